@@ -1,0 +1,93 @@
+"""The files of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mirl.errors import FormatError
+
+
+class RunFolder:
+    """One run's folder: what determines it, where it stands, what came out.
+
+    Parameters
+    ----------
+    path
+        Made when it is not there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.recipe = self.path / "recipe.json"
+        self.record = self.path / "record.jsonl"
+        self.initial = self.path / "initial.safetensors"
+        self.checkpoint = self.path / "checkpoint.safetensors"
+        self.ticket = self.path / "ticket.mirl.safetensors"
+
+    def ticket_of(self, round_: int) -> Path:
+        """The packed network at the end of a round."""
+        return self.path / f"round_{round_:02d}.mirl.safetensors"
+
+    def claim(self, description: dict[str, Any]) -> bool:
+        """Take the folder for the run that `description` determines.
+
+        Returns
+        -------
+        bool
+            Whether that run is to be resumed.
+
+        Raises
+        ------
+        ValueError
+            The folder holds another run; the message names what differs.
+        """
+        if not self.recipe.exists():
+            write_text(self.recipe, json.dumps(description, indent=2) + "\n")
+            return False
+        try:
+            held = json.loads(self.recipe.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FormatError(f"{self.recipe}: no recipe of a run: {error}") from error
+        wanted = json.loads(json.dumps(description))
+        differing = sorted(_differences("", held, wanted))
+        if differing:
+            raise ValueError(
+                f"{self.path} holds another run: {'; '.join(differing)}."
+                " Choose another folder, or the settings of that run to resume it."
+            )
+        return self.checkpoint.exists()
+
+    def write_record(self, records: list[dict[str, Any]]) -> None:
+        """Write one JSON line for each finished round."""
+        write_text(self.record, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def _differences(place: str, held: Any, wanted: Any) -> list[str]:
+    if isinstance(held, dict) and isinstance(wanted, dict):
+        return [
+            line
+            for key in held.keys() | wanted.keys()
+            for line in _differences(f"{place}.{key}".lstrip("."), held.get(key), wanted.get(key))
+        ]
+    return [] if held == wanted else [f"{place} is {held!r} there and {wanted!r} here"]

@@ -1,0 +1,56 @@
+"""The machine: threads, devices and versions."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+import numpy as np
+
+from mirl import _mirl
+
+
+def set_num_threads(num_threads: int) -> None:
+    """Set the number of threads of the package's own pool; results do not depend on it.
+
+    By default MIRL_NUM_THREADS, RAYON_NUM_THREADS or OMP_NUM_THREADS, whichever is set first, or
+    the number of cores.
+
+    Raises
+    ------
+    ValueError
+        Less than one thread.
+    """
+    if num_threads < 1:
+        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+    _mirl.set_num_threads(num_threads)
+
+
+def get_num_threads() -> int:
+    """The number of threads of the package's own pool."""
+    return _mirl.get_num_threads()
+
+
+def devices() -> dict[str, str]:
+    """What networks can run on: device name to what it is, or why it is not there."""
+    return {
+        "cpu": f"{platform.machine()}, {_mirl.simd()}, {get_num_threads()} threads",
+        "cuda": "not there: this build of mirl has no CUDA kernels",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    return {
+        "mirl": _mirl.VERSION,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "simd": _mirl.simd(),
+    }
+
+
+def show_versions() -> None:
+    """Print versions, devices and threads, for a report."""
+    for name, version in (versions() | devices()).items():
+        print(f"{name:<9} {version}")

@@ -1,0 +1,304 @@
+"""Networks: parameters, masks, and images in and out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mirl import _mirl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PACKED_SUFFIX = ".mirl.safetensors"
+"""A network saved under a name with this ending is packed to its surviving weights."""
+
+PRESETS = ("default", "paper-code")
+
+
+class Density(NamedTuple):
+    """Shares of values that no mask leaves out, in [0, 1].
+
+    "10 % of the parameters" in the paper is `all`: prompts and biases are never pruned, so that
+    `prunable` is 3.5 % then.
+    """
+
+    all: float
+    """Of all parameters."""
+    prunable: float
+    """Of those that pruning may remove."""
+
+
+class Snapshot:
+    """The values of all parameters at one moment: what `mirl.rewind` goes back to.
+
+    Made by `PromptIR.snapshot`; or from a state dict.
+
+    Parameters
+    ----------
+    state
+        float32 arrays by parameter name.
+    """
+
+    def __init__(self, state: Mapping[str, NDArray[np.float32]]) -> None:
+        self._snapshot = _mirl.Snapshot(dict(state))
+
+    def state_dict(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of all values by parameter name."""
+        return self._snapshot.state_dict()
+
+
+class PromptIR:
+    """PromptIR (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090), the network of MIR-L.
+
+    Restormer's encoder and decoder with prompts that the decoder's features pick. With the published
+    sizes it has 548 tensors and 35,592,263 parameters, named as in the published checkpoints.
+
+    Parameters
+    ----------
+    seed
+        Seed of the initial values, PyTorch's defaults for each kind of layer. Every parameter draws
+        from a stream of its own that follows from the seed and its name.
+    dim
+        Channels of the first level, an even number; each further level doubles them.
+    num_blocks
+        Transformer blocks of the four levels, the latent one last.
+    num_refinement_blocks
+        Transformer blocks after the decoder.
+    heads
+        Attention heads of the four levels. The blocks on the prompts use those of level 3.
+    ffn_expansion_factor
+        Hidden channels of the feed-forward networks: ``int(channels * factor)``.
+    prompt_dims, prompt_sizes
+        Channels, and height and width, of the prompts of levels 1 to 3.
+    prompt_len
+        Prompts of each level.
+
+    Raises
+    ------
+    ValueError
+        Sizes that are zero or that do not split into heads.
+
+    Examples
+    --------
+    >>> import numpy as np, mirl
+    >>> model = mirl.PromptIR(
+    ...     dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1,
+    ...     prompt_dims=(8, 16, 40), prompt_sizes=(8, 4, 2),
+    ... )
+    >>> model(np.zeros((1, 3, 20, 33), np.float32)).shape
+    (1, 3, 20, 33)
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        dim: int = 48,
+        num_blocks: Sequence[int] = (4, 6, 6, 8),
+        num_refinement_blocks: int = 4,
+        heads: Sequence[int] = (1, 2, 4, 8),
+        ffn_expansion_factor: float = 2.66,
+        prompt_dims: Sequence[int] = (64, 128, 320),
+        prompt_sizes: Sequence[int] = (64, 32, 16),
+        prompt_len: int = 5,
+    ) -> None:
+        config = {
+            "dim": dim,
+            "num_blocks": list(num_blocks),
+            "num_refinement_blocks": num_refinement_blocks,
+            "heads": list(heads),
+            "ffn_expansion_factor": ffn_expansion_factor,
+            "prompt_dims": list(prompt_dims),
+            "prompt_sizes": list(prompt_sizes),
+            "prompt_len": prompt_len,
+        }
+        self._network = _mirl.Network(json.dumps(config), seed)
+        self.seed: int | None = seed
+        """Seed of the initial values; None where they came from a file."""
+
+    @classmethod
+    def _wrap(cls, network: _mirl.Network) -> PromptIR:
+        model = cls.__new__(cls)
+        model._network = network
+        model.seed = None
+        return model
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, NDArray[np.float32]],
+        mask: Mapping[str, NDArray[np.bool_]] | None = None,
+        *,
+        strict: bool = True,
+    ) -> PromptIR:
+        """A network with these values; its sizes follow from their shapes.
+
+        Parameters
+        ----------
+        state
+            float32 arrays by parameter name.
+        mask
+            Boolean arrays, True where alive. By default, zeros of prunable parameters are taken for
+            pruned weights, as in the published checkpoints.
+        strict
+            Whether every parameter must be there and no other. Otherwise what is missing keeps its
+            initial value (seed 0), and what is unknown is left out.
+
+        Raises
+        ------
+        ValueError
+            Missing, unexpected or misshapen parameters, by name.
+        """
+        network = _mirl.Network(_mirl.Network.infer(dict(state)), 0)
+        network.load_state_dict(dict(state), strict)
+        if mask is None:
+            network.masks_from_zeros()
+        else:
+            network.set_masks(dict(mask))
+        return cls._wrap(network)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The sizes, by the names of the constructor's arguments."""
+        config: dict[str, Any] = json.loads(self._network.config)
+        return config
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of values of all parameters, pruned ones included."""
+        return sum(int(np.prod(shape)) for _, shape in self._network.parameters())
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter by name, in the published order."""
+        return {name: tuple(shape) for name, shape in self._network.parameters()}
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Restore images.
+
+        Parameters
+        ----------
+        images
+            float32, shape (N, 3, H, W) with any H and W ≥ 1, RGB in [0, 1]. Sizes that are no
+            multiple of 8 are padded by reflection and cropped back.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 of the same shape, not clipped to [0, 1].
+
+        Raises
+        ------
+        TypeError
+            Not a float32 array.
+        ValueError
+            Another shape, NaN, or values far out of range.
+        """
+        return self._network.restore(images)
+
+    def state_dict(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of all parameters by their published names, in the published order."""
+        return self._network.state_dict()
+
+    def load_state_dict(
+        self, state: Mapping[str, NDArray[np.float32]], *, strict: bool = True
+    ) -> None:
+        """Set parameters. Masked weights stay zero, whatever the values say.
+
+        Parameters
+        ----------
+        state
+            float32 arrays by parameter name.
+        strict
+            Whether every parameter must be there and no other.
+
+        Raises
+        ------
+        ValueError
+            Missing, unexpected or misshapen parameters, or values that are not finite, by name.
+            Nothing is changed then.
+        TypeError
+            Something else than float32 arrays.
+        """
+        self._network.load_state_dict(dict(state), strict)
+
+    @property
+    def mask(self) -> dict[str, NDArray[np.bool_]]:
+        """Boolean arrays of the pruned parameters, True where alive; the others are whole.
+
+        A copy. Assigning a dict replaces all masks and zeroes the weights that they leave out.
+        """
+        return self._network.masks()
+
+    @mask.setter
+    def mask(self, mask: Mapping[str, NDArray[np.bool_]]) -> None:
+        self._network.set_masks(dict(mask))
+
+    def density(self, preset: str = "default") -> Density:
+        """Which share of the parameters is alive.
+
+        Parameters
+        ----------
+        preset
+            ``"paper-code"`` counts the convolutions that the forward never uses as prunable,
+            ``"default"`` does not.
+        """
+        return density_of(self._network.report(preset_choice(preset) == "paper-code"))
+
+    def snapshot(self) -> Snapshot:
+        """The values of all parameters now, to rewind to."""
+        snapshot = Snapshot.__new__(Snapshot)
+        snapshot._snapshot = self._network.snapshot()
+        return snapshot
+
+    def save(
+        self, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write parameters, masks and sizes to a safetensors file.
+
+        Parameters
+        ----------
+        path
+            A name that ends with ``.mirl.safetensors`` packs pruned parameters to their survivors;
+            any other name stores them dense, under the published names. The file appears whole or
+            not at all.
+        metadata
+            What else the file should tell, as strings.
+        """
+        packed = Path(path).name.endswith(PACKED_SUFFIX)
+        self._network.save(os.fspath(path), packed, dict(metadata or {}))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}={value}" for name, value in self.config.items())
+        return f"PromptIR({sizes})"
+
+
+def load_native(path: str | os.PathLike[str]) -> PromptIR:
+    """The network in a safetensors file: of ours, or dense under the published names."""
+    return PromptIR._wrap(_mirl.Network.load(os.fspath(path)))
+
+
+def preset_choice(preset: str) -> str:
+    """`preset` itself, where it is one.
+
+    Raises
+    ------
+    ValueError
+        It is not.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {PRESETS}, got {preset!r}")
+    return preset
+
+
+def density_of(report: tuple[list[tuple[str, int, int]], int, int]) -> Density:
+    """Densities from the core's counts."""
+    layers, alive, total = report
+    prunable = sum(count for _, _, count in layers)
+    return Density(alive / total, sum(count for _, count, _ in layers) / prunable)

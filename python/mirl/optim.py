@@ -1,0 +1,34 @@
+"""Learning-rate schedules."""
+
+from __future__ import annotations
+
+from mirl import _mirl
+
+
+def linear_warmup_cosine(
+    t: int, total: int, *, warmup: int = 0, base: float = 2e-4, minimum: float = 0.0
+) -> float:
+    """Learning rate at `t` of `total` steps or epochs (MIR-L, arXiv 2510.14463, algorithm 1).
+
+    ``base * t / (warmup - 1)`` during the warm-up, so 0 at first, then half a cosine down to
+    `minimum` (Loshchilov & Hutter 2017, eq. 5).
+
+    Parameters
+    ----------
+    t
+        Step or epoch, from 0.
+    total
+        Number of steps or epochs, more than `warmup`.
+    warmup
+        Number of them that warm up.
+    base
+        Learning rate after the warm-up.
+    minimum
+        Learning rate at the end.
+
+    Raises
+    ------
+    ValueError
+        `warmup` does not fit `total`.
+    """
+    return _mirl.linear_warmup_cosine(t, total, warmup, base, minimum)

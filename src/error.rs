@@ -1,0 +1,65 @@
+//! The one error enum. `py::error` maps each variant to a Python exception.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value that is out of range, misshapen or unknown; the message names it.
+    #[error("{0}")]
+    Value(String),
+
+    /// The operating system refused a file.
+    #[error("{}: {source}", path.display())]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+
+    /// A file that is damaged or is not what it should be.
+    #[error("{}: {message}", path.display())]
+    Format { path: PathBuf, message: String },
+
+    /// Training left the finite numbers; nothing of the failed step was applied.
+    #[error("the loss of step {step} is {loss}: the step was not applied")]
+    Diverged { step: u64, loss: f64 },
+
+    /// The caller asked to stop (Ctrl-C).
+    #[error("interrupted")]
+    Cancelled,
+
+    /// The tensor library failed; a fault of ours, since input is checked before.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub fn value(message: impl Into<String>) -> Self {
+        Self::Value(message.into())
+    }
+
+    pub fn file(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::File {
+            path: path.as_ref().to_owned(),
+            source,
+        }
+    }
+
+    pub fn format(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Self::Format {
+            path: path.as_ref().to_owned(),
+            message: message.into(),
+        }
+    }
+}
+
+/// Operators report through candle, which carries only the message.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Tensor(error) => error,
+            other => candle_core::Error::msg(other),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Bytes to data and back: image files and safetensors. No policy.
+
+pub mod atomic;
+pub mod image;
+pub mod safetensors;

@@ -1,0 +1,8 @@
+//! Networks, one file a paper, and what all of them share: parameters with masks.
+
+mod network;
+mod pad;
+pub mod promptir;
+
+pub use network::{Images, Network};
+pub use promptir::PromptIrConfig;

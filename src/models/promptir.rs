@@ -1,0 +1,334 @@
+//! PromptIR (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090): Restormer's encoder and decoder with
+//! prompts that the decoder's features pick. Published sizes: 548 tensors, 35,592,263 parameters.
+//!
+//! Prompt block (eqs. 2 and 3): w = softmax(Linear(mean of F over pixels)), P = conv3×3 of the
+//! prompts' sum Σ wᵢ·Pᵢ, resized to F; then a transformer block on [F, P] and a 1×1 convolution back.
+
+use super::network::Forward;
+use crate::nn::{Builder, Conv1x1, Conv3x3, Init, Linear, StateDict, TransformerBlock};
+use crate::{Error, Result, ops};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// Convolutions that the published network declares and its forward never uses. They are parameters
+/// of every checkpoint and are kept for that.
+const UNUSED: [&str; 6] = [
+    "chnl_reduce1",
+    "chnl_reduce2",
+    "chnl_reduce3",
+    "reduce_noise_channel_1",
+    "reduce_noise_channel_2",
+    "reduce_noise_channel_3",
+];
+
+/// The sizes of a network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptIrConfig {
+    /// Channels of the first level; each further level doubles them.
+    pub dim: usize,
+    /// Transformer blocks of the levels, the latent one last.
+    pub num_blocks: [usize; 4],
+    pub num_refinement_blocks: usize,
+    /// Attention heads of the levels.
+    pub heads: [usize; 4],
+    pub ffn_expansion_factor: f64,
+    /// Channels of the prompts of levels 1 to 3.
+    pub prompt_dims: [usize; 3],
+    /// Height and width of the prompts of levels 1 to 3.
+    pub prompt_sizes: [usize; 3],
+    /// Prompts of a level.
+    pub prompt_len: usize,
+}
+
+impl Default for PromptIrConfig {
+    fn default() -> Self {
+        Self {
+            dim: 48,
+            num_blocks: [4, 6, 6, 8],
+            num_refinement_blocks: 4,
+            heads: [1, 2, 4, 8],
+            ffn_expansion_factor: 2.66,
+            prompt_dims: [64, 128, 320],
+            prompt_sizes: [64, 32, 16],
+            prompt_len: 5,
+        }
+    }
+}
+
+impl PromptIrConfig {
+    /// # Errors
+    /// A size of zero, or channels that do not split into heads or halves.
+    pub fn validate(&self) -> Result<()> {
+        let all = [
+            ("dim", vec![self.dim]),
+            ("num_blocks", self.num_blocks.to_vec()),
+            ("num_refinement_blocks", vec![self.num_refinement_blocks]),
+            ("heads", self.heads.to_vec()),
+            ("prompt_dims", self.prompt_dims.to_vec()),
+            ("prompt_sizes", self.prompt_sizes.to_vec()),
+            ("prompt_len", vec![self.prompt_len]),
+        ];
+        for (name, sizes) in all {
+            if sizes.contains(&0) {
+                return Err(Error::value(format!("{name} must be at least 1, got 0")));
+            }
+        }
+        if !self.dim.is_multiple_of(2) {
+            return Err(Error::value(format!("dim must be even, got {}", self.dim)));
+        }
+        if !(self.ffn_expansion_factor.is_finite() && self.ffn_expansion_factor > 0.0) {
+            return Err(Error::value(format!(
+                "ffn_expansion_factor must be positive, got {}",
+                self.ffn_expansion_factor
+            )));
+        }
+        Ok(())
+    }
+
+    /// The sizes of the network that a state dict belongs to.
+    ///
+    /// # Errors
+    /// Names or shapes that are not PromptIR's.
+    pub fn infer(state: &StateDict) -> Result<Self> {
+        let published = Self::default();
+        let size = |name: &str, axis: usize| -> Option<usize> {
+            state
+                .get(name)
+                .and_then(|values| values.shape.get(axis).copied())
+        };
+        let dim = size("patch_embed.proj.weight", 0).ok_or_else(|| {
+            Error::value("no patch_embed.proj.weight: these are not PromptIR's parameters")
+        })?;
+        let blocks = |level: &str| {
+            let prefix = format!("{level}.");
+            state
+                .iter()
+                .filter_map(|(name, _)| name.strip_prefix(&prefix)?.split('.').next()?.parse().ok())
+                .max()
+                .map_or(0, |last: usize| last + 1)
+        };
+        let levels = [
+            "encoder_level1",
+            "encoder_level2",
+            "encoder_level3",
+            "latent",
+        ];
+        let heads = |i: usize| {
+            size(&format!("{}.0.attn.temperature", levels[i]), 0).unwrap_or(published.heads[i])
+        };
+        let prompt = |i: usize, axis: usize| size(&format!("prompt{}.prompt_param", i + 1), axis);
+        let prompt_dim = |i: usize| prompt(i, 2).unwrap_or(published.prompt_dims[i]);
+        let prompt_size = |i: usize| prompt(i, 3).unwrap_or(published.prompt_sizes[i]);
+        // int(width · factor) is all that a shape tells; the published factor where it agrees.
+        let hidden = size("encoder_level1.0.ffn.dwconv.weight", 0).map(|rows| rows / 2);
+        let factor = published.ffn_expansion_factor;
+        let ffn_expansion_factor = match hidden {
+            Some(hidden) if (dim as f64 * factor) as usize != hidden => hidden as f64 / dim as f64,
+            _ => factor,
+        };
+        let config = Self {
+            dim,
+            num_blocks: levels.map(blocks),
+            num_refinement_blocks: blocks("refinement"),
+            heads: [0, 1, 2, 3].map(heads),
+            ffn_expansion_factor,
+            prompt_dims: [0, 1, 2].map(prompt_dim),
+            prompt_sizes: [0, 1, 2].map(prompt_size),
+            prompt_len: size("prompt1.linear_layer.weight", 0).unwrap_or(published.prompt_len),
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// One level of the decoder's way up: prompt, block on both, reduction.
+struct Prompted {
+    prompt: Prompt,
+    block: TransformerBlock,
+    reduce: Conv1x1,
+}
+
+impl Prompted {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = Tensor::cat(&[x, &self.prompt.forward(x)?], 1)?; // [n, dim + prompt_dim, h, w]
+        self.reduce.forward(&self.block.forward(&x)?)
+    }
+}
+
+struct Prompt {
+    prompt_param: Tensor,
+    linear_layer: Linear,
+    conv3x3: Conv3x3,
+}
+
+impl Prompt {
+    fn new(b: &Builder, dim: usize, len: usize, features: usize, size: usize) -> Result<Self> {
+        Ok(Self {
+            prompt_param: b.parameter("prompt_param", &[1, len, dim, size, size], Init::Rand)?,
+            linear_layer: Linear::new(&b.pp("linear_layer"), features, len)?,
+            conv3x3: Conv3x3::new(&b.pp("conv3x3"), dim, dim)?,
+        })
+    }
+
+    /// [n, features, h, w] → [n, dim, h, w]
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, _, h, w) = x.dims4()?;
+        let (_, len, dim, size, _) = self.prompt_param.dims5()?;
+        let logits = self.linear_layer.forward(&ops::global_avg_pool(x)?)?;
+        let weights = ops::softmax(&logits)?; // [n, len, 1, 1]
+        // The weighted sum is a product: each image's weights are one output channel's.
+        let prompts = self.prompt_param.reshape((1, len, dim, size * size))?;
+        let mixed = ops::conv1x1(&prompts, &weights)?; // [1, n, dim, size²]
+        let mixed = mixed.reshape((n, dim, size, size))?;
+        self.conv3x3.forward(&ops::resize_bilinear(&mixed, h, w)?)
+    }
+}
+
+/// A stack of transformer blocks at one width.
+struct Level(Vec<TransformerBlock>);
+
+impl Level {
+    fn new(b: &Builder, depth: usize, dim: usize, heads: usize, expansion: f64) -> Result<Self> {
+        let block = |i| TransformerBlock::new(&b.pp(i), dim, heads, expansion);
+        Ok(Self((0..depth).map(block).collect::<Result<_>>()?))
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.0
+            .iter()
+            .try_fold(x.clone(), |x, block| block.forward(&x))
+    }
+}
+
+pub(super) struct PromptIr {
+    patch_embed: Conv3x3,
+    encoder: [Level; 3],
+    /// Half the channels, then four of them from each 2×2 pixels.
+    down: [Conv3x3; 3],
+    latent: Level,
+    /// Levels 1 to 3.
+    prompted: [Prompted; 3],
+    /// Twice the channels, then 2×2 pixels from each four of them.
+    up: [Conv3x3; 3],
+    reduce_chan: [Conv1x1; 2],
+    decoder: [Level; 3],
+    refinement: Level,
+    output: Conv3x3,
+}
+
+impl PromptIr {
+    /// Declares the parameters in the published order.
+    pub fn new(c: &PromptIrConfig, b: &Builder) -> Result<Self> {
+        c.validate()?;
+        let [d1, d2, d3, d4] = [c.dim, 2 * c.dim, 4 * c.dim, 8 * c.dim];
+        let [p1, p2, p3] = c.prompt_dims;
+        let level = |name: &str, depth, dim, heads| {
+            Level::new(&b.pp(name), depth, dim, heads, c.ffn_expansion_factor)
+        };
+        let patch_embed = Conv3x3::new(&b.pp("patch_embed.proj"), 3, d1)?;
+        let prompt = |i: usize, features| {
+            let name = format!("prompt{}", i + 1);
+            let (dim, size) = (c.prompt_dims[i], c.prompt_sizes[i]);
+            Prompt::new(&b.pp(name), dim, c.prompt_len, features, size)
+        };
+        let (prompt1, prompt2, prompt3) = (prompt(0, d2)?, prompt(1, d3)?, prompt(2, d4)?);
+        let reduce = |name: &str, from, to| Conv1x1::new(&b.pp(name), from, to);
+
+        // UNUSED, in their places among the others.
+        let reduced3 = p3 * 4 / 5;
+        reduce("chnl_reduce1", p1, p1)?;
+        reduce("chnl_reduce2", p2, p2)?;
+        reduce("chnl_reduce3", p3, reduced3)?;
+        reduce("reduce_noise_channel_1", d1 + p1, d1)?;
+        let encoder1 = level("encoder_level1", c.num_blocks[0], d1, c.heads[0])?;
+        let down1 = Conv3x3::new(&b.pp("down1_2.body.0"), d1, d1 / 2)?;
+        reduce("reduce_noise_channel_2", d2 + p2, d2)?;
+        let encoder2 = level("encoder_level2", c.num_blocks[1], d2, c.heads[1])?;
+        let down2 = Conv3x3::new(&b.pp("down2_3.body.0"), d2, d2 / 2)?;
+        reduce("reduce_noise_channel_3", d3 + reduced3, d3)?;
+        let encoder3 = level("encoder_level3", c.num_blocks[2], d3, c.heads[2])?;
+        let down3 = Conv3x3::new(&b.pp("down3_4.body.0"), d3, d3 / 2)?;
+        let latent = level("latent", c.num_blocks[3], d4, c.heads[3])?;
+
+        // The block on level 3's prompt reduces to the width of level 3, so the way up starts there.
+        let up4 = Conv3x3::new(&b.pp("up4_3.body.0"), d3, 2 * d3)?;
+        let reduce_chan3 = reduce("reduce_chan_level3", d2 + d3, d3)?;
+        let block = |i: usize, dim| {
+            let place = b.pp(format!("noise_level{i}"));
+            TransformerBlock::new(&place, dim, c.heads[2], c.ffn_expansion_factor)
+        };
+        let prompted3 = Prompted {
+            prompt: prompt3,
+            block: block(3, d4 + p3)?,
+            reduce: reduce("reduce_noise_level3", d4 + p3, d3)?,
+        };
+        let decoder3 = level("decoder_level3", c.num_blocks[2], d3, c.heads[2])?;
+        let up3 = Conv3x3::new(&b.pp("up3_2.body.0"), d3, 2 * d3)?;
+        let reduce_chan2 = reduce("reduce_chan_level2", 2 * d2, d2)?;
+        let prompted2 = Prompted {
+            prompt: prompt2,
+            block: block(2, d3 + p2)?,
+            reduce: reduce("reduce_noise_level2", d3 + p2, d3)?,
+        };
+        let decoder2 = level("decoder_level2", c.num_blocks[1], d2, c.heads[1])?;
+        let up2 = Conv3x3::new(&b.pp("up2_1.body.0"), d2, 2 * d2)?;
+        let prompted1 = Prompted {
+            prompt: prompt1,
+            block: block(1, d2 + p1)?,
+            reduce: reduce("reduce_noise_level1", d2 + p1, d2)?,
+        };
+        let decoder1 = level("decoder_level1", c.num_blocks[0], d2, c.heads[0])?;
+        let refinement = level("refinement", c.num_refinement_blocks, d2, c.heads[0])?;
+        Ok(Self {
+            patch_embed,
+            encoder: [encoder1, encoder2, encoder3],
+            down: [down1, down2, down3],
+            latent,
+            prompted: [prompted1, prompted2, prompted3],
+            up: [up2, up3, up4],
+            reduce_chan: [reduce_chan2, reduce_chan3],
+            decoder: [decoder1, decoder2, decoder3],
+            refinement,
+            output: Conv3x3::new(&b.pp("output"), d2, 3)?,
+        })
+    }
+
+    fn down(&self, level: usize, x: &Tensor) -> Result<Tensor> {
+        ops::pixel_unshuffle(&self.down[level].forward(x)?, 2)
+    }
+
+    fn up(&self, level: usize, x: &Tensor) -> Result<Tensor> {
+        ops::pixel_shuffle(&self.up[level].forward(x)?, 2)
+    }
+}
+
+impl Forward for PromptIr {
+    fn multiple(&self) -> usize {
+        8
+    }
+
+    fn unused(&self) -> &'static [&'static str] {
+        &UNUSED
+    }
+
+    fn forward(&self, image: &Tensor) -> Result<Tensor> {
+        let e1 = self.encoder[0].forward(&self.patch_embed.forward(image)?)?; // [n, d, h, w]
+        let e2 = self.encoder[1].forward(&self.down(0, &e1)?)?; // [n, 2d, h/2, w/2]
+        let e3 = self.encoder[2].forward(&self.down(1, &e2)?)?; // [n, 4d, h/4, w/4]
+        let latent = self.latent.forward(&self.down(2, &e3)?)?; // [n, 8d, h/8, w/8]
+
+        let x = self.prompted[2].forward(&latent)?; // [n, 4d, h/8, w/8]
+        let x = Tensor::cat(&[&self.up(2, &x)?, &e3], 1)?; // [n, 6d, h/4, w/4]
+        let x = self.decoder[2].forward(&self.reduce_chan[1].forward(&x)?)?; // [n, 4d, h/4, w/4]
+
+        let x = self.prompted[1].forward(&x)?; // [n, 4d, h/4, w/4]
+        let x = Tensor::cat(&[&self.up(1, &x)?, &e2], 1)?; // [n, 4d, h/2, w/2]
+        let x = self.decoder[1].forward(&self.reduce_chan[0].forward(&x)?)?; // [n, 2d, h/2, w/2]
+
+        let x = self.prompted[0].forward(&x)?; // [n, 2d, h/2, w/2]
+        let x = Tensor::cat(&[&self.up(0, &x)?, &e1], 1)?; // [n, 2d, h, w]
+        let x = self.refinement.forward(&self.decoder[0].forward(&x)?)?; // [n, 2d, h, w]
+        Ok((self.output.forward(&x)? + image)?) // [n, 3, h, w]
+    }
+}

@@ -1,0 +1,55 @@
+//! The convolutions of the networks, without bias.
+
+use super::{Builder, Init};
+use crate::{Result, ops};
+use candle_core::Tensor;
+
+pub struct Conv1x1 {
+    weight: Tensor,
+}
+
+impl Conv1x1 {
+    pub fn new(b: &Builder, c_in: usize, c_out: usize) -> Result<Self> {
+        let init = Init::KaimingUniform { fan_in: c_in };
+        let weight = b.parameter("weight", &[c_out, c_in, 1, 1], init)?;
+        Ok(Self { weight })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::conv1x1(x, &self.weight)
+    }
+}
+
+/// 3×3, padding 1.
+pub struct Conv3x3 {
+    weight: Tensor,
+}
+
+impl Conv3x3 {
+    pub fn new(b: &Builder, c_in: usize, c_out: usize) -> Result<Self> {
+        let init = Init::KaimingUniform { fan_in: 9 * c_in };
+        let weight = b.parameter("weight", &[c_out, c_in, 3, 3], init)?;
+        Ok(Self { weight })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::conv3x3(x, &self.weight)
+    }
+}
+
+/// 3×3, padding 1, each channel by itself.
+pub struct Depthwise {
+    weight: Tensor,
+}
+
+impl Depthwise {
+    pub fn new(b: &Builder, channels: usize) -> Result<Self> {
+        let init = Init::KaimingUniform { fan_in: 9 };
+        let weight = b.parameter("weight", &[channels, 1, 3, 3], init)?;
+        Ok(Self { weight })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::depthwise(x, &self.weight)
+    }
+}

@@ -1,0 +1,72 @@
+//! 1×1 convolution without bias: a matrix product over channels at every pixel.
+//!
+//! x [n, ci, h, w], weight [co, ci, 1, 1] → y [n, co, h, w] with y = W·x.
+//! Backward: dx = Wᵀ·dy, dW = Σₙ dy·xᵀ.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use super::{Operator, View, apply2};
+use crate::kernels::Real;
+use crate::{Error, Result};
+use candle_core::Tensor;
+
+pub fn conv1x1(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    apply2(Conv1x1, x, weight)
+}
+
+struct Conv1x1;
+
+/// Sizes of one call.
+#[derive(Clone, Copy)]
+struct Dims {
+    n: usize,
+    ci: usize,
+    co: usize,
+    hw: usize,
+}
+
+impl Dims {
+    fn of<T>(x: View<T>, weight: View<T>) -> Result<Self> {
+        let [n, ci, h, w] = x.nchw("conv1x1 input")?;
+        let [co, wi, kh, kw] = weight.nchw("conv1x1 weight")?;
+        if (wi, kh, kw) != (ci, 1, 1) {
+            return Err(Error::value(format!(
+                "conv1x1: weight {:?} does not fit an input with {ci} channels",
+                weight.shape
+            )));
+        }
+        Ok(Self {
+            n,
+            ci,
+            co,
+            hw: h * w,
+        })
+    }
+}
+
+impl Operator for Conv1x1 {
+    const NAME: &'static str = "conv1x1";
+
+    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+        let (x, weight) = (inputs[0], inputs[1]);
+        let dims = Dims::of(x, weight)?;
+        let shape = vec![dims.n, dims.co, x.shape[2], x.shape[3]];
+        Ok((cpu::forward(dims, x.data, weight.data), shape))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        inputs: &[View<T>],
+        _output: View<T>,
+        gradient: View<T>,
+    ) -> Result<Vec<Vec<T>>> {
+        let (x, weight) = (inputs[0], inputs[1]);
+        let dims = Dims::of(x, weight)?;
+        Ok(vec![
+            cpu::backward_input(dims, weight.data, gradient.data),
+            cpu::backward_weight(dims, x.data, gradient.data),
+        ])
+    }
+}

@@ -1,0 +1,80 @@
+//! 3×3 convolution, stride 1, zero padding 1, without bias.
+//!
+//! x [n, ci, h, w], weight [co, ci, 3, 3] → y [n, co, h, w].
+//! Backward: dx is the convolution of dy with the weights flipped in space and transposed in
+//! channels; dW[o, i, t] = Σ over images and pixels of dy[o]·x[i] shifted by tap t.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use super::{Operator, View, apply2};
+use crate::kernels::Real;
+use crate::{Error, Result};
+use candle_core::Tensor;
+
+pub fn conv3x3(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    apply2(Conv3x3, x, weight)
+}
+
+struct Conv3x3;
+
+/// Sizes of one call.
+#[derive(Clone, Copy)]
+struct Dims {
+    n: usize,
+    ci: usize,
+    co: usize,
+    h: usize,
+    w: usize,
+}
+
+impl Dims {
+    fn of<T>(x: View<T>, weight: View<T>) -> Result<Self> {
+        let [n, ci, h, w] = x.nchw("conv3x3 input")?;
+        let [co, wi, kh, kw] = weight.nchw("conv3x3 weight")?;
+        if (wi, kh, kw) != (ci, 3, 3) {
+            return Err(Error::value(format!(
+                "conv3x3: weight {:?} does not fit an input with {ci} channels",
+                weight.shape
+            )));
+        }
+        Ok(Self { n, ci, co, h, w })
+    }
+
+    /// The sizes of the transposed call.
+    fn t(self) -> Self {
+        Self {
+            ci: self.co,
+            co: self.ci,
+            ..self
+        }
+    }
+}
+
+impl Operator for Conv3x3 {
+    const NAME: &'static str = "conv3x3";
+
+    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+        let (x, weight) = (inputs[0], inputs[1]);
+        let d = Dims::of(x, weight)?;
+        Ok((
+            cpu::forward(d, x.data, weight.data),
+            vec![d.n, d.co, d.h, d.w],
+        ))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        inputs: &[View<T>],
+        _output: View<T>,
+        gradient: View<T>,
+    ) -> Result<Vec<Vec<T>>> {
+        let (x, weight) = (inputs[0], inputs[1]);
+        let d = Dims::of(x, weight)?;
+        Ok(vec![
+            cpu::backward_input(d, weight.data, gradient.data),
+            cpu::backward_weight(d, x.data, gradient.data),
+        ])
+    }
+}

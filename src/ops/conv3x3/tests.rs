@@ -1,0 +1,54 @@
+#![allow(clippy::unwrap_used)]
+use super::conv3x3;
+use crate::ops::testing::{assert_close, check_gradient, flat, values};
+
+fn reference(x: &[f64], weight: &[f64], [n, ci, co, h, w]: [usize; 5]) -> Vec<f64> {
+    let at = |n: usize, i: usize, y: usize, x_: usize| {
+        // Positions are shifted by one so that the padding needs no negative numbers.
+        let inside = (1..=h).contains(&y) && (1..=w).contains(&x_);
+        if inside {
+            x[((n * ci + i) * h + y - 1) * w + x_ - 1]
+        } else {
+            0.0
+        }
+    };
+    let mut out = Vec::new();
+    for n in 0..n {
+        for o in 0..co {
+            for y in 0..h {
+                for x in 0..w {
+                    let mut sum = 0.0;
+                    for i in 0..ci {
+                        for tap in 0..9 {
+                            sum +=
+                                weight[(o * ci + i) * 9 + tap] * at(n, i, y + tap / 3, x + tap % 3);
+                        }
+                    }
+                    out.push(sum);
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn forward_and_gradient() {
+    let cases = [
+        (1, 1, 1, 1, 1),
+        (2, 3, 4, 3, 5),
+        (1, 2, 66, 2, 3),
+        (1, 4, 4, 4, 4),
+        (1, 2, 1, 1, 6),
+    ];
+    for (n, ci, co, h, w) in cases {
+        let x = values(&[n, ci, h, w], 1);
+        let weight = values(&[co, ci, 3, 3], 2);
+        let y = conv3x3(&x, &weight).unwrap();
+        assert_eq!(y.dims(), [n, co, h, w]);
+        let expected = reference(&flat(&x), &flat(&weight), [n, ci, co, h, w]);
+        let what = format!("conv3x3 {:?}", (n, ci, co, h, w));
+        assert_close(&flat(&y), &expected, 1e-12, &what);
+        check_gradient(&what, |t| conv3x3(&t[0], &t[1]), &[x, weight]);
+    }
+}

@@ -1,0 +1,47 @@
+//! Bilinear resize without aligned corners and without antialiasing, as PyTorch's
+//! `interpolate(mode="bilinear")`: the centre of output pixel i lies at (i + ½)·in/out − ½ of the input,
+//! not below 0, and the pixel beyond the last one is the last one.
+//!
+//! x [n, c, h, w] → y [n, c, height, width]. Backward: the transposed weights.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use super::{Operator, View, apply1};
+use crate::Result;
+use crate::kernels::Real;
+use candle_core::Tensor;
+
+pub fn resize_bilinear(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    apply1(Resize { height, width }, x)
+}
+
+struct Resize {
+    height: usize,
+    width: usize,
+}
+
+impl Operator for Resize {
+    const NAME: &'static str = "resize_bilinear";
+
+    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+        let [n, c, h, w] = inputs[0].nchw("resize_bilinear input")?;
+        let y = cpu::forward(inputs[0].data, (h, w), (self.height, self.width));
+        Ok((y, vec![n, c, self.height, self.width]))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        inputs: &[View<T>],
+        _output: View<T>,
+        gradient: View<T>,
+    ) -> Result<Vec<Vec<T>>> {
+        let [_, _, h, w] = inputs[0].nchw("resize_bilinear input")?;
+        Ok(vec![cpu::backward(
+            gradient.data,
+            (h, w),
+            (self.height, self.width),
+        )])
+    }
+}

@@ -1,0 +1,67 @@
+//! Softmax over channels: y = exp(x − max x)/Σ exp(x − max x) for x [n, c, 1, 1].
+//! Backward: dx = y·(dy − Σ y·dy).
+
+#[cfg(test)]
+mod tests;
+
+use super::{Operator, View, apply1};
+use crate::kernels::Real;
+use crate::{Error, Result};
+use candle_core::Tensor;
+use num_traits::Float;
+
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    apply1(Softmax, x)
+}
+
+struct Softmax;
+
+/// One row in place.
+pub(super) fn softmax_row<T: Real>(row: &mut [T]) {
+    let max = row.iter().copied().fold(T::neg_infinity(), Float::max);
+    for value in row.iter_mut() {
+        *value = (*value - max).exp();
+    }
+    let total: T = row.iter().copied().sum();
+    for value in row.iter_mut() {
+        *value /= total;
+    }
+}
+
+/// The gradient of one row, in place of that of the result.
+pub(super) fn softmax_row_backward<T: Real>(y: &[T], dy: &mut [T]) {
+    let mean: T = y.iter().zip(dy.iter()).map(|(&y, &dy)| y * dy).sum();
+    for (dy, &y) in dy.iter_mut().zip(y) {
+        *dy = y * (*dy - mean);
+    }
+}
+
+impl Operator for Softmax {
+    const NAME: &'static str = "softmax";
+
+    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+        let [_, c, h, w] = inputs[0].nchw("softmax input")?;
+        if (h, w) != (1, 1) {
+            return Err(Error::value(format!(
+                "softmax: {h}x{w} pixels instead of one"
+            )));
+        }
+        let mut y = inputs[0].data.to_vec();
+        y.chunks_mut(c).for_each(softmax_row);
+        Ok((y, inputs[0].shape.to_vec()))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        _inputs: &[View<T>],
+        output: View<T>,
+        gradient: View<T>,
+    ) -> Result<Vec<Vec<T>>> {
+        let c = output.shape[1];
+        let mut dx = gradient.data.to_vec();
+        for (dx, y) in dx.chunks_mut(c).zip(output.data.chunks(c)) {
+            softmax_row_backward(y, dx);
+        }
+        Ok(vec![dx])
+    }
+}

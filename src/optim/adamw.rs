@@ -1,0 +1,200 @@
+//! AdamW (Loshchilov & Hutter 2019, algorithm 2) as PyTorch computes it, on masked parameters.
+
+use crate::kernels::simd::dispatch;
+use crate::nn::{Parameters, parameters};
+use crate::prune::{Mask, Masks};
+use crate::{Error, Result};
+use candle_core::backprop::GradStore;
+use rayon::prelude::*;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWConfig {
+    pub betas: (f64, f64),
+    pub eps: f64,
+    pub weight_decay: f64,
+}
+
+impl AdamWConfig {
+    pub fn validate(&self) -> Result<()> {
+        let (beta1, beta2) = self.betas;
+        let unit = |value: f64| (0.0..1.0).contains(&value);
+        if !unit(beta1) || !unit(beta2) {
+            return Err(Error::value(format!(
+                "betas must lie in [0, 1), got ({beta1}, {beta2})"
+            )));
+        }
+        for (name, value) in [("eps", self.eps), ("weight_decay", self.weight_decay)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::value(format!(
+                    "{name} must be at least 0, got {value}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The moments of every parameter, in the network's order.
+pub struct AdamW {
+    config: AdamWConfig,
+    steps: u64,
+    moments: Vec<Moments>,
+}
+
+/// Running means of the gradient and of its square.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    pub exp_avg: Vec<f32>,
+    pub exp_avg_sq: Vec<f32>,
+}
+
+/// The scalars of one step.
+#[derive(Clone, Copy)]
+struct Scalars {
+    decay: f32,
+    beta2: f32,
+    one_minus_beta1: f32,
+    one_minus_beta2: f32,
+    step_size: f32,
+    root_correction2: f32,
+    eps: f32,
+    gradient_scale: f32,
+}
+
+/// Values updated by one task.
+const CHUNK: usize = 1 << 14;
+
+impl AdamW {
+    pub fn new(config: AdamWConfig, all: &Parameters) -> Result<Self> {
+        config.validate()?;
+        let moments = all
+            .iter()
+            .map(|(_, var)| Moments {
+                exp_avg: vec![0.0; var.elem_count()],
+                exp_avg_sq: vec![0.0; var.elem_count()],
+            })
+            .collect();
+        Ok(Self {
+            config,
+            steps: 0,
+            moments,
+        })
+    }
+
+    /// Steps taken so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    pub fn moments(&self) -> &[Moments] {
+        &self.moments
+    }
+
+    /// Continues from saved moments.
+    pub fn resume(&mut self, steps: u64, moments: Vec<Moments>) {
+        self.steps = steps;
+        self.moments = moments;
+    }
+
+    /// The norm over all gradients at living weights, whole parameters included.
+    pub fn gradient_norm(
+        &self,
+        all: &Parameters,
+        masks: &Masks,
+        gradients: &GradStore,
+    ) -> Result<f64> {
+        let mut squares = 0.0;
+        for (name, var) in all.iter() {
+            let Some(gradient) = gradients.get(var) else {
+                continue;
+            };
+            let mask = masks.get(name);
+            squares += parameters::read(gradient, |g| sum_of_squares(g, mask))?;
+        }
+        Ok(squares.sqrt())
+    }
+
+    /// One step with learning rate `lr` on gradients multiplied by `scale`. A parameter without a
+    /// gradient is left alone, decay included, as PyTorch does. Where the mask is 0, weight and
+    /// moments become exactly 0.
+    pub fn step(
+        &mut self,
+        all: &Parameters,
+        masks: &Masks,
+        gradients: &GradStore,
+        lr: f64,
+        scale: f64,
+    ) -> Result<()> {
+        self.steps += 1;
+        let (beta1, beta2) = self.config.betas;
+        let steps = self.steps as f64;
+        let scalars = Scalars {
+            decay: (1.0 - lr * self.config.weight_decay) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            step_size: (lr / (1.0 - beta1.powf(steps))) as f32,
+            root_correction2: (1.0 - beta2.powf(steps)).sqrt() as f32,
+            eps: self.config.eps as f32,
+            gradient_scale: scale as f32,
+        };
+        for ((name, var), moments) in all.iter().zip(&mut self.moments) {
+            let Some(gradient) = gradients.get(var) else {
+                continue;
+            };
+            let mask = masks.get(name);
+            parameters::read(gradient, |g| {
+                parameters::write(var, |p| update(scalars, p, g, moments, mask))
+            })??;
+        }
+        Ok(())
+    }
+}
+
+fn update(s: Scalars, p: &mut [f32], g: &[f32], moments: &mut Moments, mask: Option<&Mask>) {
+    p.par_chunks_mut(CHUNK)
+        .zip(g.par_chunks(CHUNK))
+        .zip(moments.exp_avg.par_chunks_mut(CHUNK))
+        .zip(moments.exp_avg_sq.par_chunks_mut(CHUNK))
+        .enumerate()
+        .for_each(|(chunk, (((p, g), m), v))| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m.iter_mut()).zip(v.iter_mut())
+                    {
+                        let g = g * s.gradient_scale;
+                        *m = (g - *m).mul_add(s.one_minus_beta1, *m);
+                        *v = (s.one_minus_beta2 * g).mul_add(g, *v * s.beta2);
+                        let denominator = v.sqrt() / s.root_correction2 + s.eps;
+                        *p = *p * s.decay - s.step_size * (*m / denominator);
+                    }
+                },
+            );
+            // Rare work beside the loop above: whole words of the mask are mostly skipped or cleared.
+            if let Some(mask) = mask {
+                let first = chunk * CHUNK / 64;
+                for (word, &bits) in mask.words()[first..].iter().enumerate().take(CHUNK / 64) {
+                    if bits != u64::MAX {
+                        let places = word * 64..p.len().min((word + 1) * 64);
+                        for i in places.filter(|i| bits >> (i % 64) & 1 == 0) {
+                            (p[i], m[i], v[i]) = (0.0, 0.0, 0.0);
+                        }
+                    }
+                }
+            }
+        });
+}
+
+fn sum_of_squares(g: &[f32], mask: Option<&Mask>) -> f64 {
+    let sums: Vec<f64> = g
+        .par_chunks(CHUNK)
+        .enumerate()
+        .map(|(chunk, g)| {
+            let living = |i: usize| mask.is_none_or(|mask| mask.get(chunk * CHUNK + i));
+            let values = g.iter().enumerate().filter(|&(i, _)| living(i));
+            values.map(|(_, &g)| f64::from(g) * f64::from(g)).sum()
+        })
+        .collect();
+    sums.iter().sum()
+}

@@ -1,0 +1,7 @@
+//! The masked optimizer and the learning-rate schedule.
+
+mod adamw;
+mod schedule;
+
+pub use adamw::{AdamW, AdamWConfig, Moments};
+pub use schedule::linear_warmup_cosine;

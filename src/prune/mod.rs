@@ -1,0 +1,16 @@
+//! Pruning by the lottery-ticket recipe of MIR-L (Katraouras & Rafailidis, arXiv 2510.14463, algorithm 1):
+//! which parameters may lose weights, which weights go, and how the rest is rewound.
+//! This room knows named parameters, no network.
+
+mod mask;
+mod options;
+mod report;
+mod rewind;
+mod score;
+mod select;
+
+pub use mask::{Mask, Masks};
+pub use options::{Alive, PruneOptions, RewindOptions, Scope, Threshold, is_prunable};
+pub use report::{LayerReport, PruneReport, report};
+pub use rewind::rewind;
+pub use select::prune;

@@ -1,0 +1,92 @@
+//! numpy arrays in and out. Values are copied in while the GIL is held: another Python thread may
+//! write to the array as soon as it is released.
+
+use crate::nn::StateDict;
+use crate::{Error, models};
+use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+/// A copy of an array in row-major order.
+pub struct Owned<T> {
+    pub data: Vec<T>,
+    pub shape: Vec<usize>,
+}
+
+impl Owned<f32> {
+    pub fn images(&self, what: &str) -> crate::Result<models::Images<'_>> {
+        let shape = self.shape.as_slice().try_into().map_err(|_| {
+            Error::value(format!(
+                "{what}: expected shape (N, 3, H, W), got {:?}",
+                self.shape
+            ))
+        })?;
+        Ok(models::Images {
+            data: &self.data,
+            shape,
+        })
+    }
+}
+
+/// The array's values, when it is one of element type `T`.
+pub fn owned<T: Element + Copy>(array: &Bound<'_, PyAny>, what: &str) -> PyResult<Owned<T>> {
+    let expected = numpy::dtype::<T>(array.py());
+    let Ok(untyped) = array.cast::<PyUntypedArray>() else {
+        let kind = array.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "{what}: expected a numpy array of {expected}, got {kind}"
+        )));
+    };
+    let Ok(array) = array.cast::<PyArrayDyn<T>>() else {
+        return Err(PyTypeError::new_err(format!(
+            "{what}: expected an array of {expected}, got {}",
+            untyped.dtype()
+        )));
+    };
+    let view = array.try_readonly().map_err(|_| {
+        PyTypeError::new_err(format!("{what}: the array is being written to elsewhere"))
+    })?;
+    Ok(Owned {
+        shape: untyped.shape().to_vec(),
+        data: match view.as_slice() {
+            Ok(data) => data.to_vec(),
+            Err(_) => view.as_array().iter().copied().collect(),
+        },
+    })
+}
+
+pub fn to_numpy<'py, T: Element>(
+    py: Python<'py>,
+    data: Vec<T>,
+    shape: &[usize],
+) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+    PyArray1::from_vec(py, data).reshape(shape.to_vec())
+}
+
+/// A dict of float32 arrays by name.
+pub fn state_from_dict(dict: &Bound<'_, PyDict>) -> PyResult<StateDict> {
+    let mut state = StateDict::default();
+    for (name, array) in dict {
+        let name: String = match name.cast::<PyString>() {
+            Ok(name) => name.extract()?,
+            Err(_) => {
+                let kind = name.get_type().name()?;
+                return Err(PyTypeError::new_err(format!(
+                    "expected names as str, got {kind}"
+                )));
+            }
+        };
+        let values = owned::<f32>(&array, &name)?;
+        state.insert(name, values.shape, values.data);
+    }
+    Ok(state)
+}
+
+pub fn state_to_dict<'py>(py: Python<'py>, state: &StateDict) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, values) in state.iter() {
+        dict.set_item(name, to_numpy(py, values.data.clone(), &values.shape)?)?;
+    }
+    Ok(dict)
+}

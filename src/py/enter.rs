@@ -1,0 +1,100 @@
+//! The one door for long calls: the GIL is released, the work runs in the package's own threads,
+//! Ctrl-C stops it, and a panic becomes an exception.
+
+use super::error::InternalError;
+use crate::runtime::cancel::Cancel;
+use crate::runtime::threads;
+use crate::{Error, Result};
+use pyo3::prelude::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often Python may handle its signals meanwhile.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Runs `work` in the pool.
+pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    py.detach(|| run(work))
+}
+
+/// Runs `work` on a shared object in the pool.
+///
+/// Locks are taken by the calling thread, since a worker that waited for one could be the very one
+/// whose call holds it further down its stack; and without the GIL, since a call that holds a lock
+/// asks for the GIL now and then.
+pub fn enter_with<S: Send, T: Send>(
+    py: Python<'_>,
+    shared: &Mutex<S>,
+    work: impl FnOnce(&mut S) -> Result<T> + Send,
+) -> PyResult<T> {
+    py.detach(|| {
+        let mut guard = lock(shared);
+        let state: &mut S = &mut guard;
+        run(move || work(state))
+    })
+}
+
+/// Looks at a shared object; for what takes no time.
+pub fn peek<S: Send, T: Send>(
+    py: Python<'_>,
+    shared: &Mutex<S>,
+    look: impl FnOnce(&S) -> T + Send,
+) -> T {
+    py.detach(|| look(&lock(shared)))
+}
+
+/// A panic in an earlier call was reported as such; the object stays usable.
+pub(super) fn lock<S>(shared: &Mutex<S>) -> MutexGuard<'_, S> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `work` in the pool while this thread, which must not hold the GIL, looks after signals.
+pub(super) fn run<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    let pool = threads::pool()?;
+    let cancel = Cancel::default();
+    let (sender, receiver) = mpsc::channel();
+    let mut interrupt = None;
+    let outcome = pool.in_place_scope(|scope| {
+        let flag = cancel.clone();
+        scope.spawn(move |_| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| flag.scope(work)));
+            // The receiver outlives the scope.
+            drop(sender.send(outcome));
+        });
+        loop {
+            match receiver.recv_timeout(POLL) {
+                Ok(outcome) => break Some(outcome),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break None,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if interrupt.is_none() {
+                        interrupt = Python::attach(|py| py.check_signals()).err();
+                    }
+                    if interrupt.is_some() {
+                        cancel.cancel();
+                    }
+                }
+            }
+        }
+    });
+    match (outcome, interrupt) {
+        // The work may have come to its end all the same: its result counts as not asked for.
+        (_, Some(error)) => Err(error),
+        (Some(Ok(Ok(value))), None) => Ok(value),
+        (Some(Ok(Err(error))), None) => Err(error.into()),
+        (Some(Err(panic)), None) => Err(InternalError::new_err(format!(
+            "a fault of mirl, please report it: {}",
+            panic_message(panic.as_ref())
+        ))),
+        (None, None) => Err(Error::Cancelled.into()),
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}

@@ -1,0 +1,46 @@
+//! The one map from `Error` to Python's exceptions.
+
+use crate::Error;
+use pyo3::create_exception;
+use pyo3::exceptions::{PyArithmeticError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+create_exception!(
+    mirl,
+    FormatError,
+    PyValueError,
+    "A file that is damaged or is not what it should be."
+);
+create_exception!(
+    mirl,
+    DivergenceError,
+    PyArithmeticError,
+    "A loss or gradient that is not finite."
+);
+create_exception!(
+    mirl,
+    DeviceError,
+    PyRuntimeError,
+    "A device that is not there."
+);
+create_exception!(
+    mirl,
+    InternalError,
+    PyRuntimeError,
+    "A fault of mirl itself: please report it."
+);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Value(_) => PyValueError::new_err(message),
+            // pyo3 picks the subclass of OSError by the kind; the message gains the path.
+            Error::File { source, .. } => std::io::Error::new(source.kind(), message).into(),
+            Error::Format { .. } => FormatError::new_err(message),
+            Error::Diverged { .. } => DivergenceError::new_err(message),
+            Error::Cancelled => PyKeyboardInterrupt::new_err(()),
+            Error::Tensor(_) => InternalError::new_err(message),
+        }
+    }
+}

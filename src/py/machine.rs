@@ -1,0 +1,24 @@
+//! Threads and the processor.
+
+use crate::runtime::{cpu, threads};
+use pyo3::prelude::*;
+
+#[pyfunction]
+pub fn set_num_threads(num_threads: usize) -> PyResult<()> {
+    Ok(threads::set_num_threads(num_threads)?)
+}
+
+#[pyfunction]
+pub fn get_num_threads() -> PyResult<usize> {
+    Ok(threads::num_threads()?)
+}
+
+#[pyfunction]
+pub fn simd() -> &'static str {
+    cpu::simd()
+}
+
+#[pyfunction]
+pub fn is_debug_build() -> bool {
+    cfg!(debug_assertions)
+}

@@ -1,0 +1,28 @@
+//! The Python face of the core: conversions, the door for long calls and the map of errors. No
+//! arithmetic; `python/mirl` holds what users see.
+
+mod array;
+mod enter;
+mod error;
+mod machine;
+mod network;
+mod optim;
+mod train;
+
+/// The Rust core of mirl. Private: use the functions and classes of `mirl`.
+#[pyo3::pymodule]
+mod _mirl {
+    #[pymodule_export]
+    pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use super::error::{DeviceError, DivergenceError, FormatError, InternalError};
+    #[pymodule_export]
+    use super::machine::{get_num_threads, is_debug_build, set_num_threads, simd};
+    #[pymodule_export]
+    use super::network::{Network, Snapshot};
+    #[pymodule_export]
+    use super::optim::linear_warmup_cosine;
+    #[pymodule_export]
+    use super::train::Trainer;
+}

@@ -1,0 +1,270 @@
+//! A network and its snapshots.
+
+use super::array::{owned, state_from_dict, state_to_dict, to_numpy};
+use super::enter::{enter, enter_with, peek};
+use crate::models::{self, PromptIrConfig};
+use crate::nn::StateDict;
+use crate::prune::{
+    self, Alive, Mask, Masks, PruneOptions, PruneReport, RewindOptions, Scope, Threshold,
+};
+use crate::ticket::{self, Storage};
+use crate::{Error, Result};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// What is alive: (name, alive, total) of each prunable parameter, then alive and total of all.
+type Report = (Vec<(String, usize, usize)>, usize, usize);
+
+#[pyclass(module = "mirl._mirl", frozen)]
+pub struct Network {
+    pub(super) shared: Arc<Mutex<models::Network>>,
+}
+
+impl From<models::Network> for Network {
+    fn from(network: models::Network) -> Self {
+        Self {
+            shared: Arc::new(Mutex::new(network)),
+        }
+    }
+}
+
+#[pymethods]
+impl Network {
+    /// A PromptIR of the sizes in `config` (JSON), initialised from `seed`.
+    #[new]
+    fn new(py: Python<'_>, config: &str, seed: u64) -> PyResult<Self> {
+        let config: PromptIrConfig = serde_json::from_str(config)
+            .map_err(|error| Error::value(format!("network sizes: {error}")))?;
+        enter(py, move || models::Network::promptir(config, seed)).map(Self::from)
+    }
+
+    /// The network in a safetensors file.
+    #[staticmethod]
+    fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        enter(py, move || ticket::load(&path)).map(Self::from)
+    }
+
+    /// The sizes (JSON) of the network that a state dict belongs to.
+    #[staticmethod]
+    fn infer(state: &Bound<'_, PyDict>) -> PyResult<String> {
+        json(&PromptIrConfig::infer(&state_from_dict(state)?)?)
+    }
+
+    #[getter]
+    fn config(&self, py: Python<'_>) -> PyResult<String> {
+        json(&peek(py, &self.shared, |network| network.config().clone()))
+    }
+
+    /// Names and shapes, in order.
+    fn parameters(&self, py: Python<'_>) -> Vec<(String, Vec<usize>)> {
+        peek(py, &self.shared, |network| {
+            let all = network.parameters().iter();
+            all.map(|(name, var)| (name.to_owned(), var.dims().to_vec()))
+                .collect()
+        })
+    }
+
+    fn is_unused(&self, py: Python<'_>, name: &str) -> bool {
+        peek(py, &self.shared, |network| network.is_unused(name))
+    }
+
+    /// Restored images, not clipped.
+    fn restore<'py>(
+        &self,
+        py: Python<'py>,
+        images: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let images = owned::<f32>(images, "images")?;
+        let restored = enter_with(py, &self.shared, |network| {
+            network.restore(images.images("images")?)
+        })?;
+        Ok(to_numpy(py, restored, &images.shape)?.into_any())
+    }
+
+    fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let state = enter_with(py, &self.shared, |network| network.parameters().state())?;
+        state_to_dict(py, &state)
+    }
+
+    fn load_state_dict(
+        &self,
+        py: Python<'_>,
+        state: &Bound<'_, PyDict>,
+        strict: bool,
+    ) -> PyResult<()> {
+        let state = state_from_dict(state)?;
+        enter_with(py, &self.shared, |network| network.load(&state, strict))
+    }
+
+    fn snapshot(&self, py: Python<'_>) -> PyResult<Snapshot> {
+        let state = enter_with(py, &self.shared, |network| network.parameters().state())?;
+        Ok(Snapshot {
+            state: Arc::new(state),
+        })
+    }
+
+    /// Boolean arrays of the pruned parameters, True where alive.
+    fn masks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let masks: Vec<(String, Vec<bool>, Vec<usize>)> = peek(py, &self.shared, |network| {
+            let all = network.parameters().iter();
+            all.filter_map(|(name, var)| {
+                let mask = network.masks().get(name)?;
+                let bits = (0..mask.len()).map(|i| mask.get(i)).collect();
+                Some((name.to_owned(), bits, var.dims().to_vec()))
+            })
+            .collect()
+        });
+        let dict = PyDict::new(py);
+        for (name, bits, shape) in masks {
+            dict.set_item(name, to_numpy(py, bits, &shape)?)?;
+        }
+        Ok(dict)
+    }
+
+    fn set_masks(&self, py: Python<'_>, masks: &Bound<'_, PyDict>) -> PyResult<()> {
+        let mut all = Masks::default();
+        for (name, array) in masks {
+            let name: String = name.extract()?;
+            let bits = owned::<bool>(&array, &name)?;
+            let shape = peek(py, &self.shared, |network| {
+                let var = network.parameters().get(&name);
+                var.map(|var| var.dims().to_vec())
+            });
+            if let Some(shape) = shape.filter(|shape| *shape != bits.shape) {
+                let message = format!("{name}: a mask of shape {:?} for {shape:?}", bits.shape);
+                return Err(Error::value(message).into());
+            }
+            all.insert(name, Mask::from_fn(bits.data.len(), |i| bits.data[i]));
+        }
+        enter_with(py, &self.shared, |network| network.set_masks(all))
+    }
+
+    /// Takes the zeros of prunable parameters for pruned weights.
+    fn masks_from_zeros(&self, py: Python<'_>) -> PyResult<()> {
+        enter_with(py, &self.shared, |network| {
+            let masks = Masks::from_zeros(network.parameters())?;
+            network.set_masks(masks)
+        })
+    }
+
+    /// Counts by mask; parameters that the forward never uses are prunable where `unused`.
+    fn report(&self, py: Python<'_>, unused: bool) -> Report {
+        plain(peek(py, &self.shared, |network| network.report(unused)))
+    }
+
+    #[pyo3(signature = (amount, scope, threshold, alive, output_rate, unused))]
+    #[allow(clippy::too_many_arguments)]
+    fn prune(
+        &self,
+        py: Python<'_>,
+        amount: f64,
+        scope: &str,
+        threshold: &str,
+        alive: &str,
+        output_rate: f64,
+        unused: bool,
+    ) -> PyResult<()> {
+        let options = PruneOptions {
+            amount,
+            scope: one_of(
+                "scope",
+                scope,
+                [("global", Scope::Global), ("layerwise", Scope::Layerwise)],
+            )?,
+            threshold: one_of(
+                "threshold",
+                threshold,
+                [
+                    ("exact", Threshold::Exact),
+                    ("percentile", Threshold::Percentile),
+                ],
+            )?,
+            alive: one_of(
+                "alive",
+                alive,
+                [("mask", Alive::Mask), ("nonzero", Alive::NonZero)],
+            )?,
+            output_rate,
+            unused,
+        };
+        enter_with(py, &self.shared, |network| network.prune(&options))
+    }
+
+    fn rewind(
+        &self,
+        py: Python<'_>,
+        snapshot: &Snapshot,
+        biases: bool,
+        prompts: bool,
+        temperatures: bool,
+    ) -> PyResult<()> {
+        let options = RewindOptions {
+            biases,
+            prompts,
+            temperatures,
+        };
+        let state = snapshot.state.clone();
+        enter_with(py, &self.shared, |network| {
+            prune::rewind(network.parameters(), network.masks(), &state, &options)
+        })
+    }
+
+    /// Writes a safetensors file, packed or dense, with further metadata.
+    fn save(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        packed: bool,
+        metadata: BTreeMap<String, String>,
+    ) -> PyResult<()> {
+        let storage = if packed {
+            Storage::Packed
+        } else {
+            Storage::Dense
+        };
+        enter_with(py, &self.shared, |network| {
+            ticket::save(network, &path, storage, metadata)
+        })
+    }
+}
+
+/// The values of all parameters at one moment.
+#[pyclass(module = "mirl._mirl", frozen)]
+pub struct Snapshot {
+    state: Arc<StateDict>,
+}
+
+#[pymethods]
+impl Snapshot {
+    #[new]
+    fn new(state: &Bound<'_, PyDict>) -> PyResult<Self> {
+        Ok(Self {
+            state: Arc::new(state_from_dict(state)?),
+        })
+    }
+
+    fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        state_to_dict(py, &self.state)
+    }
+}
+
+fn json(config: &PromptIrConfig) -> PyResult<String> {
+    Ok(serde_json::to_string(config).map_err(|error| Error::value(error.to_string()))?)
+}
+
+fn plain(report: PruneReport) -> Report {
+    let layers = report.layers.into_iter();
+    let layers = layers.map(|layer| (layer.name, layer.alive, layer.total));
+    (layers.collect(), report.alive, report.total)
+}
+
+fn one_of<T: Copy, const N: usize>(what: &str, got: &str, choices: [(&str, T); N]) -> Result<T> {
+    let found = choices.iter().find(|(name, _)| *name == got);
+    found.map(|&(_, value)| value).ok_or_else(|| {
+        let names = choices.map(|(name, _)| format!("{name:?}")).join(" or ");
+        Error::value(format!("{what} must be {names}, got {got:?}"))
+    })
+}

@@ -1,0 +1,77 @@
+//! The package's own pool of threads. Other pools of the process (rayon's global one, OpenMP) are
+//! left alone, and a forked child gets a pool of its own because threads do not survive a fork.
+
+use crate::{Error, Result};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Environment variables that set the number of threads, the first one set wins.
+const THREAD_VARIABLES: [&str; 3] = ["MIRL_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS"];
+
+/// candle walks the graph recursively: some hundred frames for the full network.
+const STACK_BYTES: usize = 64 << 20;
+
+struct Owned {
+    process: u32,
+    pool: Arc<ThreadPool>,
+}
+
+static POOL: Mutex<Option<Owned>> = Mutex::new(None);
+
+/// The pool of this process, made on first use.
+pub fn pool() -> Result<Arc<ThreadPool>> {
+    let mut owned = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    match owned.as_ref() {
+        Some(own) if own.process == std::process::id() => Ok(own.pool.clone()),
+        _ => install(&mut owned, default_threads()),
+    }
+}
+
+pub fn set_num_threads(threads: usize) -> Result<()> {
+    if threads == 0 {
+        return Err(Error::value("num_threads must be at least 1, got 0"));
+    }
+    let mut owned = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    install(&mut owned, threads).map(drop)
+}
+
+pub fn num_threads() -> Result<usize> {
+    Ok(pool()?.current_num_threads())
+}
+
+fn install(owned: &mut Option<Owned>, threads: usize) -> Result<Arc<ThreadPool>> {
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .stack_size(STACK_BYTES)
+        .thread_name(|index| format!("mirl-{index}"))
+        .build()
+        .map_err(|error| Error::value(format!("{threads} threads cannot be started: {error}")))?;
+    let pool = Arc::new(pool);
+    let before = owned.replace(Owned {
+        process: std::process::id(),
+        pool: pool.clone(),
+    });
+    // Dropping an inherited pool would signal threads that the child does not have.
+    std::mem::forget(before.filter(|own| own.process != std::process::id()));
+    Ok(pool)
+}
+
+fn default_threads() -> usize {
+    THREAD_VARIABLES
+        .iter()
+        .find_map(|name| std::env::var(name).ok()?.parse::<usize>().ok())
+        .filter(|&threads| threads > 0)
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_threads_are_refused() {
+        assert!(set_num_threads(0).is_err());
+        assert!(num_threads().is_ok_and(|threads| threads >= 1));
+    }
+}

@@ -1,0 +1,81 @@
+//! The state between two steps: parameters, masks, moments and the loop's own place in words.
+
+use super::Trainer;
+use crate::io::safetensors::Tensors;
+use crate::models::Network;
+use crate::optim::Moments;
+use crate::ticket::{self, Storage};
+use crate::{Error, Result};
+use std::path::Path;
+
+const EXP_AVG: &str = "exp_avg.";
+const EXP_AVG_SQ: &str = "exp_avg_sq.";
+/// Metadata keys.
+const STEPS: &str = "optimizer_steps";
+const PROGRESS: &str = "progress";
+
+/// Writes a checkpoint. `progress` is kept as it is: where the loop stands.
+pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -> Result<()> {
+    let mut file = ticket::pack(network, Storage::Dense)?;
+    let moments = trainer.optimizer().moments();
+    for ((name, var), moments) in network.parameters().iter().zip(moments) {
+        let shape = var.dims().to_vec();
+        file.insert(
+            format!("{EXP_AVG}{name}"),
+            shape.clone(),
+            moments.exp_avg.clone(),
+        );
+        file.insert(
+            format!("{EXP_AVG_SQ}{name}"),
+            shape,
+            moments.exp_avg_sq.clone(),
+        );
+    }
+    let steps = trainer.optimizer().steps().to_string();
+    file.metadata.insert(STEPS.into(), steps);
+    file.metadata.insert(PROGRESS.into(), progress.into());
+    file.save(path)
+}
+
+/// Puts a checkpoint of the same network back and returns the progress that was saved with it.
+///
+/// # Errors
+/// A file that cannot be read, is damaged or no checkpoint, or belongs to a network of other sizes.
+/// Nothing is changed then.
+pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result<String> {
+    let file = Tensors::load(path)?;
+    let wrong = |message: String| Error::format(path, message);
+    let about = |key: &str| {
+        let value = file.metadata.get(key);
+        value.ok_or_else(|| wrong(format!("no checkpoint: no {key} in the metadata")))
+    };
+    let progress = about(PROGRESS)?.clone();
+    let steps = about(STEPS)?
+        .parse()
+        .map_err(|error| wrong(format!("{STEPS}: {error}")))?;
+    let saved = ticket::unpack(path, &file)?;
+    if saved.config() != network.config() {
+        return Err(wrong("the checkpoint of a network of other sizes".into()));
+    }
+    let moment = |prefix: &str, name: &str, len: usize| {
+        let key = format!("{prefix}{name}");
+        let values = file.floats(&key).map(|(_, data)| data.to_vec());
+        values
+            .filter(|values| values.len() == len)
+            .ok_or_else(|| wrong(format!("{key} is missing or misshapen")))
+    };
+    let moments = network
+        .parameters()
+        .iter()
+        .map(|(name, var)| {
+            Ok(Moments {
+                exp_avg: moment(EXP_AVG, name, var.elem_count())?,
+                exp_avg_sq: moment(EXP_AVG_SQ, name, var.elem_count())?,
+            })
+        })
+        .collect::<Result<_>>()?;
+    network.set_masks(saved.masks().clone())?;
+    network.load(&saved.parameters().state()?, true)?;
+    trainer.optimizer_mut().resume(steps, moments);
+    Ok(progress)
+}

@@ -1,0 +1,80 @@
+//! One step: L1 loss, backward, masked AdamW.
+
+use crate::models::{Images, Network};
+use crate::optim::{AdamW, AdamWConfig};
+use crate::{Error, Result};
+
+/// Added to the norm by PyTorch's `clip_grad_norm_`.
+const CLIP_EPSILON: f64 = 1e-6;
+
+pub struct Trainer {
+    optimizer: AdamW,
+    clip_grad_norm: Option<f64>,
+}
+
+impl Trainer {
+    /// # Errors
+    /// AdamW's settings or the largest gradient norm are out of range.
+    pub fn new(
+        network: &Network,
+        config: AdamWConfig,
+        clip_grad_norm: Option<f64>,
+    ) -> Result<Self> {
+        if let Some(norm) = clip_grad_norm
+            && !(norm.is_finite() && norm > 0.0)
+        {
+            return Err(Error::value(format!(
+                "clip_grad_norm must be positive, got {norm}"
+            )));
+        }
+        Ok(Self {
+            optimizer: AdamW::new(config, network.parameters())?,
+            clip_grad_norm,
+        })
+    }
+
+    pub fn optimizer(&self) -> &AdamW {
+        &self.optimizer
+    }
+
+    pub fn optimizer_mut(&mut self) -> &mut AdamW {
+        &mut self.optimizer
+    }
+
+    /// Trains on one batch and returns its loss from before the step.
+    ///
+    /// # Errors
+    /// Images that do not fit, a learning rate that is not finite or negative, a loss or gradient
+    /// that is not finite. The network is as before then.
+    pub fn step(
+        &mut self,
+        network: &Network,
+        degraded: Images,
+        clean: Images,
+        lr: f64,
+    ) -> Result<f64> {
+        if !(lr.is_finite() && lr >= 0.0) {
+            return Err(Error::value(format!("lr must be at least 0, got {lr}")));
+        }
+        let loss = network.loss(degraded, clean)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        let diverged = |loss| Error::Diverged {
+            step: self.optimizer.steps(),
+            loss,
+        };
+        if !value.is_finite() {
+            return Err(diverged(value));
+        }
+        let gradients = loss.backward()?;
+        let (all, masks) = (network.parameters(), network.masks());
+        let norm = self.optimizer.gradient_norm(all, masks, &gradients)?;
+        if !norm.is_finite() {
+            return Err(diverged(f64::NAN));
+        }
+        let scale = self
+            .clip_grad_norm
+            .map_or(1.0, |largest| (largest / (norm + CLIP_EPSILON)).min(1.0));
+        self.optimizer.step(all, masks, &gradients, lr, scale)?;
+        Ok(value)
+    }
+}
