@@ -1,24 +1,14 @@
-"""What all tests share: where the reference values lie, and networks small enough to be quick."""
+"""What all tests share: where the reference values lie, and a network small enough to be quick."""
 
-import json
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from reference import SMALL, random_images
 
 import mirl
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-SMALL = {
-    "dim": 8,
-    "num_blocks": (1, 1, 1, 1),
-    "num_refinement_blocks": 1,
-    "prompt_dims": (8, 16, 40),
-    "prompt_sizes": (8, 4, 2),
-}
-
 
 @pytest.fixture(scope="session")
 def shared():
@@ -40,30 +30,3 @@ def batch():
     clean = random_images(0, (2, 3, 16, 24))
     noise = np.random.default_rng(1).normal(0, 0.1, clean.shape).astype(np.float32)
     return np.clip(clean + noise, 0, 1), clean
-
-
-def random_images(key, shape):
-    """Uniform pixels, by the recipe of the golden values."""
-    rng = np.random.Generator(np.random.PCG64([20251014, key]))
-    return rng.random(shape).astype(np.float32)
-
-
-def golden_state(shapes):
-    """The parameters behind the golden values, which follow from their names."""
-    state = {}
-    for name, shape in shapes.items():
-        rng = np.random.Generator(np.random.PCG64([20251014, zlib.crc32(name.encode())]))
-        if name.endswith(("norm1.body.weight", "norm2.body.weight", "temperature")):
-            values = 1 + 0.1 * rng.standard_normal(shape)
-        elif name.endswith("bias"):
-            values = 0.1 * rng.standard_normal(shape)
-        elif name.endswith("prompt_param"):
-            values = rng.random(shape)
-        else:
-            values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-        state[name] = values.astype(np.float32)
-    return state
-
-
-def golden(shared, name):
-    return json.loads((shared / "goldens" / name).read_text())

@@ -7,7 +7,11 @@ weights, rewind the rest to their initial values, and repeat.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# candle keeps threads of its own that would spin beside ours.
+os.environ.setdefault("CANDLE_NUM_THREADS", "1")
 
 from mirl import _mirl, errors
 from mirl.machine import devices, get_num_threads, set_num_threads, show_versions

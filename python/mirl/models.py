@@ -202,6 +202,24 @@ class PromptIR:
         """
         return self._network.restore(images)
 
+    def gradients(
+        self, degraded: NDArray[np.float32], clean: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The gradient of the mean absolute error, by parameter name.
+
+        Parameters
+        ----------
+        degraded, clean
+            float32, both of one shape (N, 3, H, W), RGB in [0, 1].
+
+        Returns
+        -------
+        dict
+            Arrays of the parameters' shapes, masked weights included. Parameters that the forward
+            never uses have none.
+        """
+        return self._network.gradients(degraded, clean)
+
     def state_dict(self) -> dict[str, NDArray[np.float32]]:
         """Copies of all parameters by their published names, in the published order."""
         return self._network.state_dict()

@@ -41,7 +41,6 @@ fn temporary(path: &Path) -> Result<PathBuf> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

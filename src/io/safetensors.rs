@@ -4,10 +4,14 @@ use super::atomic;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-pub type Metadata = HashMap<String, String>;
+pub type Metadata = BTreeMap<String, String>;
+
+/// Our metadata is one JSON object under this key: safetensors keeps keys in a map without order,
+/// and equal networks should be equal files.
+const KEY: &str = "mirl";
 
 /// The tensors of one file, in no particular order.
 #[derive(Debug, Default)]
@@ -75,7 +79,9 @@ impl Tensors {
                 views.push((name, view));
             }
         }
-        let metadata = Some(self.metadata.clone());
+        let json = serde_json::to_string(&self.metadata)
+            .map_err(|error| Error::value(error.to_string()))?;
+        let metadata = Some(HashMap::from([(KEY.to_owned(), json)]));
         atomic::replace(path, |path| {
             safetensors::serialize_to_file(views, metadata, path).map_err(foreign)
         })
@@ -88,8 +94,10 @@ impl Tensors {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(path, error))?;
         let (_, header) =
             SafeTensors::read_metadata(&bytes).map_err(|error| foreign(path, error))?;
+        let metadata = header.metadata().as_ref().and_then(|all| all.get(KEY));
+        let metadata = metadata.map_or(Ok(Metadata::new()), |json| serde_json::from_str(json));
         let mut loaded = Self {
-            metadata: header.metadata().clone().unwrap_or_default(),
+            metadata: metadata.map_err(|e| Error::format(path, format!("metadata: {e}")))?,
             ..Self::default()
         };
         for (name, view) in file.iter() {
@@ -118,7 +126,6 @@ fn foreign(path: &Path, error: SafeTensorError) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

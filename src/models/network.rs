@@ -2,7 +2,7 @@
 
 use super::pad::reflect_pad;
 use super::promptir::{PromptIr, PromptIrConfig};
-use crate::nn::{Builder, Parameters, StateDict};
+use crate::nn::{Builder, Parameters, StateDict, parameters};
 use crate::prune::{self, Masks, PruneOptions, PruneReport};
 use crate::{Error, Result, ops};
 use candle_core::{Device, Tensor};
@@ -140,6 +140,19 @@ impl Network {
         }
         let restored = self.run(&*self.tracked, &degraded.tensor("degraded")?)?;
         ops::l1_loss(&restored, &clean.tensor("clean")?)
+    }
+
+    /// The gradient of the loss by every parameter that it depends on.
+    pub fn gradients(&self, degraded: Images, clean: Images) -> Result<StateDict> {
+        let gradients = self.loss(degraded, clean)?.backward()?;
+        let mut state = StateDict::default();
+        for (name, var) in self.parameters.iter() {
+            if let Some(gradient) = gradients.get(var) {
+                let values = parameters::read(gradient, <[f32]>::to_vec)?;
+                state.insert(name, var.dims().to_vec(), values);
+            }
+        }
+        Ok(state)
     }
 
     fn run(&self, architecture: &dyn Forward, images: &Tensor) -> Result<Tensor> {

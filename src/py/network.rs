@@ -84,6 +84,21 @@ impl Network {
         Ok(to_numpy(py, restored, &images.shape)?.into_any())
     }
 
+    /// The gradient of the L1 loss by every parameter that it depends on.
+    fn gradients<'py>(
+        &self,
+        py: Python<'py>,
+        degraded: &Bound<'py, PyAny>,
+        clean: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let degraded = owned::<f32>(degraded, "degraded")?;
+        let clean = owned::<f32>(clean, "clean")?;
+        let gradients = enter_with(py, &self.shared, |network| {
+            network.gradients(degraded.images("degraded")?, clean.images("clean")?)
+        })?;
+        state_to_dict(py, &gradients)
+    }
+
     fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let state = enter_with(py, &self.shared, |network| network.parameters().state())?;
         state_to_dict(py, &state)

@@ -1,5 +1,6 @@
-//! The machine: threads, CPU features, cancellation and named random streams.
+//! The machine: memory, threads, CPU features, cancellation and named random streams.
 
+mod allocator;
 pub mod cancel;
 pub mod cpu;
 pub mod rng;

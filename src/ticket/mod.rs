@@ -1,7 +1,7 @@
 //! A network in a file: dense, or packed to its surviving weights.
 //!
-//! Both are safetensors files with the metadata `format` ("mirl" or "mirl-packed"), `version`, `network`
-//! and `config` (JSON). Dense: every parameter under its name, and for each pruned one the bits of its
+//! Both are safetensors files whose metadata holds, under the key `mirl`, a JSON object of strings with
+//! `format` ("mirl" or "mirl-packed"), `version`, `network` and `config` (JSON again). Dense: every parameter under its name, and for each pruned one the bits of its
 //! mask under `mask.NAME` (U8, lowest bit first). Packed: a pruned parameter holds its survivors only, as
 //! one vector in the order of the elements.
 

@@ -61,6 +61,9 @@ class RunFolder:
                 f"{self.path} holds another run: {'; '.join(differing)}."
                 " Choose another folder, or the settings of that run to resume it."
             )
+        # What a process that was killed while it wrote has left behind.
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
         return self.checkpoint.exists()
 
     def write_record(self, records: list[dict[str, Any]]) -> None:
@@ -70,7 +73,7 @@ class RunFolder:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

@@ -87,6 +87,7 @@ def find_ticket(
     weight_decay: float = 0.01,
     clip_grad_norm: float | None = None,
     preset: str = "default",
+    rewind_biases: str | None = None,
     rewind_prompts: bool = False,
     rewind_temperatures: bool = False,
     evaluate: Any = None,
@@ -126,6 +127,9 @@ def find_ticket(
         See `mirl.Trainer`.
     preset
         ``"default"`` or ``"paper-code"``, for pruning, rewinding and the schedule.
+    rewind_biases
+        ``"every"`` round (default), at the ``"first"`` rewinding only, or ``"never"``. The published
+        code (paper-code) does it once: from then on its training overwrites the values it saved.
     rewind_prompts, rewind_temperatures
         Whether they are rewound too.
     evaluate
@@ -169,6 +173,7 @@ def find_ticket(
         weight_decay=weight_decay,
         clip_grad_norm=clip_grad_norm,
         preset=preset,
+        rewind_biases=rewind_biases or ("first" if preset == "paper-code" else "every"),
         rewind_prompts=rewind_prompts,
         rewind_temperatures=rewind_temperatures,
     )
@@ -332,6 +337,7 @@ class _Run:
             self.model,
             self.initial,
             preset=recipe.preset,
+            biases=recipe.rewinds_biases(self.place.round + 1),
             prompts=recipe.rewind_prompts,
             temperatures=recipe.rewind_temperatures,
         )

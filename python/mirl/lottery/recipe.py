@@ -29,6 +29,7 @@ class Recipe:
     weight_decay: float
     clip_grad_norm: float | None
     preset: str
+    rewind_biases: str
     rewind_prompts: bool
     rewind_temperatures: bool
 
@@ -45,6 +46,10 @@ class Recipe:
             raise ValueError(f"scope must be 'global' or 'layerwise', got {self.scope!r}")
         if self.schedule not in ("step", "epoch"):
             raise ValueError(f"schedule must be 'step' or 'epoch', got {self.schedule!r}")
+        if self.rewind_biases not in ("every", "first", "never"):
+            raise ValueError(
+                f"rewind_biases must be 'every', 'first' or 'never', got {self.rewind_biases!r}"
+            )
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
         if not 0 <= self.min_lr <= self.lr:
@@ -59,6 +64,10 @@ class Recipe:
         total = self.epochs * unit
         warmup = min(round(self.warmup_epochs * unit), total - 1)
         return linear_warmup_cosine(t, total, warmup=warmup, base=self.lr, minimum=self.min_lr)
+
+    def rewinds_biases(self, round_: int) -> bool:
+        """Whether the rewinding before `round_` (from 1) sets biases back."""
+        return self.rewind_biases == "every" or (self.rewind_biases == "first" and round_ == 1)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings by name, as JSON holds them."""

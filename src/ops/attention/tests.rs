@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 use super::attention;
 use crate::ops::testing::{assert_close, check_gradient, flat, values};
 use candle_core::{D, Device, Tensor, Var};

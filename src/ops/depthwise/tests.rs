@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 use super::depthwise;
 use crate::ops::conv3x3;
 use crate::ops::testing::{assert_close, check_gradient, flat, values};

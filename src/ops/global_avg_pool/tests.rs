@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 use super::global_avg_pool;
 use crate::ops::testing::{assert_close, check_gradient, flat, values};
 

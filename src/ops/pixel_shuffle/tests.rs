@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 use super::{pixel_shuffle, pixel_unshuffle};
 use crate::ops::testing::{assert_close, check_gradient, flat, values};
 

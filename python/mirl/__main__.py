@@ -1,0 +1,5 @@
+"""``python -m mirl``."""
+
+from mirl.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""How long a network takes on this machine, and how much memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirl.train import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mirl.models import PromptIR
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one kind of work costs."""
+
+    what: str
+    shape: tuple[int, int, int, int]
+    """Of the images, (N, 3, H, W)."""
+    seconds: float
+    """Median of the repeats."""
+    memory: int | None
+    """Most that the process has held so far, bytes; None where the system does not tell."""
+
+
+def bench(
+    model: PromptIR,
+    *,
+    size: int = 256,
+    patch_size: int = 128,
+    batch_size: int = 1,
+    repeats: int = 5,
+) -> list[Timing]:
+    """Time restoring and a training step, each after one unmeasured call.
+
+    Parameters
+    ----------
+    model
+        The network; the training steps are taken on a copy.
+    size
+        Height and width of the images to restore.
+    patch_size
+        Height and width of the images to train on.
+    batch_size
+        Images at once, in both.
+    repeats
+        Calls to take the median of.
+
+    Returns
+    -------
+    list of Timing
+        Restoring, then training: memory is the process's high-water mark, which only rises.
+
+    Raises
+    ------
+    ValueError
+        A size or count less than 1.
+    """
+    for name, value in (
+        ("size", size),
+        ("patch_size", patch_size),
+        ("batch_size", batch_size),
+        ("repeats", repeats),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    images = _images(batch_size, size)
+    patches = _images(batch_size, patch_size)
+    copy = type(model).from_state_dict(model.state_dict(), model.mask)
+    trainer = Trainer(copy)
+    return [
+        _timing("restore", images.shape, lambda: model(images), repeats),
+        _timing("training step", patches.shape, lambda: trainer.step(patches, patches), repeats),
+    ]
+
+
+def table(timings: list[Timing]) -> str:
+    """The timings, at most 80 columns wide."""
+    lines = [f"{'':<15} {'images':<16} {'median ms':>10} {'peak memory':>12}"]
+    for timing in timings:
+        memory = "-" if timing.memory is None else f"{timing.memory / 2**20:,.0f} MiB"
+        shape = "x".join(map(str, timing.shape))
+        lines.append(f"{timing.what:<15} {shape:<16} {timing.seconds * 1e3:>10,.1f} {memory:>12}")
+    return "\n".join(lines)
+
+
+def _images(count: int, size: int) -> np.ndarray:
+    return np.random.default_rng(0).random((count, 3, size, size), dtype=np.float32)
+
+
+def _timing(
+    what: str, shape: tuple[int, ...], call: Callable[[], object], repeats: int
+) -> Timing:
+    call()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return Timing(what, shape, median(seconds), _peak_memory())  # type: ignore[arg-type]
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # getrusage(2): KiB but on macOS

@@ -1,0 +1,317 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+EXPECTED = (OSError, ValueError, TypeError, ArithmeticError, RuntimeError, ImportError)
+"""What wrong input, a full disk or a missing package raise; anything else is a bug of ours."""
+
+INTERRUPTED = 130
+"""Exit status of a shell command that Ctrl-C stopped."""
+
+app = typer.Typer(
+    help="All-in-one image restoration networks pruned by the lottery-ticket recipe of MIR-L.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Network = Annotated[
+    Path,
+    typer.Argument(help="A network: .safetensors, .ckpt or .pth.", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="mirl")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import mirl
+
+        typer.echo(f"mirl {mirl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Prepare what all commands share: one line for an error, without a traceback."""
+    sys.excepthook = sys.__excepthook__ if debug else _one_line
+
+
+def _one_line(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if not issubclass(kind, EXPECTED):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    print(f"error: {message}", file=sys.stderr)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path(
+        "mirl-demo"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="A minute, for a first look.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find a ticket on photos that scikit-image ships: no download, five minutes."""
+    from mirl.demo import demo as run
+
+    with _resumable():
+        run(out, quick=quick, progress=not quiet)
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="Folder in the published layout.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the run; a run in it is resumed."),
+    ],
+    rounds: Annotated[int, typer.Option(help="How often to prune.")] = 15,
+    epochs: Annotated[int, typer.Option(help="Epochs of each round.")] = 120,
+    amount: Annotated[float, typer.Option(help="Share of the weights to prune each round.")] = 0.2,
+    scope: Annotated[str, typer.Option(help="global or layerwise.")] = "global",
+    preset: Annotated[str, typer.Option(help="default or paper-code.")] = "default",
+    lr: Annotated[float, typer.Option(help="Learning rate after the warm-up.")] = 2e-4,
+    warmup_epochs: Annotated[
+        float | None, typer.Option(help="By default an eighth of the epochs.", show_default=False)
+    ] = None,
+    clip_grad_norm: Annotated[
+        float | None, typer.Option(help="Largest norm of the gradient.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Patches of a step.")] = 8,
+    patch_size: Annotated[int, typer.Option(help="Their height and width.")] = 128,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="denoise, derain, dehaze; by default all.", show_default=False),
+    ] = None,
+    synthesize: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="derain, dehaze: make its pairs from the denoise photos.", show_default=False
+        ),
+    ] = None,
+    augment: Annotated[str, typer.Option(help="all, paper-code or none.")] = "all",
+    on_error: Annotated[str, typer.Option(help="Bad image: raise or skip.")] = "raise",
+    evaluate: Annotated[
+        bool, typer.Option(help="Measure the test split after each round.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of the initial values and of the data.")] = 0,
+    dim: Annotated[int, typer.Option(help="Channels of the first level.")] = 48,
+    num_blocks: Annotated[
+        tuple[int, int, int, int], typer.Option(help="Blocks of the four levels.")
+    ] = (4, 6, 6, 8),
+    num_refinement_blocks: Annotated[int, typer.Option(help="Blocks after the decoder.")] = 4,
+    heads: Annotated[
+        tuple[int, int, int, int], typer.Option(help="Attention heads of the four levels.")
+    ] = (1, 2, 4, 8),
+    prompt_dims: Annotated[
+        tuple[int, int, int], typer.Option(help="Channels of the three prompts.")
+    ] = (64, 128, 320),
+    prompt_sizes: Annotated[
+        tuple[int, int, int], typer.Option(help="Height and width of the three prompts.")
+    ] = (64, 32, 16),
+    quiet: Quiet = False,
+) -> None:
+    """Train, prune, rewind, and train again; the same command resumes a run."""
+    import mirl
+
+    tasks = tuple(task or ("denoise", "derain", "dehaze"))
+    loader = mirl.Loader.from_folder(
+        data,
+        tasks=tasks,
+        synthesize=tuple(synthesize or ()),
+        batch_size=batch_size,
+        patch_size=patch_size,
+        augment=augment,
+        seed=seed,
+        on_error=on_error,
+    )
+    model = mirl.PromptIR(
+        seed=seed,
+        dim=dim,
+        num_blocks=num_blocks,
+        num_refinement_blocks=num_refinement_blocks,
+        heads=heads,
+        prompt_dims=prompt_dims,
+        prompt_sizes=prompt_sizes,
+    )
+    with _resumable():
+        result = mirl.find_ticket(
+            model,
+            loader,
+            rounds=rounds,
+            amount=amount,
+            scope=scope,
+            epochs=epochs,
+            lr=lr,
+            warmup_epochs=warmup_epochs,
+            clip_grad_norm=clip_grad_norm,
+            preset=preset,
+            evaluate=mirl.test_sets(data) if evaluate else None,
+            out=out,
+            progress=not quiet,
+        )
+    typer.echo(result.table())
+    typer.echo(f"\nticket, record and checkpoint: {out}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[
+        Path, typer.Argument(help="Folder in the published layout.", show_default=False)
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="A network; without one, the input unchanged."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="denoise, derain, dehaze; by default all.", show_default=False),
+    ] = None,
+    split: Annotated[str, typer.Option(help="The folder of DATA to measure.")] = "test",
+    save: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write the table: .json or .csv.", show_default=False),
+    ] = None,
+    save_images: Annotated[
+        Path | None, typer.Option(help="Folder for the restored images.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure PSNR and SSIM by the published protocol."""
+    import mirl
+
+    for path in save or ():
+        if path.suffix not in (".json", ".csv"):
+            raise typer.BadParameter(f"{path} must end with .json or .csv", param_hint="--save")
+    sets = mirl.test_sets(data, split=split, tasks=tuple(task) if task else None)
+    network = None if model is None else mirl.load(model)
+    evaluation = mirl.evaluate(network, sets, save_images=save_images, progress=not quiet)
+    typer.echo(evaluation.table())
+    for path in save or ():
+        evaluation.save(path)
+
+
+@app.command()
+def restore(
+    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    model: Annotated[Path, typer.Option("--model", "-m", help="The network.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the restored images.")],
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            help="Height and width of tiles; by default as memory allows.", show_default=False
+        ),
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Restore photos."""
+    import mirl
+    from mirl.restore import restore_files
+
+    restore_files(mirl.load(model), images, out, tile=tile, force=force, progress=not quiet)
+
+
+@app.command()
+def inspect(
+    file: Network,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show what is in a file, layer by layer."""
+    import mirl
+
+    inspection = mirl.inspect(file)
+    typer.echo(json.dumps(inspection.to_dict(), indent=2) if as_json else inspection.table())
+
+
+@app.command()
+def export(
+    file: Network,
+    out: Annotated[
+        Path,
+        typer.Argument(help="X.mirl.safetensors: packed. X.safetensors: dense.", show_default=False),
+    ],
+    force: Force = False,
+) -> None:
+    """Write a network, or a packed ticket, as another kind of file."""
+    import mirl
+
+    if not out.name.endswith(".safetensors"):
+        raise ValueError(f"{out}: must end with .mirl.safetensors (packed) or .safetensors (dense)")
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists; --force overwrites it")
+    model = mirl.load(file)
+    model.save(out, {"exported_from": file.name})
+    density = model.density()
+    typer.echo(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB (was {file.stat().st_size / 1e6:.1f} MB),"
+        f" {density.all:.2%} of all parameters"
+    )
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="A network; by default the published sizes.", show_default=False),
+    ] = None,
+    size: Annotated[int, typer.Option(help="Images to restore: height and width.")] = 256,
+    patch_size: Annotated[int, typer.Option(help="Images to train on: height and width.")] = 128,
+    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Calls to take the median of.")] = 5,
+) -> None:
+    """Time restoring and a training step on this machine."""
+    import mirl
+    from mirl.bench import bench as measure
+    from mirl.bench import table
+
+    network = mirl.PromptIR() if model is None else mirl.load(model)
+    timings = measure(
+        network, size=size, patch_size=patch_size, batch_size=batch_size, repeats=repeats
+    )
+    typer.echo(f"{network.num_parameters:,} parameters, {network.density().all:.2%} alive")
+    typer.echo(mirl.devices()["cpu"])
+    typer.echo(table(timings))
+
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Tell what Ctrl-C leaves behind."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from the last checkpoint", err=True)
+        raise typer.Exit(INTERRUPTED) from None

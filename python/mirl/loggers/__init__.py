@@ -1,0 +1,8 @@
+"""What is told about a run while it runs."""
+
+from mirl.loggers.base import Logger, default_loggers
+from mirl.loggers.jsonl import JsonLines
+from mirl.loggers.progress import ProgressBars
+from mirl.loggers.tensorboard import TensorBoard
+
+__all__ = ["JsonLines", "Logger", "ProgressBars", "TensorBoard", "default_loggers"]

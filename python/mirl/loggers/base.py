@@ -1,0 +1,56 @@
+"""The events of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Logger(Protocol):
+    """Whatever wants to be told about a run; rounds and epochs count from 0, steps done from 1."""
+
+    def round_start(self, round: int, rounds: int, density: float) -> None:
+        """A round begins, or is resumed.
+
+        Parameters
+        ----------
+        round
+            0 trains the dense network.
+        rounds
+            The last round.
+        density
+            Share of all parameters that is alive, in [0, 1].
+        """
+
+    def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
+        """An epoch begins, or is resumed after `done` of its `steps`."""
+
+    def step(self, step: int, loss: float, lr: float) -> None:
+        """`step` of the epoch's steps are done, the last one at learning rate `lr`."""
+
+    def epoch_end(self, epoch: int, loss: float) -> None:
+        """An epoch is done; `loss` is its mean."""
+
+    def round_end(self, record: dict[str, Any]) -> None:
+        """A round is done; `record` is its line of ``record.jsonl``."""
+
+    def close(self) -> None:
+        """The run is done, or was stopped."""
+
+
+def default_loggers(folder: Path | None, *, progress: bool = True) -> list[Logger]:
+    """Progress bars; for a run with a folder also the losses as a file, and TensorBoard's if installed."""
+    from importlib.util import find_spec
+
+    from mirl.loggers.jsonl import JsonLines
+    from mirl.loggers.progress import ProgressBars
+    from mirl.loggers.tensorboard import TensorBoard
+
+    loggers: list[Logger] = [ProgressBars(progress)]
+    if folder is not None:
+        loggers.append(JsonLines(folder / "steps.jsonl"))
+        if find_spec("tensorboard") is not None:
+            loggers.append(TensorBoard(folder / "tensorboard"))
+    return loggers

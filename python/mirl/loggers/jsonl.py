@@ -1,0 +1,78 @@
+"""The course of a run as a file that needs nothing to be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from mirl.lottery.folder import write_text
+
+if TYPE_CHECKING:
+    import os
+
+
+class JsonLines:
+    """One JSON line a step: round, epoch, step, loss, learning rate.
+
+    A resumed run goes on where its checkpoint stands; lines of steps after it are taken back.
+
+    Parameters
+    ----------
+    path
+        The file, usually ``steps.jsonl``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.file: TextIO | None = None
+        self.round = self.epoch = 0
+
+    def round_start(self, round: int, rounds: int, density: float) -> None:
+        """Remember which round it is."""
+        self.round = round
+
+    def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
+        """Remember which epoch it is; open the file at the first."""
+        self.epoch = epoch
+        if self.file is None:
+            self._keep_until((self.round, epoch, done))
+            # By lines: a killed run must not lose what its checkpoint knows.
+            self.file = self.path.open("a", buffering=1, encoding="utf-8")
+
+    def step(self, step: int, loss: float, lr: float) -> None:
+        """Write a line."""
+        if self.file is not None:
+            line = {
+                "round": self.round,
+                "epoch": self.epoch,
+                "step": step,
+                "loss": loss,
+                "lr": lr,
+            }
+            self.file.write(json.dumps(line) + "\n")
+
+    def epoch_end(self, epoch: int, loss: float) -> None:
+        """Epochs follow from their steps."""
+
+    def round_end(self, record: dict[str, Any]) -> None:
+        """Rounds have ``record.jsonl``."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.file is not None:
+            self.file.close()
+
+    def _keep_until(self, place: tuple[int, int, int]) -> None:
+        if not self.path.exists():
+            return
+        lines = []
+        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
+            try:
+                held = json.loads(line)
+            except ValueError:  # the line during which the run was killed
+                break
+            if (held["round"], held["epoch"], held["step"]) > place:
+                break
+            lines.append(line)
+        write_text(self.path, "".join(lines))

@@ -1,0 +1,75 @@
+"""Progress bars in a terminal and in Jupyter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ProgressBars:
+    """Three nested bars: rounds, epochs of the round, steps of the epoch.
+
+    Parameters
+    ----------
+    progress
+        Whether to show them.
+    """
+
+    def __init__(self, progress: bool = True) -> None:
+        from tqdm.auto import tqdm
+
+        self.rounds, self.epochs, self.steps = (
+            tqdm(
+                desc=f"{unit:<5}",
+                unit=unit,
+                position=position,
+                leave=position == 0,
+                dynamic_ncols=True,
+                delay=1e-9,  # no empty bar before its total is known
+                disable=not progress,
+            )
+            for position, unit in enumerate(("round", "epoch", "step"))
+        )
+
+    def round_start(self, round: int, rounds: int, density: float) -> None:
+        """Show which round it is and how much of the network is alive."""
+        if self.rounds.total is None:
+            # Rounds before a resumed one took no time now.
+            self.rounds.initial = round
+            self.rounds.reset(rounds + 1)
+        _move(self.rounds, round)
+        self.rounds.set_postfix_str(f"density {density:.1%}")
+
+    def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
+        """Start the bar of the epoch's steps, and at the first epoch that of the epochs."""
+        if epoch == 0 or self.epochs.total is None:
+            self.epochs.initial = epoch
+            self.epochs.reset(epochs)
+            _move(self.epochs, epoch)
+        self.steps.initial = done
+        self.steps.reset(steps)
+        _move(self.steps, done)
+
+    def step(self, step: int, loss: float, lr: float) -> None:
+        """Advance by a step."""
+        self.steps.set_postfix_str(f"loss {loss:.4f}, lr {lr:.1e}", refresh=False)
+        self.steps.update()
+
+    def epoch_end(self, epoch: int, loss: float) -> None:
+        """Advance by an epoch."""
+        self.epochs.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+        self.epochs.update()
+        self.rounds.refresh()
+
+    def round_end(self, record: dict[str, Any]) -> None:
+        """Advance by a round."""
+        self.rounds.update()
+
+    def close(self) -> None:
+        """Take the bars away; that of the rounds stays."""
+        for bar in (self.steps, self.epochs, self.rounds):
+            bar.close()
+
+
+def _move(bar: Any, place: int) -> None:
+    bar.n = place
+    bar.refresh()

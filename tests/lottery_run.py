@@ -1,0 +1,39 @@
+"""A small run in a process of its own, to be killed: `python lottery_run.py FOLDER`."""
+
+import sys
+
+import numpy as np
+from reference import SMALL
+
+import mirl
+
+
+class Noise:
+    """Three batches an epoch that follow from its number."""
+
+    def __len__(self):
+        return 3
+
+    def describe(self):
+        return {"seed": 5}
+
+    def epoch(self, epoch, start=0):
+        for step in range(start, 3):
+            rng = np.random.default_rng([5, epoch, step])
+            clean = rng.random((2, 3, 16, 16), np.float32)
+            noise = 0.1 * rng.standard_normal(clean.shape, np.float32)
+            yield np.clip(clean + noise, 0, 1), clean
+
+
+def quality(model):
+    return {"noise": {"psnr": float(np.abs(model(np.full((1, 3, 8, 8), 0.5, np.float32))).mean())}}
+
+
+def run(out, **changes):
+    settings = {"rounds": 2, "epochs": 2, "amount": 0.3, "lr": 1e-3, "evaluate": quality}
+    settings |= {"checkpoint_seconds": 0.0, "loggers": (), "out": out}
+    return mirl.find_ticket(mirl.PromptIR(seed=3, **SMALL), Noise(), **(settings | changes))
+
+
+if __name__ == "__main__":
+    run(sys.argv[1])

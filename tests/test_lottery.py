@@ -1,0 +1,242 @@
+"""The loop: its semantics, its record, and that a run survives whatever stops it."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lottery_run import Noise, run
+from reference import SMALL
+
+import mirl
+
+SCRIPT = Path(__file__).with_name("lottery_run.py")
+FILES = ["record.jsonl", "ticket.mirl.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder and result of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder)
+
+
+def records(folder):
+    lines = (folder / "record.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    for record in found:
+        assert record.pop("seconds") >= 0
+    return found
+
+
+def assert_same(folder, other):
+    assert records(folder) == records(other)
+    tickets = sorted(path.name for path in folder.glob("*.mirl.safetensors"))
+    assert tickets == sorted(path.name for path in other.glob("*.mirl.safetensors"))
+    for name in tickets:
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_the_loop_is_the_algorithm(whole):
+    """Train, then prune, rewind and train anew, with nothing but the public pieces."""
+    _, result = whole
+    model, data = mirl.PromptIR(seed=3, **SMALL), Noise()
+    initial = model.snapshot()
+    for round_ in range(3):
+        if round_ > 0:
+            mirl.prune(model, 0.3)
+            mirl.rewind(model, initial)
+        trainer = mirl.Trainer(model)
+        losses = []
+        for epoch in range(2):
+            for step, batch in enumerate(data.epoch(2 * round_ + epoch)):
+                t = 3 * epoch + step
+                trainer.lr = mirl.linear_warmup_cosine(t, 6, warmup=1, base=1e-3)
+                losses.append(trainer.step(*batch))
+        record = result.rounds[round_]
+        assert record["loss"] == [sum(losses[:3]) / 3, sum(losses[3:]) / 3]
+        assert record["density"] == model.density().all
+        assert record["density_prunable"] == pytest.approx(0.7**round_, abs=1e-4)
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(values, result.model.state_dict()[name])
+
+
+def test_the_record_tells_everything(whole):
+    folder, result = whole
+    lines = (folder / "record.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.rounds
+    for round_, record in enumerate(result.rounds):
+        assert record["round"] == round_
+        assert record["layers"].keys() <= result.model.shapes.keys()
+        assert all(0 <= density <= 1 for density in record["layers"].values())
+        assert record["metrics"]["noise"]["psnr"] > 0
+        assert record["seed"] == {"model": 3, "data": 5}
+        assert record["versions"]["mirl"] == mirl.__version__
+        assert record["alive"] / record["total"] == record["density"]
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert recipe["recipe"]["amount"] == 0.3
+    assert recipe["data"] == {"seed": 5}
+    ticket = mirl.models.load_native(folder / "ticket.mirl.safetensors")
+    for name, values in result.model.state_dict().items():
+        np.testing.assert_array_equal(ticket.state_dict()[name], values)
+    assert all(len(line) <= 80 for line in result.table().splitlines())
+
+
+def test_a_finished_run_is_not_run_again(whole):
+    folder, result = whole
+    again = run(folder)
+    assert again.rounds == result.rounds
+    for name, values in again.model.state_dict().items():
+        np.testing.assert_array_equal(values, result.model.state_dict()[name])
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_process_resumes_to_the_bit(whole, tmp_path, stop):
+    """Stopped again and again, at whatever moment, until it comes to its end."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), *sys.path])}
+    command = [sys.executable, str(SCRIPT), str(tmp_path)]
+    stops = 0
+    for attempt in range(100):
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            # Later attempts get more time, so that some of them stop deep in the run.
+            checkpoint = tmp_path / "checkpoint.safetensors"
+            seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+            deadline = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < deadline:
+                if checkpoint.exists() and checkpoint.stat().st_mtime_ns != seen:
+                    break
+                time.sleep(0.002)
+            time.sleep(0.02 * (attempt % 4))
+            process.send_signal(stop)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        if process.returncode == 0:
+            break
+        interrupted = stop == signal.SIGINT and "KeyboardInterrupt" in errors
+        assert process.returncode == -stop or interrupted, errors
+        stops += 1
+    assert process.returncode == 0
+    assert stops >= 3
+    assert_same(tmp_path, whole[0])
+    assert not list(tmp_path.glob(".*")), "a killed process's temporary files are cleared"
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(whole, tmp_path):
+    """A limit on the size of files stands in for the disk."""
+    class Stop(Exception):
+        pass
+
+    def fail(model):
+        raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path, evaluate=fail)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
+        with pytest.raises(OSError, match=r"safetensors"):
+            run(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+    run(tmp_path)
+    assert_same(tmp_path, whole[0])
+
+
+def test_another_run_in_the_folder_is_refused(whole):
+    with pytest.raises(ValueError, match=r"recipe\.amount is 0\.3 there and 0\.2 here"):
+        run(whole[0], amount=0.2)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, evaluate=lambda _: 1 / 0)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(mirl.errors.FormatError, match=r"checkpoint\.safetensors"):
+        run(tmp_path)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
+    class Poison(Noise):
+        def epoch(self, epoch, start=0):
+            for step, (degraded, clean) in enumerate(super().epoch(epoch, start), start):
+                huge = np.full_like(clean, 3.0) if (epoch, step) == (1, 1) else clean
+                yield degraded, huge
+
+    with pytest.raises(ValueError, match="clean"):
+        mirl.find_ticket(
+            mirl.PromptIR(seed=3, **SMALL), Poison(), rounds=1, epochs=2, out=tmp_path,
+            checkpoint_seconds=0.0, loggers=(),
+        )
+    trainer = mirl.Trainer(mirl.PromptIR(seed=3, **SMALL))
+    progress = json.loads(trainer.load_checkpoint(tmp_path / "checkpoint.safetensors"))
+    assert (progress["epoch"], progress["step"]) == (1, 1)
+
+
+def test_lists_of_batches_will_do(small, batch):
+    result = mirl.find_ticket(small, [batch, batch], rounds=1, epochs=1, loggers=())
+    assert len(result.rounds) == 2
+
+
+def test_paper_code_follows_the_published_loop(small, batch):
+    """The learning rate of a round's first epoch is 0, and biases go back the first time only."""
+    rates, biases = [], []
+    name = "prompt1.linear_layer.bias"
+
+    class Watch:
+        def __getattr__(self, event):
+            return lambda *_: None
+
+        def step(self, step, loss, lr):
+            rates.append(lr)
+
+        def round_start(self, *_):
+            biases.append(small.state_dict()[name])
+
+    mirl.find_ticket(
+        small, [batch], rounds=2, epochs=3, warmup_epochs=2, lr=1e-2, preset="paper-code",
+        loggers=[Watch()],
+    )
+    assert rates == [0.0, 0.01, 0.01] * 3
+    np.testing.assert_array_equal(biases[1], biases[0])
+    assert not np.array_equal(biases[2], biases[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rounds": -1}, "rounds"),
+        ({"epochs": 0}, "epochs"),
+        ({"amount": 1.5}, "amount"),
+        ({"scope": "both"}, "scope"),
+        ({"schedule": "batch"}, "schedule"),
+        ({"lr": 0.0}, "lr"),
+        ({"min_lr": 1.0}, "min_lr"),
+        ({"warmup_epochs": 3}, "warmup_epochs"),
+        ({"preset": "paper"}, "preset"),
+        ({"rewind_biases": "twice"}, "rewind_biases"),
+    ],
+)
+def test_wrong_settings_are_named(small, batch, settings, message):
+    with pytest.raises(ValueError, match=message):
+        mirl.find_ticket(small, [batch], loggers=(), **settings)
+
+
+def test_data_must_have_batches(small):
+    with pytest.raises(ValueError, match="no batch"):
+        mirl.find_ticket(small, [], loggers=())
+    with pytest.raises(TypeError, match="length"):
+        mirl.find_ticket(small, iter([]), loggers=())

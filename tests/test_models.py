@@ -1,0 +1,204 @@
+"""The network: names, values, images of any size, states and files."""
+
+import numpy as np
+import pytest
+from reference import SMALL, golden, golden_state, random_images
+
+import mirl
+
+
+def test_names_and_shapes_are_the_published_ones(shared):
+    expected = {name: tuple(shape) for name, shape in golden(shared, "parameters.json").items()}
+    model = mirl.PromptIR()
+    assert list(model.shapes.items()) == list(expected.items())
+    assert model.num_parameters == 35_592_263
+
+
+def test_forward_equals_the_published_network(shared):
+    model = mirl.PromptIR()
+    model.load_state_dict(golden_state(model.shapes))
+    reference = np.load(shared / "goldens" / "forward_full.npz")
+    for index in range(3):
+        restored = model(reference[f"input{index}"])
+        # PyTorch's float32 is 2e-5 from float64 here.
+        np.testing.assert_allclose(restored, reference[f"output{index}"], rtol=0, atol=1e-4)
+
+
+def test_initial_values_follow_from_the_seed(small):
+    again, other = mirl.PromptIR(seed=1, **SMALL), mirl.PromptIR(seed=2, **SMALL)
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, again.state_dict()[name])
+    different = "encoder_level1.0.attn.qkv.weight"
+    assert not np.array_equal(small.state_dict()[different], other.state_dict()[different])
+
+
+def test_initial_values_are_pytorchs_defaults():
+    state = mirl.PromptIR(seed=3, dim=32, num_blocks=(1, 1, 1, 1)).state_dict()
+    weight = state["latent.0.ffn.project_in.weight"]
+    bound = 1 / np.sqrt(weight.shape[1])
+    assert np.abs(weight).max() <= bound
+    assert weight.std() == pytest.approx(bound / np.sqrt(3), rel=0.01)
+    bias = state["prompt3.linear_layer.bias"]
+    assert np.abs(bias).max() <= 1 / np.sqrt(256)
+    assert np.ptp(bias) > 0
+    prompt = state["prompt3.prompt_param"]
+    assert prompt.min() >= 0
+    assert prompt.max() < 1
+    assert prompt.mean() == pytest.approx(0.5, abs=0.01)
+    assert (state["latent.0.norm1.body.weight"] == 1).all()
+    assert (state["latent.0.norm1.body.bias"] == 0).all()
+    assert (state["latent.0.attn.temperature"] == 1).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (7, 8), (8, 8), (13, 40)])
+def test_any_size_is_padded_by_reflection_and_cropped(small, size):
+    image = random_images(1, (2, 3, *size))
+    padding = [(0, -length % 8) for length in size]
+    mode = {axis: "reflect" if length > 1 else "edge" for axis, length in enumerate(size)}
+    padded = image
+    for axis, pad in enumerate(padding):
+        widths = [(0, 0)] * 4
+        widths[axis + 2] = pad
+        padded = np.pad(padded, widths, mode=mode[axis])
+    restored = small(image)
+    assert restored.shape == image.shape
+    np.testing.assert_array_equal(restored, small(padded)[:, :, : size[0], : size[1]])
+
+
+def test_images_of_a_batch_do_not_touch_each_other(small):
+    images = random_images(2, (3, 3, 16, 16))
+    together = small(images)
+    for index in range(3):
+        np.testing.assert_allclose(together[index], small(images[index : index + 1])[0], atol=1e-6)
+
+
+def test_strided_arrays_are_read_right(small):
+    image = random_images(3, (1, 16, 24, 3)).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(small(image), small(np.ascontiguousarray(image)))
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ([[1.0]], TypeError, "list"),
+        (np.zeros((1, 3, 8, 8)), TypeError, "float64"),
+        (np.zeros((1, 3, 8, 8), np.uint8), TypeError, "uint8"),
+        (np.zeros((3, 8, 8), np.float32), ValueError, r"\[3, 8, 8\]"),
+        (np.zeros((1, 4, 8, 8), np.float32), ValueError, r"\[1, 4, 8, 8\]"),
+        (np.zeros((0, 3, 8, 8), np.float32), ValueError, r"\[0, 3, 8, 8\]"),
+        (np.zeros((1, 3, 0, 8), np.float32), ValueError, r"\[1, 3, 0, 8\]"),
+        (np.full((1, 3, 8, 8), np.nan, np.float32), ValueError, "NaN"),
+        (np.full((1, 3, 8, 8), np.inf, np.float32), ValueError, "inf"),
+        (np.full((1, 3, 8, 8), 255, np.float32), ValueError, "255"),
+    ],
+)
+def test_wrong_images_are_named(small, images, error, message):
+    with pytest.raises(error, match=message):
+        small(images)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"dim": 0}, "dim"),
+        ({"dim": 7}, "dim"),
+        ({"num_blocks": (1, 1, 1)}, "num_blocks|length"),
+        ({"heads": (1, 2, 4, 0)}, "heads"),
+        ({"heads": (5, 2, 4, 8)}, "5 heads"),
+        ({"prompt_dims": (63, 128, 320)}, "heads"),
+        ({"ffn_expansion_factor": 0.0}, "ffn_expansion_factor"),
+        ({"ffn_expansion_factor": 0.001}, "ffn_expansion_factor"),
+        ({"prompt_len": 0}, "prompt_len"),
+    ],
+)
+def test_wrong_sizes_are_named(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        mirl.PromptIR(**sizes)
+
+
+def test_state_dicts_must_fit(small):
+    state = small.state_dict()
+    missing = {name: values for name, values in state.items() if name != "output.weight"}
+    with pytest.raises(ValueError, match=r"missing parameters: output\.weight"):
+        small.load_state_dict(missing)
+    with pytest.raises(ValueError, match=r"unexpected parameters: extra"):
+        small.load_state_dict(state | {"extra": np.zeros(1, np.float32)})
+    with pytest.raises(ValueError, match=r"output\.weight has shape \[1\]"):
+        small.load_state_dict(state | {"output.weight": np.zeros(1, np.float32)})
+    bad = state["output.weight"].copy()
+    bad[0] = np.nan
+    with pytest.raises(ValueError, match=r"output\.weight holds NaN"):
+        small.load_state_dict(state | {"output.weight": bad})
+    with pytest.raises(TypeError, match=r"output\.weight: .*float64"):
+        small.load_state_dict(state | {"output.weight": bad.astype(np.float64)})
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, state[name])
+    small.load_state_dict({"output.weight": np.ones_like(bad)}, strict=False)
+    assert (small.state_dict()["output.weight"] == 1).all()
+
+
+def test_sizes_follow_from_a_state_dict(small):
+    again = mirl.PromptIR.from_state_dict(small.state_dict())
+    assert again.config == small.config
+    image = random_images(4, (1, 3, 16, 16))
+    np.testing.assert_array_equal(again(image), small(image))
+    with pytest.raises(ValueError, match=r"patch_embed\.proj\.weight"):
+        mirl.PromptIR.from_state_dict({"weight": np.zeros(3, np.float32)})
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.mirl.safetensors"])
+def test_files_hold_weights_masks_and_sizes(small, tmp_path, name):
+    mirl.prune(small, 0.6)
+    small.save(tmp_path / name, {"origin": "a test"})
+    again = mirl.load(tmp_path / name)
+    assert again.config == small.config
+    for key, values in small.state_dict().items():
+        np.testing.assert_array_equal(again.state_dict()[key].view(np.uint32), values.view(np.uint32))
+    assert again.mask.keys() == small.mask.keys()
+    for key, mask in small.mask.items():
+        np.testing.assert_array_equal(again.mask[key], mask)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_packed_files_are_small(small, tmp_path):
+    for _ in range(10):
+        mirl.prune(small, 0.2)
+    small.save(tmp_path / "dense.safetensors")
+    small.save(tmp_path / "packed.mirl.safetensors")
+    dense, packed = ((tmp_path / f).stat().st_size for f in ("dense.safetensors", "packed.mirl.safetensors"))
+    alive = small.density().all * small.num_parameters * 4
+    bits = small.num_parameters / 8
+    assert packed < alive + bits + 0.2 * dense
+    assert packed < 0.5 * dense
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_damaged_files_are_named(small, tmp_path, share):
+    path = tmp_path / "x.mirl.safetensors"
+    small.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(mirl.errors.FormatError, match=r"x\.mirl\.safetensors"):
+        mirl.models.load_native(path)
+
+
+def test_saving_to_no_folder_is_an_oserror(small, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        small.save(tmp_path / "nowhere" / "x.safetensors")
+
+
+def test_threads_do_not_change_a_bit(small, batch):
+    results = []
+    before = mirl.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            mirl.set_num_threads(threads)
+            model = mirl.PromptIR(seed=1, **SMALL)
+            trainer = mirl.Trainer(model)
+            losses = [trainer.step(*batch) for _ in range(3)]
+            results.append((losses, model(batch[0]).tobytes()))
+    finally:
+        mirl.set_num_threads(before)
+    assert results[0] == results[1] == results[2]
+    with pytest.raises(ValueError, match="num_threads"):
+        mirl.set_num_threads(0)

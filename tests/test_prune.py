@@ -1,0 +1,227 @@
+"""Pruning and rewinding."""
+
+import time
+
+import numpy as np
+import pytest
+from reference import golden, golden_state, random_images
+
+import mirl
+
+UNUSED = ("chnl_reduce", "reduce_noise_channel")
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_fifteen_published_rounds_to_the_weight(shared, scope):
+    expected = golden(shared, "prune_rounds_full.json")[scope]
+    model = mirl.PromptIR()
+    model.load_state_dict(golden_state(model.shapes))
+    for round_ in range(1, 16):
+        report = mirl.prune(model, 0.2, scope, preset="paper-code")
+        if str(round_) in expected:
+            assert {layer.name: layer.alive for layer in report} == expected[str(round_)]["alive"]
+            assert sum(layer.alive for layer in report) == expected[str(round_)]["total_alive"]
+            state = model.state_dict()
+            nonzero = sum(int(np.count_nonzero(values)) for values in state.values())
+            assert nonzero == report.alive == expected[str(round_)]["nonzero_of_all"]
+    assert report.density.all == pytest.approx(0.1001, abs=1e-4)
+    assert report.density.prunable == pytest.approx(0.0352, abs=1e-4)
+
+
+def test_training_prunes_and_rewinds_as_published(shared):
+    reference = golden(shared, "train_prune_shallow.json")
+    model = mirl.PromptIR(num_blocks=(1, 1, 1, 1), num_refinement_blocks=1)
+    model.load_state_dict(golden_state(model.shapes))
+    initial = model.snapshot()
+    train(model, [1000 + 2 * i for i in range(5)])
+    for index, round_ in enumerate(reference["rounds"]):
+        report = mirl.prune(model, round_["percent"] / 100, round_["kind"], preset="paper-code")
+        for layer in report:
+            allowed = max(3, 0.001 * layer.total)
+            assert abs(layer.alive - round_["alive"][layer.name]) <= allowed, layer.name
+        # The published training overwrites the initial biases that the first rewinding hands out.
+        mirl.rewind(model, initial, preset="paper-code", biases=index == 0)
+        state = model.state_dict()
+        for name, expected in round_["rewound"].items():
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(statistics(state[name]), expected, atol=1e-3 * scale)
+        losses = train(model, [2000 + 100 * index + 2 * i for i in range(3)])
+        np.testing.assert_allclose(losses, round_["loss"], rtol=5e-3)
+
+
+def train(model, keys):
+    trainer = mirl.Trainer(model)
+    shape = (2, 3, 64, 64)
+    return [
+        trainer.step(random_images(key, shape), random_images(key + 1, shape)) for key in keys
+    ]
+
+
+def statistics(values):
+    flat = values.astype(np.float64).ravel()
+    return np.array([flat.mean(), flat.std(), np.abs(flat).sum(), *flat[:4]])
+
+
+def is_candidate(name):
+    return "weight" in name and not name.startswith(UNUSED)
+
+
+def test_default_removes_exactly_the_smallest_share(small):
+    before = small.state_dict()
+    report = mirl.prune(small, 0.3)
+    values = np.concatenate([v.ravel() for k, v in before.items() if is_candidate(k)])
+    assert len(report.layers) == sum(map(is_candidate, before))
+    assert sum(layer.alive for layer in report) == len(values) - round(0.3 * len(values))
+    after = small.state_dict()
+    kept = np.concatenate([np.abs(before[k][small.mask[k]]) for k in small.mask])
+    gone = np.concatenate([np.abs(before[k][~small.mask[k]]) for k in small.mask])
+    assert gone.max() <= kept.min()
+    for name, values in after.items():
+        mask = small.mask.get(name, np.ones(values.shape, bool))
+        np.testing.assert_array_equal(values, np.where(mask, before[name], 0))
+
+
+def test_ties_fall_in_order(small):
+    small.load_state_dict({k: np.ones_like(v) for k, v in small.state_dict().items()})
+    report = mirl.prune(small, 0.25)
+    candidates = [layer.total for layer in report]
+    assert sum(layer.alive for layer in report) == sum(candidates) - round(0.25 * sum(candidates))
+    mask = np.concatenate([
+        small.mask.get(layer.name, np.ones(layer.total, bool)).ravel() for layer in report
+    ])
+    assert (np.diff(mask.astype(int)) >= 0).all()
+
+
+def test_unused_convolutions_compete_only_where_asked(small):
+    mirl.prune(small, 0.9)
+    assert not any(name.startswith(UNUSED) for name in small.mask)
+    mirl.prune(small, 0.5, unused=True)
+    assert any(name.startswith(UNUSED) for name in small.mask)
+
+
+def test_layerwise_halves_the_rate_of_the_output(small):
+    report = {layer.name: layer for layer in mirl.prune(small, 0.5, "layerwise")}
+    output = report["output.weight"]
+    assert output.alive == output.total - round(0.25 * output.total)
+    other = report["latent.0.attn.qkv.weight"]
+    assert other.alive == other.total - round(0.5 * other.total)
+    report = {layer.name: layer for layer in mirl.prune(small, 0.5, "layerwise", output_rate=1.0)}
+    assert report["output.weight"].alive == output.alive - round(0.5 * output.alive)
+
+
+def test_a_weight_that_becomes_zero_is_dead_in_the_published_code_only(small):
+    state = small.state_dict()
+    state["output.weight"][0, 0, 0, 0] = 0
+    for preset, removed in (("default", 0), ("paper-code", 1)):
+        model = mirl.PromptIR.from_state_dict(state, mask={})
+        total = sum(layer.alive for layer in mirl.prune(model, 1e-9, preset=preset, threshold="exact"))
+        # Nothing is asked to go: only the published rule sees the zero.
+        candidates = sum(
+            v.size for k, v in state.items() if "weight" in k and (preset != "default" or is_candidate(k))
+        )
+        assert candidates - total == removed
+
+
+def test_rewinding_sets_back_what_it_should(small, batch):
+    initial = small.snapshot()
+    before = initial.state_dict()
+    train_some(small, batch)
+    mirl.prune(small, 0.4)
+    trained = small.state_dict()
+    mirl.rewind(small, initial)
+    for name, values in small.state_dict().items():
+        if name.endswith(("prompt_param", "temperature")):
+            np.testing.assert_array_equal(values, trained[name])
+            assert not np.array_equal(values, before[name])
+        else:
+            mask = small.mask.get(name, np.ones(values.shape, bool))
+            np.testing.assert_array_equal(values, np.where(mask, before[name], 0))
+    mirl.rewind(small, initial, prompts=True, temperatures=True)
+    for name, values in small.state_dict().items():
+        if name.endswith(("prompt_param", "temperature")):
+            np.testing.assert_array_equal(values, before[name])
+
+
+def train_some(model, batch, steps=2):
+    trainer = mirl.Trainer(model, lr=1e-2)
+    for _ in range(steps):
+        trainer.step(*batch)
+
+
+def test_pruned_weights_stay_zero_in_training_and_loading(small, batch):
+    mirl.prune(small, 0.5)
+    train_some(small, batch, 3)
+    small.load_state_dict({k: v + 1 for k, v in small.state_dict().items()})
+    for name, mask in small.mask.items():
+        assert (small.state_dict()[name][~mask] == 0).all()
+
+
+def test_pruning_between_steps_clears_the_moments(small, batch):
+    trainer = mirl.Trainer(small, lr=1e-2)
+    trainer.step(*batch)
+    mirl.prune(small, 0.5)
+    trainer.step(*batch)
+    for name, mask in small.mask.items():
+        assert (small.state_dict()[name][~mask] == 0).all()
+
+
+def test_pruning_is_quick():
+    model = mirl.PromptIR()
+    start = time.perf_counter()
+    mirl.prune(model, 0.2)
+    # Well under a second on two cores; the bound leaves room for a machine that is busy.
+    assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"amount": 0.0}, "amount"),
+        ({"amount": 1.0}, "amount"),
+        ({"amount": -0.1}, "amount"),
+        ({"amount": float("nan")}, "amount"),
+        ({"scope": "local"}, "scope"),
+        ({"preset": "paper"}, "preset"),
+        ({"threshold": "median"}, "threshold"),
+        ({"alive": "maybe"}, "alive"),
+        ({"output_rate": 0.0}, "output_rate"),
+    ],
+)
+def test_wrong_arguments_are_named(small, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        mirl.prune(small, **arguments)
+    assert small.mask == {}
+
+
+def test_nothing_is_left_to_prune(small):
+    with pytest.raises(ValueError, match="would leave none"):
+        mirl.prune(small, 0.999999999)
+    assert small.mask == {}
+    assert small.density() == (1.0, 1.0)
+
+
+def test_a_snapshot_of_another_network_is_refused(small):
+    other = mirl.PromptIR(dim=8, num_blocks=(1, 1, 1, 2), num_refinement_blocks=1,
+                          prompt_dims=(8, 16, 40), prompt_sizes=(8, 4, 4))
+    before = small.state_dict()
+    with pytest.raises(ValueError, match="prompt3.prompt_param has shape"):
+        mirl.rewind(small, other.snapshot(), prompts=True)
+    with pytest.raises(ValueError, match=r"holds no output\.weight"):
+        partial = {name: values for name, values in before.items() if name != "output.weight"}
+        mirl.rewind(small, mirl.Snapshot(partial))
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+def test_masks_can_be_assigned(small):
+    mask = np.zeros(small.shapes["output.weight"], bool)
+    mask[0] = True
+    small.mask = {"output.weight": mask}
+    np.testing.assert_array_equal(small.mask["output.weight"], mask)
+    assert (small.state_dict()["output.weight"][1:] == 0).all()
+    with pytest.raises(ValueError, match="nothing"):
+        small.mask = {"nothing": mask}
+    with pytest.raises(ValueError, match="mask of shape"):
+        small.mask = {"output.weight": mask[:1]}
+    with pytest.raises(TypeError, match=r"output\.weight: .*float32"):
+        small.mask = {"output.weight": mask.astype(np.float32)}

@@ -1,0 +1,184 @@
+"""Training steps against the published code, and what a checkpoint keeps."""
+
+import numpy as np
+import pytest
+from reference import SMALL, golden, golden_state, random_images
+
+import mirl
+
+
+def statistics(values):
+    flat = values.astype(np.float64).ravel()
+    return np.array([flat.mean(), flat.std(), np.abs(flat).sum(), *flat[:4]])
+
+
+def test_losses_and_parameters_follow_pytorch(shared):
+    reference = golden(shared, "train_prune_shallow.json")
+    model = mirl.PromptIR(num_blocks=(1, 1, 1, 1), num_refinement_blocks=1)
+    model.load_state_dict(golden_state(model.shapes))
+    trainer = mirl.Trainer(model, lr=reference["lr"])
+    shape = (2, 3, 64, 64)
+    losses = [
+        trainer.step(random_images(1000 + 2 * i, shape), random_images(1001 + 2 * i, shape))
+        for i in range(5)
+    ]
+    np.testing.assert_allclose(losses, reference["loss"], rtol=1e-3)
+    state = model.state_dict()
+    for name, expected in reference["after_steps"].items():
+        # A step moves a parameter by about lr whatever its gradient, so that a gradient within
+        # float32's rounding of zero may move it either way: 1 % of the five steps' way.
+        allowed = 1e-6 * np.abs(expected) + 0.01 * 5 * reference["lr"]
+        allowed[2] *= state[name].size
+        assert (np.abs(statistics(state[name]) - expected) <= allowed).all(), name
+
+
+def test_gradients_equal_pytorchs(shared):
+    reference = golden(shared, "train_prune_shallow.json")
+    model = mirl.PromptIR(num_blocks=(1, 1, 1, 1), num_refinement_blocks=1)
+    model.load_state_dict(golden_state(model.shapes))
+    shape = (2, 3, 64, 64)
+    gradients = model.gradients(random_images(1000, shape), random_images(1001, shape))
+    assert gradients.keys() == {name for name, values in reference["grad"].items() if values}
+    for name, values in gradients.items():
+        expected = np.array(reference["grad"][name])
+        scale = np.abs(values).mean()
+        got = statistics(values)[: len(expected)]
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3 * scale, err_msg=name)
+
+
+def test_the_schedule_is_the_published_one(shared):
+    expected = golden(shared, "lr_120_warmup15.json")
+    rates = [mirl.linear_warmup_cosine(t, 120, warmup=15, base=2e-4) for t in range(120)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6, atol=1e-12)
+    with pytest.raises(ValueError, match="warm-up of 5"):
+        mirl.linear_warmup_cosine(0, 5, warmup=5)
+
+
+def test_training_lowers_the_loss(small, batch):
+    trainer = mirl.Trainer(small, lr=2e-3)
+    losses = [trainer.step(*batch) for _ in range(30)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert trainer.steps == 30
+
+
+def test_adamw_is_the_algorithm(small, batch):
+    """Two steps against the algorithm in float64, on the gradients of the network itself."""
+    lr, betas, eps, decay = 1e-3, (0.8, 0.95), 1e-6, 0.1
+    trainer = mirl.Trainer(small, lr=lr, betas=betas, eps=eps, weight_decay=decay)
+    moments = {name: (0.0, 0.0) for name in small.shapes}
+    for step in (1, 2):
+        before = {k: v.astype(np.float64) for k, v in small.state_dict().items()}
+        gradients = small.gradients(*batch)
+        trainer.step(*batch)
+        for name, after in small.state_dict().items():
+            if name not in gradients:
+                np.testing.assert_array_equal(after, before[name])
+                continue
+            g = gradients[name].astype(np.float64)
+            m = betas[0] * moments[name][0] + (1 - betas[0]) * g
+            v = betas[1] * moments[name][1] + (1 - betas[1]) * g * g
+            moments[name] = (m, v)
+            direction = m / (1 - betas[0] ** step) / (np.sqrt(v / (1 - betas[1] ** step)) + eps)
+            expected = before[name] * (1 - lr * decay) - lr * direction
+            np.testing.assert_allclose(after, expected, rtol=1e-5, atol=2e-7, err_msg=name)
+
+
+def test_clipping_scales_the_gradient(batch):
+    """With a betas-free AdamW and a large eps, a step is the gradient itself, up to a factor."""
+    steps = []
+    for clip in (None, 1e-3):
+        model = mirl.PromptIR(seed=1, **SMALL)
+        before = model.state_dict()
+        options = {"betas": (0.0, 0.0), "eps": 1e6, "weight_decay": 0.0}
+        mirl.Trainer(model, lr=1e6, clip_grad_norm=clip, **options).step(*batch)
+        after = model.state_dict()
+        steps.append(np.concatenate([(before[k] - after[k]).ravel() for k in after]).astype(float))
+    norms = [np.linalg.norm(step) for step in steps]
+    assert norms[0] > 1e-2
+    assert norms[1] == pytest.approx(1e-3, rel=0.01)
+
+
+def test_divergence_names_the_step_and_changes_nothing(small, batch):
+    trainer = mirl.Trainer(small, lr=1e-3)
+    trainer.step(*batch)
+    state = small.state_dict()
+    huge = {k: np.full_like(v, 3e38) if k == "output.weight" else v for k, v in state.items()}
+    small.load_state_dict(huge)
+    with pytest.raises(mirl.errors.DivergenceError, match="step 1"):
+        trainer.step(*batch)
+    assert trainer.steps == 1
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, huge[name])
+    small.load_state_dict(state)
+    trainer.step(*batch)
+
+
+def test_checkpoints_continue_to_the_bit(tmp_path, batch):
+    path = tmp_path / "checkpoint.safetensors"
+    model = mirl.PromptIR(seed=1, **SMALL)
+    mirl.prune(model, 0.3)
+    trainer = mirl.Trainer(model, lr=1e-3)
+    for _ in range(2):
+        trainer.step(*batch)
+    trainer.save_checkpoint(path, "step 2")
+    expected = [trainer.step(*batch) for _ in range(3)], model(batch[0]).tobytes()
+
+    again = mirl.PromptIR(seed=9, **SMALL)
+    resumed = mirl.Trainer(again, lr=1e-3)
+    assert resumed.load_checkpoint(path) == "step 2"
+    assert resumed.steps == 2
+    got = [resumed.step(*batch) for _ in range(3)], again(batch[0]).tobytes()
+    assert got == expected
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
+    path = tmp_path / "checkpoint.safetensors"
+    trainer = mirl.Trainer(small)
+    trainer.step(*batch)
+    trainer.save_checkpoint(path)
+    whole = path.read_bytes()
+    state = small.state_dict()
+    for length in (0, 8, 1000, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(mirl.errors.FormatError, match=r"checkpoint\.safetensors"):
+            trainer.load_checkpoint(path)
+    small.save(path)
+    with pytest.raises(mirl.errors.FormatError, match="no checkpoint"):
+        trainer.load_checkpoint(path)
+    path.write_bytes(whole)
+    other = mirl.PromptIR(**(SMALL | {"dim": 16}))
+    with pytest.raises(mirl.errors.FormatError, match="other sizes"):
+        mirl.Trainer(other).load_checkpoint(path)
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        trainer.load_checkpoint(tmp_path / "nothing")
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, state[name])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"betas": (1.0, 0.9)}, "betas"),
+        ({"eps": -1.0}, "eps"),
+        ({"weight_decay": float("nan")}, "weight_decay"),
+        ({"clip_grad_norm": 0.0}, "clip_grad_norm"),
+    ],
+)
+def test_wrong_settings_are_named(small, settings, message):
+    with pytest.raises(ValueError, match=message):
+        mirl.Trainer(small, **settings)
+
+
+def test_wrong_batches_are_named(small, batch):
+    trainer = mirl.Trainer(small)
+    degraded, clean = batch
+    with pytest.raises(ValueError, match="differ in shape"):
+        trainer.step(degraded, clean[:1])
+    with pytest.raises(TypeError, match="clean: .*float64"):
+        trainer.step(degraded, clean.astype(np.float64))
+    with pytest.raises(ValueError, match="degraded holds NaN"):
+        trainer.step(np.full_like(degraded, np.nan), clean)
+    trainer.lr = -1.0
+    with pytest.raises(ValueError, match="lr must be at least 0"):
+        trainer.step(degraded, clean)
