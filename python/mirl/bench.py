@@ -83,7 +83,7 @@ def bench(
 
 
 def table(timings: list[Timing]) -> str:
-    """The timings, at most 80 columns wide."""
+    """Format timings, at most 80 columns wide."""
     lines = [f"{'':<15} {'images':<16} {'median ms':>10} {'peak memory':>12}"]
     for timing in timings:
         memory = "-" if timing.memory is None else f"{timing.memory / 2**20:,.0f} MiB"
@@ -96,9 +96,7 @@ def _images(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).random((count, 3, size, size), dtype=np.float32)
 
 
-def _timing(
-    what: str, shape: tuple[int, ...], call: Callable[[], object], repeats: int
-) -> Timing:
+def _timing(what: str, shape: tuple[int, ...], call: Callable[[], object], repeats: int) -> Timing:
     call()
     seconds = []
     for _ in range(repeats):

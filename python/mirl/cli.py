@@ -123,9 +123,7 @@ def train(
     ] = None,
     augment: Annotated[str, typer.Option(help="all, paper-code or none.")] = "all",
     on_error: Annotated[str, typer.Option(help="Bad image: raise or skip.")] = "raise",
-    evaluate: Annotated[
-        bool, typer.Option(help="Measure the test split after each round.")
-    ] = True,
+    evaluate: Annotated[bool, typer.Option(help="Measure the test split after each round.")] = True,
     seed: Annotated[int, typer.Option(help="Of the initial values and of the data.")] = 0,
     dim: Annotated[int, typer.Option(help="Channels of the first level.")] = 48,
     num_blocks: Annotated[
@@ -145,6 +143,7 @@ def train(
 ) -> None:
     """Train, prune, rewind, and train again; the same command resumes a run."""
     import mirl
+    from mirl.lottery.table import rounds_table
 
     tasks = tuple(task or ("denoise", "derain", "dehaze"))
     loader = mirl.Loader.from_folder(
@@ -182,7 +181,7 @@ def train(
             out=out,
             progress=not quiet,
         )
-    typer.echo(result.table())
+    typer.echo(rounds_table(result.rounds))
     typer.echo(f"\nticket, record and checkpoint: {out}")
 
 
@@ -261,7 +260,7 @@ def export(
     file: Network,
     out: Annotated[
         Path,
-        typer.Argument(help="X.mirl.safetensors: packed. X.safetensors: dense.", show_default=False),
+        typer.Argument(help=".mirl.safetensors: packed; .safetensors: dense.", show_default=False),
     ],
     force: Force = False,
 ) -> None:
@@ -304,7 +303,6 @@ def bench(
     typer.echo(f"{network.num_parameters:,} parameters, {network.density().all:.2%} alive")
     typer.echo(mirl.devices()["cpu"])
     typer.echo(table(timings))
-
 
 
 @contextmanager

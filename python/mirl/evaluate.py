@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Means over the images of each task: ``{task: {"psnr", "ssim", "psnr_input", "ssim_input"}}``."""
+        """Means over the images of each task: ``{"derain": {"psnr": …, "psnr_input": …, …}}``."""
         by_task: dict[str, list[Row]] = {}
         for row in self.rows:
             by_task.setdefault(row.task, []).append(row)
@@ -73,7 +73,8 @@ class Evaluation:
         ]
         lines += [
             f"{row.task[:11]:<11} {row.set[:16]:<16} {row.images:>6}"
-            f"   {row.psnr_input:>8.2f}   {row.psnr:>8.2f}   {row.ssim_input:>7.4f}   {row.ssim:>8.4f}"
+            f"   {row.psnr_input:>8.2f}   {row.psnr:>8.2f}"
+            f"   {row.ssim_input:>7.4f}   {row.ssim:>8.4f}"
             for row in self.rows
         ]
         return "\n".join(lines)
@@ -116,7 +117,7 @@ def evaluate(
     save_images: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Measure a network by the published protocol: RGB, PSNR and SSIM image by image, then the mean.
+    """Measure a network as published: PSNR and SSIM in RGB, image by image, then the mean.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ def evaluate(
         The network, or any function of images; None stands for the one that returns its input.
     data
         A folder in the published layout, of which the split ``test`` is taken; test sets (see
-        `mirl.test_sets`); or any iterable of ``(degraded, clean)``, float32 in [0, 1], single images
+        `mirl.test_sets`); or any iterable of ``(degraded, clean)``, float32 in [0, 1], images
         (3, H, W) or batches (N, 3, H, W).
     clip
         Whether restored images are clipped to [0, 1] before they are measured, as published.
@@ -214,7 +215,7 @@ def _measure(
 ) -> tuple[float, ...]:
     from mirl.metrics import psnr, ssim
 
-    return psnr(restored, clean), ssim(restored, clean), psnr(degraded, clean), ssim(degraded, clean)
+    return tuple(f(image, clean) for image in (restored, degraded) for f in (psnr, ssim))
 
 
 def _save_image(path: Path, image: NDArray[np.float32]) -> None:

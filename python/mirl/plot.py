@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.lottery.table import task_name
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 """Distinct for colour-blind readers too (Okabe & Ito 2008, Color Universal Design)."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-TASK_NAMES = {"denoise": "noise σ {}", "derain": "rain", "dehaze": "haze"}
 
 MOST_TICKS = 6
 """As many density labels as fit beside each other."""
@@ -60,7 +61,7 @@ def ticket_curve(records: Sequence[Mapping[str, Any]], ax: Axes | None = None) -
     density = [100 * record["density"] for record in records]
     unchanged: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 1, "mfc": "white"}
     for index, (task, metrics) in enumerate(records[0]["metrics"].items()):
-        style = {
+        style: dict[str, Any] = {
             "color": COLORS[index % len(COLORS)],
             "marker": MARKERS[index % len(MARKERS)],
             "markersize": 5,
@@ -171,12 +172,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
         raise
-
-
-def task_name(task: str) -> str:
-    """A task in words: ``"denoise_25"`` is noise σ 25, ``"derain"`` rain."""
-    kind, _, sigma = task.partition("_")
-    return TASK_NAMES.get(kind, task).format(sigma)
 
 
 def _density_ticks(axis: Any, places: Sequence[float], densities: Sequence[float]) -> None:

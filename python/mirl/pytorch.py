@@ -6,10 +6,10 @@ import io
 import math
 import mmap
 import os
+import re
+import struct
 import zipfile
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,14 +17,14 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from mirl.errors import FormatError
-from mirl.unpickle import Global, PersistentId, Record, UnpickleError, unpickle
+from mirl.unpickle import Global, Record, UnpickleError, unpickle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
-"""Opcode PROTO, with which torch.save before version 1.6 begins."""
+"""The opcode PROTO, with which files of torch.save before version 1.6 begin."""
 
 # torch/serialization.py: MAGIC_NUMBER and PROTOCOL_VERSION of the format before 1.6.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -49,6 +49,8 @@ WRAPPERS = ("state_dict", "params_ema", "params")
 PREFIXES = ("module.", "net.")
 """What DataParallel and the published LightningModule put before every name."""
 
+MAX_WRAPPERS = 8
+"""A dict may hold itself."""
 MAX_SHARING = 4
 """Tensors may share storages (tied weights), but not so that they hold more times the file."""
 MAX_INFO = 1_000_000
@@ -95,73 +97,239 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     with path.open("rb") as file:
         try:
-            with _open_archive(file) as archive:
-                return _checkpoint(archive)
+            archive = _open_zip(file) if file.read(4) == ZIP_MAGIC else _open_legacy(file)
+            return Checkpoint(_state_dict(archive), _info(archive))
         except (UnpickleError, zipfile.BadZipFile) as error:
             raise FormatError(f"{path}: {error}") from error
-        # zipfile does not wrap what damaged directories lead to.
-        except (EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+        # What damage leads to inside zipfile, numpy and struct.
+        except (
+            EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError, TypeError
+        ) as error:  # fmt: skip
             raise FormatError(f"{path}: damaged PyTorch file: {error}") from error
 
 
-class _Archive(ABC):
-    """The pickle of a file and its storages."""
+@dataclass(frozen=True)
+class _Storage:
+    """A run of numbers in the file."""
+
+    key: str
+    dtype: str
+    numel: int
+
+    @property
+    def itemsize(self) -> int:
+        return 2 if self.dtype == BFLOAT16 else np.dtype(self.dtype).itemsize
+
+    @classmethod
+    def from_persistent_id(cls, value: Any) -> _Storage:
+        kind, storage_class, key, _location, numel, *view = value
+        if kind != "storage" or view not in ([], [None]):
+            raise UnpickleError(f"unknown kind of storage: {value!r}")
+        if storage_class.name not in DTYPES:
+            raise UnpickleError(f"storages of type {storage_class.name} are not read")
+        if not isinstance(key, str) or not isinstance(numel, int) or numel < 0:
+            raise UnpickleError(f"misformed storage: {value!r}")
+        return cls(key, DTYPES[storage_class.name], numel)
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """An open file."""
 
     size: int
-    """Of the file, in bytes."""
-    pickle: IO[bytes]
+    """In bytes."""
+    content: Any
+    """What was saved, its tensors as records."""
+    read: Callable[[_Storage], bytes | memoryview]
+    """The bytes of a storage."""
 
-    @abstractmethod
-    def storage(self, storage: _Storage) -> memoryview | bytes:
-        """At least the bytes of the storage's elements; fewer where the file does not have them."""
 
+def _open_zip(file: IO[bytes]) -> _Archive:
+    size = os.fstat(file.fileno()).st_size
+    archive = zipfile.ZipFile(file)
+    pickles = [name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name)]
+    if len(pickles) != 1:
+        raise UnpickleError("a zip file, but not of PyTorch: no single data.pkl in it")
+    root = pickles[0].removesuffix("data.pkl")
 
-class _ZipArchive(_Archive):
-    def __init__(self, file: IO[bytes]) -> None:
-        self.size = os.fstat(file.fileno()).st_size
-        self.zip = zipfile.ZipFile(file)
-        roots = [
-            name.removesuffix("data.pkl")
-            for name in self.zip.namelist()
-            if name.endswith("/data.pkl") and name.count("/") == 1
-        ]
-        if len(roots) != 1:
-            raise UnpickleError("a zip file, but not of PyTorch: no single data.pkl in it")
-        self.root = roots[0]
-        if f"{self.root}byteorder" in self.zip.namelist():
-            byteorder = self._read("byteorder")
-            if byteorder != b"little":
-                raise UnpickleError(f"byte order {byteorder!r}: only little-endian files are read")
-        self.pickle = io.BytesIO(self._read("data.pkl"))
-
-    def _read(self, name: str) -> bytes:
+    def read(name: str) -> bytes:
         try:
-            entry = self.zip.getinfo(self.root + name)
+            entry = archive.getinfo(root + name)
         except KeyError:
-            raise UnpickleError(f"{self.root + name} is missing") from None
-        # torch.save stores without compression, so that no entry may be larger than the file.
+            raise UnpickleError(f"{root}{name} is missing") from None
+        # torch.save never compresses, so that nothing in a file is larger than the file.
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
             raise UnpickleError(f"{entry.filename} is compressed, which PyTorch does not do")
-        if entry.file_size > self.size:
-            raise UnpickleError(f"{entry.filename} claims {entry.file_size} bytes, beyond the file")
-        return self.zip.read(entry)
+        if entry.file_size > size:
+            raise UnpickleError(f"{entry.filename} claims {entry.file_size:,} of {size:,} bytes")
+        return archive.read(entry)
 
-    def storage(self, storage: _Storage) -> bytes:
-        return self._read(f"data/{storage.key}")
+    if f"{root}byteorder" in archive.namelist() and read("byteorder") != b"little":
+        raise UnpickleError("written on a big-endian machine, which is not supported")
+    content = unpickle(io.BytesIO(read("data.pkl")), _Storage.from_persistent_id)
+    return _Archive(size, content, lambda storage: read(f"data/{storage.key}"))
 
 
-class _LegacyArchive(_Archive):
-    def __init__(self, file: IO[bytes]) -> None:
-        self.mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.size = len(self.mapped)
-        self.pickle = self.mapped  # type: ignore[assignment] # reads like a file
-        if unpickle(self.pickle) != LEGACY_MAGIC:
-            raise UnpickleError("a pickle, but not of torch.save")
-        if (protocol := unpickle(self.pickle)) != LEGACY_PROTOCOL:
-            raise UnpickleError(f"unknown protocol {protocol!r} of torch.save")
-        if unpickle(self.pickle).get("little_endian") is not True:
-            raise UnpickleError("only little-endian files are read")
-        self.places: dict[str, int] | None = None
+def _open_legacy(file: IO[bytes]) -> _Archive:
+    """Three pickles on the format, one of the content, one of the storages' keys, the storages."""
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if unpickle(mapped) != LEGACY_MAGIC or unpickle(mapped) != LEGACY_PROTOCOL:
+        raise UnpickleError("a pickle, but not of torch.save")
+    if unpickle(mapped)["little_endian"] is not True:
+        raise UnpickleError("written on a big-endian machine, which is not supported")
 
-    def storage(self, storage: _Storage) -> memoryview:
-        raise NotImplementedError
+    storages: dict[str, _Storage] = {}
+
+    def persistent_load(value: Any) -> _Storage:
+        storage = _Storage.from_persistent_id(value)
+        return storages.setdefault(storage.key, storage)
+
+    content = unpickle(mapped, persistent_load)
+    ranges = {}
+    keys = unpickle(mapped)
+    end = mapped.tell()
+    for key in keys:
+        (numel,) = struct.unpack_from("<q", mapped, end)
+        if numel != storages[key].numel:
+            raise UnpickleError(f"storage {key} has {numel} values, not {storages[key].numel}")
+        start = end + struct.calcsize("<q")
+        end = start + numel * storages[key].itemsize
+        ranges[key] = slice(start, end)
+    return _Archive(len(mapped), content, lambda storage: memoryview(mapped)[ranges[storage.key]])
+
+
+def _state_dict(archive: _Archive) -> dict[str, NDArray[Any]]:
+    state = _unwrapped(archive.content)
+    tensors = {name: _tensor(value) for name, value in state.items()}
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or tensor is None:
+            raise UnpickleError(f"no state dict: {name!r} is no tensor ({_kind(state[name])})")
+    if not tensors:
+        raise UnpickleError("the state dict is empty")
+    held = 0
+    arrays = {}
+    storages: dict[_Storage, NDArray[Any]] = {}
+    for name, tensor in tensors.items():
+        try:
+            array = _array(tensor, archive, storages)
+        except (UnpickleError, ValueError, TypeError) as error:
+            raise UnpickleError(f"{name}: {error}") from error
+        held += array.nbytes
+        if held > MAX_SHARING * archive.size:
+            raise UnpickleError(f"the tensors claim to hold far more than the {archive.size:,} bytes")
+        arrays[name] = array
+    while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in arrays)), None):
+        arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    return arrays
+
+
+def _unwrapped(content: Any) -> dict[Any, Any]:
+    for _ in range(MAX_WRAPPERS):
+        if not isinstance(content, dict):
+            raise UnpickleError(f"no state dict, but {_kind(content)}; save model.state_dict()")
+        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
+        if wrapper is None:
+            return content
+        content = content[wrapper]
+    raise UnpickleError(f"the state dict lies under more than {MAX_WRAPPERS} keys")
+
+
+def _tensor(value: Any) -> Record | None:
+    """The record of a tensor, when the value is one or a parameter."""
+    if isinstance(value, Record) and value.cls == "torch._utils._rebuild_parameter":
+        value = value.args[0]
+    if isinstance(value, Record) and value.cls == "torch._utils._rebuild_tensor_v2":
+        return value
+    return None
+
+
+def _layout(tensor: Record) -> tuple[_Storage, int, tuple[int, ...], tuple[int, ...]]:
+    """Storage, offset, shape and strides in elements, all within the storage."""
+    storage, offset, shape, strides, *_ = tensor.args
+    numbers = (offset, *shape, *strides)
+    if (
+        not isinstance(storage, _Storage)
+        or not all(isinstance(number, int) and number >= 0 for number in numbers)
+        or len(shape) != len(strides)
+    ):
+        raise UnpickleError(f"misformed tensor: shape {shape}, strides {strides}")
+    count = math.prod(shape)
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    # Zero strides would let a few bytes claim any shape.
+    if count > storage.numel or (count > 0 and last >= storage.numel):
+        raise UnpickleError(
+            f"shape {shape} with strides {strides} from {offset} on reaches beyond the storage of"
+            f" {storage.numel} values"
+        )
+    return storage, offset, shape, strides
+
+
+def _array(
+    tensor: Record, archive: _Archive, storages: dict[_Storage, NDArray[Any]]
+) -> NDArray[Any]:
+    """A contiguous copy of a tensor. `storages` are those that were read before."""
+    storage, offset, shape, strides = _layout(tensor)
+    if storage not in storages:
+        data = archive.read(storage)
+        if len(data) < storage.numel * storage.itemsize:
+            raise UnpickleError(
+                f"storage {storage.key} has {len(data)} bytes, too few for {storage.numel} values"
+            )
+        dtype = np.dtype("<u2" if storage.dtype == BFLOAT16 else storage.dtype)
+        storages[storage] = np.frombuffer(data, dtype, storage.numel)
+    values = storages[storage]
+    view = np.lib.stride_tricks.as_strided(
+        values[offset:], shape, [stride * values.itemsize for stride in strides]
+    )
+    if storage.dtype == BFLOAT16:
+        # The upper half of a float32.
+        return (view.astype("<u4") << 16).view("<f4").reshape(shape)
+    return view.copy()
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words."""
+    if isinstance(value, Record):
+        return value.cls
+    return value.name if isinstance(value, Global) else type(value).__name__
+
+
+def _info(archive: _Archive) -> dict[str, Any]:
+    """What the file holds beside the state dict."""
+    content = archive.content
+    if not any(key in content for key in WRAPPERS):
+        return {}
+    rest = {key: value for key, value in content.items() if key not in WRAPPERS}
+    left = [MAX_INFO]
+    try:
+        info: dict[str, Any] = _plain(rest, left)
+    except RecursionError:
+        raise UnpickleError("nested too deeply") from None
+    return info
+
+
+def _plain(value: Any, left: list[int]) -> Any:
+    """The value without our records. `left` counts down what it may still hold."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise UnpickleError(f"more than {MAX_INFO:,} values beside the state dict")
+    tensor = _tensor(value)
+    if tensor is not None:
+        storage, _, shape, _ = _layout(tensor)
+        return f"tensor of {storage.dtype.strip('<')}, shape {shape}"
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else str(_plain(key, left)): _plain(item, left)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, left) for item in value]
+    if isinstance(value, Record):
+        about = {"class": value.cls}
+        if value.args:
+            about["args"] = _plain(value.args, left)
+        state = _plain(value.state, left)
+        return about | (state if isinstance(state, dict) else {"state": state} if state else {})
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return _kind(value)

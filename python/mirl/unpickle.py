@@ -10,7 +10,10 @@ from __future__ import annotations
 import pickletools
 import sys
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LITERALS = frozenset(
     "INT LONG LONG1 LONG4 BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING"
@@ -97,26 +100,22 @@ class Record:
     state: Any = None
 
 
-@dataclass(frozen=True, eq=False)
-class PersistentId:
-    """A reference to something outside the pickle."""
-
-    value: Any
-
-
-def unpickle(file: IO[bytes]) -> Any:
+def unpickle(file: IO[bytes], persistent_load: Callable[[Any], Any] | None = None) -> Any:
     """Read one pickle from where `file` stands; afterwards it stands behind it.
 
     Parameters
     ----------
     file
-        What lies in memory: lengths in the pickle are not trusted, but read.
+        Bytes in memory, so that reading a length that the pickle only claims costs nothing.
+    persistent_load
+        What a reference to something outside the pickle means, as in `pickle.Unpickler`; without
+        it, such a reference is refused.
 
     Returns
     -------
     object
-        Numbers, strings, lists, tuples and dicts; ordered dicts are dicts, sets are lists. Other
-        names, objects and references are `Global`, `Record` and `PersistentId`.
+        Numbers, strings, lists, tuples and dicts; ordered dicts are dicts, sets are lists.
+        Names and other objects are `Global` and `Record`.
 
     Raises
     ------
@@ -124,7 +123,7 @@ def unpickle(file: IO[bytes]) -> Any:
         The pickle is damaged; or names a function, or a class of Python's own library that has no
         place in a checkpoint: the message names it.
     """
-    machine = _Machine()
+    machine = _Machine(persistent_load)
     try:
         for opcode, argument, _ in pickletools.genops(file):
             machine.step(opcode.name, argument)
@@ -139,7 +138,8 @@ def unpickle(file: IO[bytes]) -> Any:
 class _Machine:
     """The stack, the marks in it and the memo."""
 
-    def __init__(self) -> None:
+    def __init__(self, persistent_load: Callable[[Any], Any] | None) -> None:
+        self.persistent_load = persistent_load
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -282,7 +282,9 @@ class _Machine:
             raise UnpickleError(f"state for {type(target).__name__}")
 
     def op_binpersid(self, _: None) -> None:
-        self.stack.append(PersistentId(self.pop()))
+        if self.persistent_load is None:
+            raise UnpickleError("refers to something outside itself")
+        self.stack.append(self.persistent_load(self.pop()))
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:

@@ -1,1 +1,250 @@
+//! Image files: PNG, JPEG, BMP, TIFF and WebP, 8 and 16 bits, with colour profile and EXIF.
 
+use super::atomic;
+use crate::{Error, Result};
+use image::codecs::webp::WebPEncoder;
+use image::codecs::{bmp::BmpEncoder, jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder};
+use image::metadata::Orientation;
+use image::{
+    ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError,
+    ImageFormat, ImageReader,
+};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+const JPEG_QUALITY: u8 = 95;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Samples {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+}
+
+/// An image as its file holds it: rows of pixels of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA)
+/// samples.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub samples: Samples,
+    /// Colour profile.
+    pub icc: Option<Vec<u8>>,
+    /// EXIF, whose orientation was applied to the pixels and is reset.
+    pub exif: Option<Vec<u8>>,
+}
+
+/// Pixels of three bytes, row by row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rgb8 {
+    pub height: usize,
+    pub width: usize,
+    pub data: Vec<u8>,
+}
+
+/// Reads an image with all that it holds.
+///
+/// # Errors
+/// A file that cannot be read, that is damaged, or of another format.
+pub fn read(path: &Path) -> Result<Image> {
+    let (pixels, icc, exif) = decode(path)?;
+    let (height, width) = (pixels.height() as usize, pixels.width() as usize);
+    let channels = usize::from(pixels.color().channel_count());
+    let samples = match pixels {
+        DynamicImage::ImageLuma8(p) => Samples::U8(p.into_raw()),
+        DynamicImage::ImageLumaA8(p) => Samples::U8(p.into_raw()),
+        DynamicImage::ImageRgb8(p) => Samples::U8(p.into_raw()),
+        DynamicImage::ImageRgba8(p) => Samples::U8(p.into_raw()),
+        DynamicImage::ImageLuma16(p) => Samples::U16(p.into_raw()),
+        DynamicImage::ImageLumaA16(p) => Samples::U16(p.into_raw()),
+        DynamicImage::ImageRgb16(p) => Samples::U16(p.into_raw()),
+        DynamicImage::ImageRgba16(p) => Samples::U16(p.into_raw()),
+        other => {
+            let message = format!("pixels of type {:?} are not supported", other.color());
+            return Err(Error::format(path, message));
+        }
+    };
+    Ok(Image {
+        height,
+        width,
+        channels,
+        samples,
+        icc,
+        exif,
+    })
+}
+
+/// Reads an image as 8-bit RGB; alpha is left out and grey is spread.
+pub fn read_rgb8(path: &Path) -> Result<Rgb8> {
+    let pixels = decode(path)?.0.into_rgb8();
+    Ok(Rgb8 {
+        height: pixels.height() as usize,
+        width: pixels.width() as usize,
+        data: pixels.into_raw(),
+    })
+}
+
+/// Height and width, from the file's head alone and before any orientation is applied.
+pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
+    let dimensions = reader(path)?.into_dimensions();
+    let (width, height) = dimensions.map_err(|error| failed(path, error))?;
+    Ok((height as usize, width as usize))
+}
+
+/// Writes an image in the format that the name's extension tells, whole or not at all.
+///
+/// # Errors
+/// A file that is already there, unless `force`; a format that is unknown or cannot hold the pixels.
+pub fn write(path: &Path, image: &Image, force: bool) -> Result<()> {
+    let format = ImageFormat::from_path(path).map_err(|error| failed(path, error))?;
+    if !force && path.exists() {
+        let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "is already there");
+        return Err(Error::file(path, source));
+    }
+    atomic::replace(path, |temporary| {
+        let file = File::create(temporary).map_err(|source| Error::file(path, source))?;
+        let mut file = BufWriter::new(file);
+        encode(&mut file, format, image).map_err(|error| failed(path, error))?;
+        file.flush().map_err(|source| Error::file(path, source))
+    })
+}
+
+type Decoded = (DynamicImage, Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn reader(path: &Path) -> Result<ImageReader<std::io::BufReader<File>>> {
+    let file = |source| Error::file(path, source);
+    // By content: extensions lie.
+    ImageReader::open(path)
+        .map_err(file)?
+        .with_guessed_format()
+        .map_err(file)
+}
+
+fn decode(path: &Path) -> Result<Decoded> {
+    let wrong = |error| failed(path, error);
+    let mut decoder = reader(path)?.into_decoder().map_err(wrong)?;
+    let icc = decoder.icc_profile().map_err(wrong)?;
+    // EXIF is an extra: where it is damaged the pixels still count.
+    let mut exif = decoder.exif_metadata().unwrap_or_default();
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut pixels = DynamicImage::from_decoder(decoder).map_err(wrong)?;
+    pixels.apply_orientation(orientation);
+    if let Some(chunk) = exif.as_mut() {
+        // Where there is no orientation, there is nothing to reset.
+        let _ = Orientation::remove_from_exif_chunk(chunk);
+    }
+    Ok((pixels, icc, exif))
+}
+
+fn encode(
+    file: &mut (impl Write + std::io::Seek),
+    format: ImageFormat,
+    image: &Image,
+) -> image::ImageResult<()> {
+    match format {
+        ImageFormat::Png => encode_with(PngEncoder::new(file), image),
+        ImageFormat::Jpeg => encode_with(JpegEncoder::new_with_quality(file, JPEG_QUALITY), image),
+        ImageFormat::Bmp => encode_with(BmpEncoder::new(file), image),
+        ImageFormat::Tiff => encode_with(TiffEncoder::new(file), image),
+        ImageFormat::WebP => encode_with(WebPEncoder::new_lossless(file), image),
+        other => Err(ImageError::Unsupported(
+            image::error::ImageFormatHint::Exact(other).into(),
+        )),
+    }
+}
+
+fn encode_with(mut encoder: impl ImageEncoder, image: &Image) -> image::ImageResult<()> {
+    // Formats without a place for these hold the pixels all the same.
+    if let Some(icc) = &image.icc {
+        let _ = encoder.set_icc_profile(icc.clone());
+    }
+    if let Some(exif) = &image.exif {
+        let _ = encoder.set_exif_metadata(exif.clone());
+    }
+    let (width, height) = (image.width as u32, image.height as u32);
+    let deep = matches!(image.samples, Samples::U16(_));
+    let color = match (image.channels, deep) {
+        (1, false) => ColorType::L8,
+        (2, false) => ColorType::La8,
+        (3, false) => ColorType::Rgb8,
+        (1, true) => ColorType::L16,
+        (2, true) => ColorType::La16,
+        (3, true) => ColorType::Rgb16,
+        (_, false) => ColorType::Rgba8,
+        (_, true) => ColorType::Rgba16,
+    };
+    match &image.samples {
+        Samples::U8(data) => {
+            encoder.write_image(data, width, height, ExtendedColorType::from(color))
+        }
+        Samples::U16(data) => {
+            let bytes: Vec<u8> = data.iter().flat_map(|value| value.to_ne_bytes()).collect();
+            encoder.write_image(&bytes, width, height, ExtendedColorType::from(color))
+        }
+    }
+}
+
+fn failed(path: &Path, error: ImageError) -> Error {
+    match error {
+        ImageError::IoError(source) if source.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Error::file(path, source)
+        }
+        other => Error::format(path, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(channels: usize, deep: bool) -> Image {
+        let count = 5 * 7 * channels;
+        Image {
+            height: 5,
+            width: 7,
+            channels,
+            samples: if deep {
+                Samples::U16((0..count).map(|i| (i * 619) as u16).collect())
+            } else {
+                Samples::U8((0..count).map(|i| (i * 37) as u8).collect())
+            },
+            icc: None,
+            exif: None,
+        }
+    }
+
+    #[test]
+    fn lossless_formats_give_back_what_they_got() {
+        let folder = std::env::temp_dir().join(format!("mirl-image-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let deep = [false, true];
+        let all = [1, 2, 3, 4].into_iter().flat_map(|c| deep.map(|d| (c, d)));
+        for (channels, deep) in all {
+            let path = folder.join(format!("{channels}-{deep}.png"));
+            write(&path, &image(channels, deep), false).unwrap();
+            assert_eq!(read(&path).unwrap(), image(channels, deep));
+        }
+        for name in ["a.bmp", "a.tiff", "a.webp"] {
+            write(&folder.join(name), &image(3, false), false).unwrap();
+            assert_eq!(read(&folder.join(name)).unwrap(), image(3, false), "{name}");
+            assert_eq!(dimensions(&folder.join(name)).unwrap(), (5, 7));
+        }
+        let taken = write(&folder.join("a.bmp"), &image(3, false), false);
+        assert!(
+            taken
+                .unwrap_err()
+                .to_string()
+                .contains("a.bmp: is already there")
+        );
+        write(&folder.join("a.bmp"), &image(1, false), true).unwrap();
+        let whole = std::fs::read(folder.join("3-false.png")).unwrap();
+        for length in [0, 10, whole.len() / 2] {
+            std::fs::write(folder.join("cut.png"), &whole[..length]).unwrap();
+            assert!(read(&folder.join("cut.png")).is_err(), "{length}");
+        }
+        assert!(write(&folder.join("a.gif"), &image(3, false), false).is_err());
+        assert!(!folder.join("a.gif").exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

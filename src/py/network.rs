@@ -49,6 +49,7 @@ impl Network {
 
     /// The sizes (JSON) of the network that a state dict belongs to.
     #[staticmethod]
+    #[pyo3(signature = (state: "dict[str, NDArray[numpy.float32]]"))]
     fn infer(state: &Bound<'_, PyDict>) -> PyResult<String> {
         json(&PromptIrConfig::infer(&state_from_dict(state)?)?)
     }
@@ -72,6 +73,7 @@ impl Network {
     }
 
     /// Restored images, not clipped.
+    #[pyo3(signature = (images: "NDArray[numpy.float32]") -> "NDArray[numpy.float32]")]
     fn restore<'py>(
         &self,
         py: Python<'py>,
@@ -85,6 +87,7 @@ impl Network {
     }
 
     /// The gradient of the L1 loss by every parameter that it depends on.
+    #[pyo3(signature = (degraded: "NDArray[numpy.float32]", clean: "NDArray[numpy.float32]") -> "dict[str, NDArray[numpy.float32]]")]
     fn gradients<'py>(
         &self,
         py: Python<'py>,
@@ -99,11 +102,13 @@ impl Network {
         state_to_dict(py, &gradients)
     }
 
+    #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]]")]
     fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let state = enter_with(py, &self.shared, |network| network.parameters().state())?;
         state_to_dict(py, &state)
     }
 
+    #[pyo3(signature = (state: "dict[str, NDArray[numpy.float32]]", strict))]
     fn load_state_dict(
         &self,
         py: Python<'_>,
@@ -122,6 +127,7 @@ impl Network {
     }
 
     /// Boolean arrays of the pruned parameters, True where alive.
+    #[pyo3(signature = () -> "dict[str, NDArray[numpy.bool_]]")]
     fn masks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let masks: Vec<(String, Vec<bool>, Vec<usize>)> = peek(py, &self.shared, |network| {
             let all = network.parameters().iter();
@@ -139,6 +145,7 @@ impl Network {
         Ok(dict)
     }
 
+    #[pyo3(signature = (masks: "dict[str, NDArray[numpy.bool_]]"))]
     fn set_masks(&self, py: Python<'_>, masks: &Bound<'_, PyDict>) -> PyResult<()> {
         let mut all = Masks::default();
         for (name, array) in masks {
@@ -255,12 +262,14 @@ pub struct Snapshot {
 #[pymethods]
 impl Snapshot {
     #[new]
+    #[pyo3(signature = (state: "dict[str, NDArray[numpy.float32]]"))]
     fn new(state: &Bound<'_, PyDict>) -> PyResult<Self> {
         Ok(Self {
             state: Arc::new(state_from_dict(state)?),
         })
     }
 
+    #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]]")]
     fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         state_to_dict(py, &self.state)
     }

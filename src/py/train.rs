@@ -49,6 +49,7 @@ impl Trainer {
     }
 
     /// Trains on one batch and returns its loss from before the step.
+    #[pyo3(signature = (degraded: "NDArray[numpy.float32]", clean: "NDArray[numpy.float32]", lr))]
     fn step(
         &self,
         py: Python<'_>,

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 class Logger(Protocol):
     """Whatever wants to be told about a run; rounds and epochs count from 0, steps done from 1."""
 
-    def round_start(self, round: int, rounds: int, density: float) -> None:
-        """A round begins, or is resumed.
+    def round_start(self, round_: int, rounds: int, density: float) -> None:
+        """Tell that a round begins, or is resumed.
 
         Parameters
         ----------
-        round
+        round_
             0 trains the dense network.
         rounds
             The last round.
@@ -25,23 +25,23 @@ class Logger(Protocol):
         """
 
     def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        """An epoch begins, or is resumed after `done` of its `steps`."""
+        """Tell that an epoch begins, or is resumed after `done` of its `steps`."""
 
     def step(self, step: int, loss: float, lr: float) -> None:
-        """`step` of the epoch's steps are done, the last one at learning rate `lr`."""
+        """Tell that `step` of the epoch's steps are done, the last one at learning rate `lr`."""
 
     def epoch_end(self, epoch: int, loss: float) -> None:
-        """An epoch is done; `loss` is its mean."""
+        """Tell that an epoch is done; `loss` is its mean."""
 
     def round_end(self, record: dict[str, Any]) -> None:
-        """A round is done; `record` is its line of ``record.jsonl``."""
+        """Tell that a round is done; `record` is its line of ``record.jsonl``."""
 
     def close(self) -> None:
-        """The run is done, or was stopped."""
+        """Tell that the run is done, or was stopped."""
 
 
 def default_loggers(folder: Path | None, *, progress: bool = True) -> list[Logger]:
-    """Progress bars; for a run with a folder also the losses as a file, and TensorBoard's if installed."""
+    """Make progress bars; with a folder also a file of losses and, if installed, TensorBoard's."""
     from importlib.util import find_spec
 
     from mirl.loggers.jsonl import JsonLines

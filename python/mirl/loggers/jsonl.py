@@ -28,9 +28,9 @@ class JsonLines:
         self.file: TextIO | None = None
         self.round = self.epoch = 0
 
-    def round_start(self, round: int, rounds: int, density: float) -> None:
+    def round_start(self, round_: int, rounds: int, density: float) -> None:
         """Remember which round it is."""
-        self.round = round
+        self.round = round_
 
     def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         """Remember which epoch it is; open the file at the first."""
@@ -53,10 +53,10 @@ class JsonLines:
             self.file.write(json.dumps(line) + "\n")
 
     def epoch_end(self, epoch: int, loss: float) -> None:
-        """Epochs follow from their steps."""
+        """Leave it: epochs follow from their steps."""
 
     def round_end(self, record: dict[str, Any]) -> None:
-        """Rounds have ``record.jsonl``."""
+        """Leave it to ``record.jsonl``."""
 
     def close(self) -> None:
         """Close the file."""

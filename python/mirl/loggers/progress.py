@@ -30,13 +30,13 @@ class ProgressBars:
             for position, unit in enumerate(("round", "epoch", "step"))
         )
 
-    def round_start(self, round: int, rounds: int, density: float) -> None:
+    def round_start(self, round_: int, rounds: int, density: float) -> None:
         """Show which round it is and how much of the network is alive."""
         if self.rounds.total is None:
             # Rounds before a resumed one took no time now.
-            self.rounds.initial = round
+            self.rounds.initial = round_
             self.rounds.reset(rounds + 1)
-        _move(self.rounds, round)
+        _move(self.rounds, round_)
         self.rounds.set_postfix_str(f"density {density:.1%}")
 
     def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:

@@ -31,10 +31,10 @@ class TensorBoard:
         self.writer = Writer(str(folder))
         self.round = self.first = 0
 
-    def round_start(self, round: int, rounds: int, density: float) -> None:
+    def round_start(self, round_: int, rounds: int, density: float) -> None:
         """Write the density."""
-        self.round = round
-        self.writer.add_scalar("density", density, round)
+        self.round = round_
+        self.writer.add_scalar("density", density, round_)
 
     def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         """Count the steps before this epoch."""

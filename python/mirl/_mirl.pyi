@@ -1,0 +1,145 @@
+# Written by tools/stubs.py.
+import numpy
+from numpy.typing import NDArray
+
+"""
+The Rust core of mirl. Private: use the functions and classes of `mirl`.
+"""
+
+from os import PathLike
+from typing import Final, SupportsFloat, SupportsIndex, final
+
+VERSION: Final[str]
+
+@final
+class Network:
+    def __new__(cls, /, config: str, seed: SupportsIndex) -> Network:
+        """
+        A PromptIR of the sizes in `config` (JSON), initialised from `seed`.
+        """
+    @property
+    def config(self, /) -> str: ...
+    def gradients(
+        self, /, degraded: NDArray[numpy.float32], clean: NDArray[numpy.float32]
+    ) -> dict[str, NDArray[numpy.float32]]:
+        """
+        The gradient of the L1 loss by every parameter that it depends on.
+        """
+    @staticmethod
+    def infer(state: dict[str, NDArray[numpy.float32]]) -> str:
+        """
+        The sizes (JSON) of the network that a state dict belongs to.
+        """
+    def is_unused(self, /, name: str) -> bool: ...
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Network:
+        """
+        The network in a safetensors file.
+        """
+    def load_state_dict(
+        self, /, state: dict[str, NDArray[numpy.float32]], strict: bool
+    ) -> None: ...
+    def masks(self, /) -> dict[str, NDArray[numpy.bool_]]:
+        """
+        Boolean arrays of the pruned parameters, True where alive.
+        """
+    def masks_from_zeros(self, /) -> None:
+        """
+        Takes the zeros of prunable parameters for pruned weights.
+        """
+    def parameters(self, /) -> list[tuple[str, list[int]]]:
+        """
+        Names and shapes, in order.
+        """
+    def prune(
+        self,
+        /,
+        amount: SupportsFloat | SupportsIndex,
+        scope: str,
+        threshold: str,
+        alive: str,
+        output_rate: SupportsFloat | SupportsIndex,
+        unused: bool,
+    ) -> None: ...
+    def report(self, /, unused: bool) -> tuple[list[tuple[str, int, int]], int, int]:
+        """
+        Counts by mask; parameters that the forward never uses are prunable where `unused`.
+        """
+    def restore(self, /, images: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+        """
+        Restored images, not clipped.
+        """
+    def rewind(
+        self, /, snapshot: Snapshot, biases: bool, prompts: bool, temperatures: bool
+    ) -> None: ...
+    def save(self, /, path: str | PathLike[str], packed: bool, metadata: dict[str, str]) -> None:
+        """
+        Writes a safetensors file, packed or dense, with further metadata.
+        """
+    def set_masks(self, /, masks: dict[str, NDArray[numpy.bool_]]) -> None: ...
+    def snapshot(self, /) -> Snapshot: ...
+    def state_dict(self, /) -> dict[str, NDArray[numpy.float32]]: ...
+
+@final
+class Snapshot:
+    """
+    The values of all parameters at one moment.
+    """
+    def __new__(cls, /, state: dict[str, NDArray[numpy.float32]]) -> Snapshot: ...
+    def state_dict(self, /) -> dict[str, NDArray[numpy.float32]]: ...
+
+@final
+class Trainer:
+    def __new__(
+        cls,
+        /,
+        network: Network,
+        betas: tuple[SupportsFloat | SupportsIndex, SupportsFloat | SupportsIndex],
+        eps: SupportsFloat | SupportsIndex,
+        weight_decay: SupportsFloat | SupportsIndex,
+        clip_grad_norm: SupportsFloat | SupportsIndex | None,
+    ) -> Trainer: ...
+    def load_checkpoint(self, /, path: str | PathLike[str]) -> str:
+        """
+        Puts a checkpoint back and returns the progress saved with it.
+        """
+    def save_checkpoint(self, /, path: str | PathLike[str], progress: str) -> None: ...
+    def step(
+        self,
+        /,
+        degraded: NDArray[numpy.float32],
+        clean: NDArray[numpy.float32],
+        lr: SupportsFloat | SupportsIndex,
+    ) -> float:
+        """
+        Trains on one batch and returns its loss from before the step.
+        """
+    @property
+    def steps(self, /) -> int:
+        """
+        Steps taken so far.
+        """
+
+def get_num_threads() -> int: ...
+def is_debug_build() -> bool: ...
+def linear_warmup_cosine(
+    t: SupportsIndex,
+    total: SupportsIndex,
+    warmup: SupportsIndex,
+    base: SupportsFloat | SupportsIndex,
+    minimum: SupportsFloat | SupportsIndex,
+) -> float: ...
+def set_num_threads(num_threads: SupportsIndex) -> None: ...
+def simd() -> str: ...
+
+class DeviceError(RuntimeError):
+    """A device that is not there."""
+
+class DivergenceError(ArithmeticError):
+    """A loss or gradient that is not finite."""
+
+class FormatError(ValueError):
+    """A file that is damaged or is not what it should be."""
+
+class InternalError(RuntimeError):
+    """A fault of mirl itself: please report it."""

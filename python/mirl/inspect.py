@@ -1,0 +1,256 @@
+"""What is in a file: network, tensors, densities and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirl.load import NATIVE_KEY, as_float32, file_format, is_native
+from mirl.models import Density, PromptIR, load_native
+from mirl.pytorch import read_checkpoint
+from mirl.safetensors import SafeTensors, read_safetensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+WIDTH = 80
+"""Columns of a table."""
+NAME_WIDTH = 40
+"""Columns for names: what the longest of the published network has. Longer ones are shortened."""
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """One tensor of a file."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Of the parameter, also where the file is packed to its survivors."""
+    dtype: str
+    """Element type, in numpy's words; bfloat16 files count as float32."""
+    count: int
+    """Number of values."""
+    alive: int
+    """Values that the mask leaves in; without a mask, all but the zeros of prunable tensors."""
+    prunable: bool
+
+    @property
+    def density(self) -> float:
+        """The share that is alive, in [0, 1]."""
+        return self.alive / self.count if self.count else 1.0
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found in a file."""
+
+    path: str
+    format: str
+    """``"mirl"``, ``"mirl-packed"``, ``"safetensors"`` or ``"pytorch"``."""
+    file_size: int
+    """In bytes."""
+    config: dict[str, Any] | None
+    """The sizes of the PromptIR that the tensors belong to; None where they belong to none."""
+    tensors: tuple[TensorSummary, ...]
+    missing: tuple[str, ...]
+    """Parameters of that network that the file does not hold."""
+    unexpected: tuple[str, ...]
+    """Tensors that are no parameters of that network, or not of the shape they have in it."""
+    metadata: dict[str, Any]
+    """Everything else in the file: epoch, hyper-parameters, the recipe of the run, versions."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Values of all tensors, pruned ones included."""
+        return sum(tensor.count for tensor in self.tensors)
+
+    @property
+    def density(self) -> Density:
+        """Shares that are alive, of all values and of the prunable ones, in [0, 1]."""
+        return Density(
+            _density(self.tensors), _density(tensor for tensor in self.tensors if tensor.prunable)
+        )
+
+    def table(self) -> str:
+        """The findings layer by layer, at most 80 columns wide."""
+        return "\n".join(_shortened(line) for line in (*self._head(), "", *self._layers()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The findings as dicts, lists, strings and numbers, for JSON."""
+        return {
+            "path": self.path,
+            "format": self.format,
+            "file_size": self.file_size,
+            "network": None if self.config is None else "PromptIR",
+            "config": self.config,
+            "num_parameters": self.num_parameters,
+            "density": self.density.all,
+            "density_prunable": self.density.prunable,
+            "tensors": [
+                {**vars(tensor), "shape": list(tensor.shape), "density": tensor.density}
+                for tensor in self.tensors
+            ],
+            "missing": list(self.missing),
+            "unexpected": list(self.unexpected),
+            "metadata": self.metadata,
+        }
+
+    def _head(self) -> Iterator[str]:
+        yield _line("file", self.path)
+        yield _line("format", f"{self.format}, {self.file_size:,} bytes")
+        if self.config is None:
+            yield _line("network", "unknown")
+        else:
+            yield _line("network", "PromptIR")
+            yield from (_line(f"  {key}", _words(value)) for key, value in self.config.items())
+        yield _line("tensors", f"{len(self.tensors)} with {self.num_parameters:,} values")
+        density = self.density
+        yield _line("alive", f"{density.all:.2%} of all, {density.prunable:.2%} of the prunable")
+        for word, names in (("missing", self.missing), ("unexpected", self.unexpected)):
+            if names:
+                yield _line(word, f"{len(names)}: {', '.join(names)}")
+        for key, value in self.metadata.items():
+            yield _line(key, _words(value))
+
+    def _layers(self) -> Iterator[str]:
+        name = NAME_WIDTH
+        yield f"{'tensor':<{name}} {'shape':>14} {'values':>11} {'alive':>7} {'type':>4}"
+        for tensor in self.tensors:
+            alive = f"{tensor.density:.2%}" if tensor.prunable else "-"
+            yield (
+                f"{_shortened(tensor.name, name):<{name}} {'x'.join(map(str, tensor.shape)):>14}"
+                f" {tensor.count:>11,} {alive:>7} {np.dtype(tensor.dtype).str[1:]:>4}"
+            )
+
+
+def inspect(path: str | os.PathLike[str]) -> Inspection:
+    """Look into a file without needing all of a network in it.
+
+    Parameters
+    ----------
+    path
+        Any file that `mirl.load` reads; also a part of a network, or of another one.
+
+    Returns
+    -------
+    Inspection
+        Format, network and sizes, tensors and their densities, and where the file comes from.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    mirl.errors.FormatError
+        The file is damaged or of another kind: the message names the path.
+
+    Examples
+    --------
+    >>> import mirl
+    >>> print(mirl.inspect("ticket.mirl.safetensors").table())  # doctest: +SKIP
+    """
+    path = Path(path)
+    if file_format(path) == "pytorch":
+        checkpoint = read_checkpoint(path)
+        return _inspection(path, "pytorch", checkpoint.state_dict, checkpoint.info)
+    file = read_safetensors(path)
+    if is_native(file):
+        return _native(path, file)
+    return _inspection(path, "safetensors", file.tensors, dict(file.metadata))
+
+
+def _native(path: Path, file: SafeTensors) -> Inspection:
+    model = load_native(path)
+    about = json.loads(file.metadata[NATIVE_KEY])
+    masks = model.mask
+    prunable = _prunable(model)
+    tensors = []
+    for name, shape in model.shapes.items():
+        count = int(np.prod(shape))
+        alive = int(masks[name].sum()) if name in masks else count
+        tensors.append(TensorSummary(name, shape, "float32", count, alive, name in prunable))
+    shown = {"format", "network", "config"}
+    return Inspection(
+        path=str(path),
+        format=about["format"],
+        file_size=path.stat().st_size,
+        config=model.config,
+        tensors=tuple(tensors),
+        missing=(),
+        unexpected=(),
+        metadata={key: _parsed(value) for key, value in about.items() if key not in shown},
+    )
+
+
+def _inspection(
+    path: Path, format_: str, state: Mapping[str, NDArray[Any]], metadata: dict[str, Any]
+) -> Inspection:
+    model = _network(state)
+    shapes = {} if model is None else model.shapes
+    # The published rule, for networks that are not ours.
+    prunable = {name for name in state if "weight" in name} if model is None else _prunable(model)
+    tensors = []
+    for name, values in state.items():
+        alive = int(np.count_nonzero(values)) if name in prunable else values.size
+        tensors.append(
+            TensorSummary(
+                name, values.shape, values.dtype.name, values.size, alive, name in prunable
+            )
+        )
+    known = {name for name in shapes if name in state and state[name].shape == shapes[name]}
+    return Inspection(
+        path=str(path),
+        format=format_,
+        file_size=path.stat().st_size,
+        config=None if model is None else model.config,
+        tensors=tuple(tensors),
+        missing=tuple(name for name in shapes if name not in state),
+        unexpected=() if model is None else tuple(name for name in state if name not in known),
+        metadata=metadata,
+    )
+
+
+def _network(state: Mapping[str, NDArray[Any]]) -> PromptIR | None:
+    """The network that a state dict, whole or in part, belongs to."""
+    try:
+        return PromptIR.from_state_dict(as_float32(state), strict=False)
+    except ValueError:
+        return None
+
+
+def _prunable(model: PromptIR) -> set[str]:
+    layers, _, _ = model._network.report(False)
+    return {name for name, _, _ in layers}
+
+
+def _density(tensors: Iterator[TensorSummary] | tuple[TensorSummary, ...]) -> float:
+    counts = [(tensor.alive, tensor.count) for tensor in tensors]
+    total = sum(count for _, count in counts)
+    return sum(alive for alive, _ in counts) / total if total else 1.0
+
+
+def _parsed(text: str) -> Any:
+    """The value behind a string of metadata that is JSON; the string itself otherwise."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _line(key: str, value: str) -> str:
+    return f"{key:<24} {value}"
+
+
+def _shortened(text: str, width: int = WIDTH) -> str:
+    text = text.replace("\n", " ")
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,96 @@
+"""Networks from files of any kind that holds one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirl.errors import FormatError
+from mirl.models import PromptIR, load_native
+from mirl.pytorch import PICKLE_MAGIC, ZIP_MAGIC, read_checkpoint
+from mirl.safetensors import SafeTensors, read_safetensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+NATIVE_KEY = "mirl"
+"""Of the metadata of our files: a JSON object with format, network, sizes and provenance."""
+
+
+def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:  # noqa: FBT001, FBT002
+    """Load a network: of ours, or a published checkpoint.
+
+    What a file is follows from its first bytes, not from its name. In files without masks, zeros of
+    prunable parameters are taken for pruned weights, as in the published checkpoints. Nothing from a
+    PyTorch file is imported or executed.
+
+    Parameters
+    ----------
+    path
+        A ``.safetensors`` file, packed or dense, or a Lightning ``.ckpt`` or ``.pth``.
+    strict
+        Whether the file must hold every parameter and no other. Otherwise what is missing keeps its
+        initial value (seed 0), and what is unknown is left out. Files of ours are always whole.
+
+    Returns
+    -------
+    PromptIR
+        A network of the file's sizes, with its mask.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened; FileNotFoundError where there is none.
+    mirl.errors.FormatError
+        The file is damaged, of another kind, or its parameters are missing, unexpected or
+        misshapen: the message names path and culprit.
+    """
+    if file_format(path) == "safetensors":
+        file = read_safetensors(path)
+        if is_native(file):
+            return load_native(path)
+        state = file.tensors
+    else:
+        state = read_checkpoint(path).state_dict
+    try:
+        return PromptIR.from_state_dict(as_float32(state), strict=strict)
+    except ValueError as error:
+        raise FormatError(f"{os.fspath(path)}: {error}") from error
+
+
+def file_format(path: str | os.PathLike[str]) -> str:
+    """``"safetensors"`` or ``"pytorch"``, by the first bytes of a file.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    mirl.errors.FormatError
+        It is neither.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(9)
+    if head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
+        return "pytorch"
+    # Eight bytes of length, then a JSON object.
+    if head[8:] == b"{":
+        return "safetensors"
+    raise FormatError(
+        f"{os.fspath(path)}: expected a safetensors file or a PyTorch checkpoint (.ckpt, .pth)"
+    )
+
+
+def is_native(file: SafeTensors) -> bool:
+    """Whether a safetensors file is of ours, packed or dense."""
+    return NATIVE_KEY in file.metadata
+
+
+def as_float32(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """The arrays as float32; values beyond its range become infinite."""
+    with np.errstate(over="ignore"):
+        return {name: values.astype(np.float32) for name, values in state.items()}

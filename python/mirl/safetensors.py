@@ -1,0 +1,97 @@
+"""The safetensors format as plain arrays, whoever wrote the file.
+
+Networks of ours are read by the core; this is for files of other programs and for inspection.
+Format: eight bytes of length, a JSON header, the values (github.com/huggingface/safetensors).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirl.errors import FormatError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+MAX_HEADER = 100_000_000
+"""Bytes of the longest header that the format allows."""
+
+
+@dataclass(frozen=True)
+class SafeTensors:
+    """What a safetensors file holds."""
+
+    tensors: dict[str, NDArray[Any]]
+    """Read-only arrays in the file's order; bfloat16, which numpy does not have, as float32."""
+    metadata: dict[str, str]
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> SafeTensors:
+    """Read a safetensors file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    SafeTensors
+        Arrays and metadata.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    mirl.errors.FormatError
+        The file is damaged: the message names path and culprit.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(MAX_HEADER, size):
+                raise ValueError(f"its header claims {length:,} bytes")
+            header = json.loads(file.read(length))
+            metadata = header.pop("__metadata__", {})
+            data = np.frombuffer(file.read(), np.uint8)
+            tensors = {name: _array(name, about, data) for name, about in header.items()}
+        except (struct.error, AttributeError, LookupError, RecursionError, TypeError, ValueError) as e:
+            raise FormatError(f"{path}: no valid safetensors file: {e}") from e
+    return SafeTensors(tensors, metadata)
+
+
+def _array(name: str, about: dict[str, Any], data: NDArray[np.uint8]) -> NDArray[Any]:
+    if about["dtype"] not in DTYPES:
+        raise ValueError(f"{name} is of type {about['dtype']}, which is not read")
+    dtype = np.dtype(DTYPES[about["dtype"]])
+    start, end = about["data_offsets"]
+    shape = about["shape"]
+    if not 0 <= start <= end <= data.size or end - start != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{name}: bytes {start} to {end} do not hold shape {shape}")
+    values = data[start:end].view(dtype).reshape(shape)
+    if about["dtype"] == "BF16":
+        # The upper half of a float32.
+        return (values.astype("<u4") << 16).view("<f4").reshape(shape)
+    return values

@@ -1,0 +1,284 @@
+//! Batches of aligned patches. Whatever is drawn for a sample follows from the seed, the epoch and the
+//! sample's place in it, so that neither threads nor prefetching change a bit.
+
+use super::augment::Augment;
+use super::degrade::{Degradation, Window};
+use super::store::{OnError, Store};
+use crate::io::image::Rgb8;
+use crate::runtime::{cancel, rng, threads};
+use crate::{Error, Result};
+use rand::RngExt;
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of a pixel.
+const PIXEL: usize = 3;
+
+/// What one sample shows: images by their index in the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    pub clean: usize,
+    pub degraded: Degraded,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Degraded {
+    /// The other half of a pair.
+    Image(usize),
+    /// Made from the clean patch.
+    Synthetic(Degradation),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct LoaderConfig {
+    pub batch_size: usize,
+    pub patch_size: usize,
+    pub augment: Augment,
+    pub seed: u64,
+    pub on_error: OnError,
+    /// Batches made ahead.
+    pub prefetch: usize,
+}
+
+/// Values of [n, 3, patch, patch], in [0, 1].
+#[derive(Debug)]
+pub struct Batch {
+    pub degraded: Vec<f32>,
+    pub clean: Vec<f32>,
+    pub shape: [usize; 4],
+}
+
+pub struct Loader {
+    store: Store,
+    samples: Vec<Sample>,
+    config: LoaderConfig,
+    /// What was left out, and why.
+    skipped: Mutex<BTreeSet<String>>,
+}
+
+impl Loader {
+    /// # Errors
+    /// Sizes of zero, no sample that can be used, and, unless they are to be skipped, an image that
+    /// is unreadable or too small.
+    pub fn new(store: Store, mut samples: Vec<Sample>, config: LoaderConfig) -> Result<Self> {
+        for (name, value) in [
+            ("batch_size", config.batch_size),
+            ("patch_size", config.patch_size),
+        ] {
+            if value == 0 {
+                return Err(Error::value(format!("{name} must be at least 1, got 0")));
+            }
+        }
+        let faults: Vec<Result<()>> = (0..store.len())
+            .into_par_iter()
+            .map(|index| {
+                cancel::check()?;
+                store.check(index, config.patch_size)
+            })
+            .collect();
+        let mut skipped = BTreeSet::new();
+        for fault in &faults {
+            match fault {
+                Err(error) if config.on_error == OnError::Skip => {
+                    skipped.insert(error.to_string());
+                }
+                _ => {}
+            }
+        }
+        if config.on_error == OnError::Raise {
+            let usable: Vec<bool> = faults.iter().map(Result::is_ok).collect();
+            faults.into_iter().collect::<Result<()>>()?;
+            debug_assert!(usable.iter().all(|&usable| usable));
+        } else {
+            let usable = |index: usize| faults[index].is_ok();
+            samples.retain(|sample| {
+                usable(sample.clean)
+                    && match sample.degraded {
+                        Degraded::Image(index) => usable(index),
+                        Degraded::Synthetic(_) => true,
+                    }
+            });
+        }
+        if samples.is_empty() {
+            return Err(Error::value("there is no image to train on"));
+        }
+        Ok(Self {
+            store,
+            samples,
+            config,
+            skipped: Mutex::new(skipped),
+        })
+    }
+
+    /// Samples of an epoch.
+    pub fn samples(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Batches of an epoch. The last one, when it is not full, is left out unless it is the only one.
+    pub fn batches(&self) -> usize {
+        (self.samples.len() / self.config.batch_size).max(1)
+    }
+
+    /// Takes the messages about images that were skipped since the last call.
+    pub fn take_skipped(&self) -> Vec<String> {
+        let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *skipped).into_iter().collect()
+    }
+
+    /// The batches of an epoch from number `start` on, made ahead by a thread of their own.
+    pub fn epoch(self: &Arc<Self>, epoch: u64, start: usize) -> Result<Batches> {
+        let (sender, receiver) = sync_channel(self.config.prefetch.max(1));
+        let loader = self.clone();
+        let order = self.order(epoch);
+        std::thread::Builder::new()
+            .name("mirl-loader".into())
+            .spawn(move || {
+                for index in start..loader.batches() {
+                    let batch = threads::pool()
+                        .and_then(|pool| pool.install(|| loader.batch(&order, epoch, index)));
+                    let failed = batch.is_err();
+                    // Nobody listens any more: the iterator was dropped.
+                    if sender.send(batch).is_err() || failed {
+                        break;
+                    }
+                }
+            })
+            .map_err(|error| Error::value(format!("the loader's thread cannot start: {error}")))?;
+        Ok(Batches {
+            receiver: Mutex::new(receiver),
+        })
+    }
+
+    /// The samples in the order of an epoch (Fisher and Yates).
+    fn order(&self, epoch: u64) -> Vec<usize> {
+        let mut stream = rng::stream(self.config.seed, "order", [epoch, 0]);
+        let mut order: Vec<usize> = (0..self.samples.len()).collect();
+        for last in (1..order.len()).rev() {
+            order.swap(last, stream.random_range(0..=last));
+        }
+        order
+    }
+
+    fn batch(&self, order: &[usize], epoch: u64, index: usize) -> Result<Batch> {
+        let first = index * self.config.batch_size;
+        let last = (first + self.config.batch_size).min(order.len());
+        let patches = (first..last)
+            .into_par_iter()
+            .map(|place| self.patch(order, epoch, place))
+            .collect::<Result<Vec<_>>>()?;
+        let size = self.config.patch_size;
+        let planes = |which: fn(&(Vec<u8>, Vec<u8>)) -> &Vec<u8>| {
+            patches
+                .par_iter()
+                .flat_map_iter(|pair| planar(which(pair)))
+                .collect()
+        };
+        Ok(Batch {
+            degraded: planes(|pair| &pair.0),
+            clean: planes(|pair| &pair.1),
+            shape: [patches.len(), PIXEL, size, size],
+        })
+    }
+
+    /// The degraded and the clean patch at one place of the order. Where images are skipped, the next
+    /// sample in the order that can be read stands in.
+    fn patch(&self, order: &[usize], epoch: u64, place: usize) -> Result<(Vec<u8>, Vec<u8>)> {
+        let mut failure = None;
+        for offset in 0..order.len() {
+            let sample = self.samples[order[(place + offset) % order.len()]];
+            match self.draw(sample, epoch, place) {
+                Err(error) if self.config.on_error == OnError::Skip => {
+                    let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+                    skipped.insert(error.to_string());
+                    failure = Some(error);
+                }
+                result => return result,
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::value("there is no image to train on")))
+    }
+
+    fn draw(&self, sample: Sample, epoch: u64, place: usize) -> Result<(Vec<u8>, Vec<u8>)> {
+        let size = self.config.patch_size;
+        let mut stream = rng::stream(self.config.seed, "sample", [epoch, place as u64]);
+        let clean = self.store.image(sample.clean)?;
+        // The head of a file may tell the sizes before a quarter turn; the pixels decide.
+        if clean.height.min(clean.width) < size {
+            let name = self.store.name(sample.clean);
+            return Err(Error::value(format!(
+                "{name}: too small for a patch of {size}x{size}"
+            )));
+        }
+        let window = Window {
+            row: stream.random_range(0..=clean.height - size),
+            col: stream.random_range(0..=clean.width - size),
+            height: size,
+            width: size,
+            image_height: clean.height,
+            image_width: clean.width,
+        };
+        let symmetry = self.config.augment.draw(&mut stream);
+        let target = crop(&clean, window);
+        let degraded = match sample.degraded {
+            Degraded::Image(index) => {
+                let image = self.store.image(index)?;
+                if (image.height, image.width) != (clean.height, clean.width) {
+                    return Err(Error::value(format!(
+                        "{} has {}x{} pixels and {} has {}x{}",
+                        self.store.name(index),
+                        image.height,
+                        image.width,
+                        self.store.name(sample.clean),
+                        clean.height,
+                        clean.width
+                    )));
+                }
+                crop(&image, window)
+            }
+            Degraded::Synthetic(degradation) => {
+                let mut patch = target.clone();
+                degradation.apply(&mut patch, window, &mut stream);
+                patch
+            }
+        };
+        Ok((
+            symmetry.apply(&degraded, size),
+            symmetry.apply(&target, size),
+        ))
+    }
+}
+
+/// The batches of one epoch, in order.
+pub struct Batches {
+    receiver: Mutex<Receiver<Result<Batch>>>,
+}
+
+impl Batches {
+    /// The next batch; None at the end of the epoch or after an error.
+    pub fn next(&self) -> Option<Result<Batch>> {
+        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        receiver.recv().ok()
+    }
+}
+
+fn crop(image: &Rgb8, window: Window) -> Vec<u8> {
+    let rows = window.row..window.row + window.height;
+    rows.flat_map(|row| {
+        let start = (row * image.width + window.col) * PIXEL;
+        image.data[start..start + window.width * PIXEL]
+            .iter()
+            .copied()
+    })
+    .collect()
+}
+
+/// Pixels of three bytes to three planes in [0, 1].
+fn planar(pixels: &[u8]) -> impl Iterator<Item = f32> + '_ {
+    let channel = |c: usize| pixels[c..].iter().step_by(PIXEL);
+    (0..PIXEL)
+        .flat_map(channel)
+        .map(|&value| f32::from(value) / 255.0)
+}

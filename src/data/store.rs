@@ -1,0 +1,100 @@
+//! Decoded images, kept in memory up to a budget.
+
+use crate::io::image::{Rgb8, dimensions, read_rgb8};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where an image comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    File(PathBuf),
+    Memory(Arc<Rgb8>),
+}
+
+/// What becomes of an image that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    Raise,
+    Skip,
+}
+
+pub struct Store {
+    sources: Vec<Source>,
+    budget: usize,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    images: HashMap<usize, Arc<Rgb8>>,
+    bytes: usize,
+}
+
+impl Store {
+    /// `budget` is the number of bytes of decoded files that may be kept.
+    pub fn new(sources: Vec<Source>, budget: usize) -> Self {
+        Self {
+            sources,
+            budget,
+            held: Mutex::default(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// A name for messages.
+    pub fn name(&self, index: usize) -> String {
+        match &self.sources[index] {
+            Source::File(path) => path.display().to_string(),
+            Source::Memory(_) => format!("image {index}"),
+        }
+    }
+
+    pub fn image(&self, index: usize) -> Result<Arc<Rgb8>> {
+        let path = match &self.sources[index] {
+            Source::Memory(image) => return Ok(image.clone()),
+            Source::File(path) => path,
+        };
+        if let Some(image) = self.lock().images.get(&index) {
+            return Ok(image.clone());
+        }
+        // Decoded without the lock; two threads may decode the same file once in a while.
+        let image = Arc::new(read_rgb8(path)?);
+        let mut held = self.lock();
+        if held.bytes + image.data.len() <= self.budget && !held.images.contains_key(&index) {
+            held.bytes += image.data.len();
+            held.images.insert(index, image.clone());
+        }
+        Ok(image)
+    }
+
+    /// Looks at the file's head only.
+    ///
+    /// # Errors
+    /// An image that cannot be read or whose shorter side has fewer than `smallest` pixels.
+    pub fn check(&self, index: usize, smallest: usize) -> Result<()> {
+        let (height, width) = match &self.sources[index] {
+            Source::File(path) => dimensions(path)?,
+            Source::Memory(image) => (image.height, image.width),
+        };
+        if height.min(width) < smallest {
+            return Err(Error::value(format!(
+                "{}: {height}x{width} pixels are too few for a patch of {smallest}x{smallest}",
+                self.name(index)
+            )));
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

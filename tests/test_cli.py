@@ -1,0 +1,250 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from dataset import photo, write_dataset
+from typer.testing import CliRunner
+
+import mirl
+from mirl.cli import app
+
+SIZES = (
+    "--dim 8 --num-blocks 1 1 1 1 --num-refinement-blocks 1"
+    " --prompt-dims 8 16 40 --prompt-sizes 8 4 2"
+).split()
+
+
+def mirl_command(*arguments):
+    """Run the command in this process; it must end well and keep to 80 columns."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None:
+        raise result.exception
+    assert max(map(len, result.output.splitlines()), default=0) <= 80
+    return result.output
+
+
+def mirl_process(*arguments):
+    """Run it as users do."""
+    return subprocess.run(
+        [sys.executable, "-m", "mirl", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"COLUMNS": "80"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_dataset(tmp_path / "data")
+
+
+@pytest.fixture
+def network(small, tmp_path):
+    mirl.prune(small, 0.5)
+    small.save(tmp_path / "network.safetensors")
+    return tmp_path / "network.safetensors"
+
+
+def test_version_and_help():
+    assert mirl_command("--version").strip() == f"mirl {mirl.__version__}"
+    commands = ("demo", "train", "evaluate", "restore", "inspect", "export", "bench")
+    listing = mirl_command("--help")
+    for command in commands:
+        assert f"\n  {command} " in listing
+        assert "--help" in mirl_command(command, "--help")
+
+
+def train(folder, out, *more):
+    return mirl_command(
+        *["train", folder, "-o", out, "--rounds", 1, "--epochs", 1, "--batch-size", 2],
+        *["--patch-size", 16, "--lr", 1e-3, "--amount", 0.5, "--quiet", *SIZES, *more],
+    )
+
+
+def test_train_writes_a_run_and_resumes_it(folder, tmp_path):
+    out = tmp_path / "run"
+    table = train(folder, out)
+    records = [json.loads(line) for line in (out / "record.jsonl").read_text().splitlines()]
+    assert [record["round"] for record in records] == [0, 1]
+    assert records[1]["density_prunable"] == pytest.approx(0.5, abs=1e-4)
+    assert set(records[0]["metrics"]) == {f"denoise_{s}" for s in (15, 25, 50)} | {
+        "derain",
+        "dehaze",
+    }
+    assert "50.0" in table
+    assert "input unchanged" in table
+    ticket = mirl.load(out / "ticket.mirl.safetensors")
+    assert ticket.density().prunable == pytest.approx(0.5, abs=1e-4)
+    steps = (out / "steps.jsonl").read_bytes()
+    # Nothing is left to do, and nothing is done.
+    assert train(folder, out) == table
+    assert (out / "steps.jsonl").read_bytes() == steps
+
+
+def test_train_without_pairs_or_measuring(folder, tmp_path):
+    for task in ("derain", "dehaze"):
+        (folder / "train" / task).rename(folder / task)
+    options = ("--synthesize", "derain", "--synthesize", "dehaze", "--no-evaluate")
+    table = train(folder, tmp_path / "run", *options)
+    assert "loss" in table
+    assert "PSNR" not in table
+
+
+def test_train_does_not_mix_runs(folder, tmp_path):
+    train(folder, tmp_path / "run", "--no-evaluate")
+    with pytest.raises(ValueError, match=r"another run.*weight|another run.*lr"):
+        train(folder, tmp_path / "run", "--no-evaluate", "--lr", 5e-4)
+
+
+def test_evaluate_prints_and_saves(folder, network, tmp_path):
+    table = mirl_command(
+        *["evaluate", folder, "-m", network, "--task", "denoise", "--quiet"],
+        *["--save", tmp_path / "a.json", "--save", tmp_path / "a.csv"],
+        *["--save-images", tmp_path / "images"],
+    )
+    rows = json.loads((tmp_path / "a.json").read_text())["rows"]
+    assert [row["task"] for row in rows] == ["denoise_15", "denoise_25", "denoise_50"]
+    assert f"{rows[0]['psnr']:.2f}" in table
+    assert (tmp_path / "a.csv").read_text().count("\n") == 4
+    saved = list((tmp_path / "images").rglob("*.png"))
+    assert len(saved) == 6
+    baseline = mirl_command("evaluate", folder, "--task", "denoise", "--quiet")
+    assert f"{rows[0]['psnr_input']:.2f}" in baseline
+
+
+def test_evaluate_refuses_an_ending_before_it_works(folder, tmp_path):
+    result = CliRunner().invoke(app, ["evaluate", str(folder), "--save", "table.xlsx"])
+    assert result.exit_code == 2
+    assert "table.xlsx" in result.output
+
+
+def test_restore_keeps_what_is_there(network, tmp_path):
+    source = tmp_path / "photo.png"
+    mirl.write_image(source, photo(0))
+    command = ("restore", source, "-m", network, "-o", tmp_path / "out", "--quiet")
+    mirl_command(*command)
+    restored = tmp_path / "out" / "photo.png"
+    pixels, _ = mirl.read_image(restored)
+    assert pixels.shape == photo(0).shape
+    with pytest.raises(FileExistsError, match=r"photo\.png"):
+        mirl_command(*command)
+    restored.write_bytes(b"")
+    mirl_command(*command, "--force")
+    np.testing.assert_array_equal(mirl.read_image(restored)[0], pixels)
+
+
+def test_inspect_shows_layers(network):
+    listing = mirl_command("inspect", network)
+    assert "patch_embed.proj.weight" in listing
+    held = json.loads(CliRunner().invoke(app, ["inspect", str(network), "--json"]).output)
+    assert held == json.loads(json.dumps(mirl.inspect(network).to_dict()))
+
+
+def test_export_packs_and_unpacks(network, tmp_path):
+    packed, dense = tmp_path / "a.mirl.safetensors", tmp_path / "b.safetensors"
+    said = mirl_command("export", network, packed)
+    assert "MB" in said
+    mirl_command("export", packed, dense)
+    assert packed.stat().st_size < 0.75 * dense.stat().st_size
+    expected = mirl.load(network).state_dict()
+    for path in (packed, dense):
+        model = mirl.load(path)
+        assert model.density() == mirl.load(network).density()
+        for name, values in model.state_dict().items():
+            np.testing.assert_array_equal(values, expected[name])
+
+
+def test_export_overwrites_only_when_told(network, tmp_path):
+    out = tmp_path / "there.safetensors"
+    out.write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match=r"there\.safetensors"):
+        mirl_command("export", network, out)
+    assert out.read_bytes() == b"mine"
+    mirl_command("export", network, out, "--force")
+    assert mirl.load(out).num_parameters > 0
+    with pytest.raises(ValueError, match=r"other\.onnx"):
+        mirl_command("export", network, tmp_path / "other.onnx")
+
+
+def test_bench_measures(network):
+    listing = mirl_command(
+        "bench", network, "--size", 24, "--patch-size", 16, "--batch-size", 2, "--repeats", 2
+    )
+    restore, step = listing.splitlines()[-2:]
+    assert restore.split()[:2] == ["restore", "2x3x24x24"]
+    assert step.split()[:3] == ["training", "step", "2x3x16x16"]
+    assert all(float(line.split()[-3].replace(",", "")) > 0 for line in (restore, step))
+
+
+def test_bench_leaves_the_network_alone(small):
+    from mirl.bench import bench
+
+    before = small.state_dict()
+    bench(small, size=16, patch_size=16, repeats=1)
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, before[name])
+    with pytest.raises(ValueError, match="repeats"):
+        bench(small, repeats=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (("inspect", "missing.safetensors"), "missing.safetensors"),
+        (("evaluate", "missing"), "missing"),
+        (("train", "missing", "-o", "run"), "missing"),
+        (("restore", "missing.png", "-m", "missing.ckpt", "-o", "out"), "missing.ckpt"),
+        (("export", "missing.ckpt", "out.safetensors"), "missing.ckpt"),
+    ],
+)
+def test_errors_are_one_line(arguments, culprit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    process = mirl_process(*arguments)
+    assert process.returncode == 1
+    assert process.stdout == ""
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert culprit in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    process = mirl_process("--debug", "inspect", "missing.safetensors")
+    assert process.returncode == 1
+    assert "Traceback" in process.stderr
+
+
+def test_wrong_usage_exits_with_2():
+    process = mirl_process("train", "--no-such-option")
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_stops_cleanly_and_the_run_resumes(folder, tmp_path):
+    import signal
+    import time
+
+    out = tmp_path / "run"
+    command = [
+        *[sys.executable, "-m", "mirl", "train", str(folder), "-o", str(out), "--rounds", "1"],
+        *["--epochs", "100000", "--batch-size", "1", "--patch-size", "16", "--quiet"],
+        *["--no-evaluate", *SIZES],
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    steps = out / "steps.jsonl"
+    while not (steps.exists() and steps.read_text().count("\n") > 2):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "same command" in said
+    assert "Traceback" not in said

@@ -1,0 +1,162 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from dataset import write_dataset
+
+import mirl
+from mirl.evaluate import Evaluation, Row
+
+
+def image(key, shape=(3, 32, 48)):
+    return np.random.default_rng(key).random(shape, dtype=np.float32)
+
+
+def darker(images):
+    return images * np.float32(0.9)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_dataset(tmp_path / "data")
+
+
+@pytest.fixture
+def pairs():
+    clean = image(0)
+    return [(darker(clean), clean), (image(1), image(2))]
+
+
+def test_pairs_are_measured_one_by_one(pairs):
+    evaluation = mirl.evaluate(lambda images: images / np.float32(0.9), pairs, progress=False)
+    (row,) = evaluation.rows
+    assert (row.images, row.task, row.set) == (2, "data", "data")
+    (degraded, clean), (other, reference) = pairs
+    restored = [np.clip(x / np.float32(0.9), 0, 1) for x in (degraded, other)]
+    expected = [mirl.psnr(restored[0], clean), mirl.psnr(restored[1], reference)]
+    assert row.psnr == pytest.approx(np.mean(expected))
+    expected = [mirl.ssim(degraded, clean), mirl.ssim(other, reference)]
+    assert row.ssim_input == pytest.approx(np.mean(expected))
+    assert row.psnr_input < row.psnr
+
+
+def test_batches_are_taken_apart(pairs):
+    batches = [tuple(np.stack(images) for images in zip(*pairs, strict=True))]
+    of_pairs = mirl.evaluate(darker, pairs, progress=False)
+    assert mirl.evaluate(darker, batches, progress=False) == of_pairs
+
+
+def test_without_a_network_the_input_is_measured(pairs):
+    (row,) = mirl.evaluate(None, pairs, progress=False).rows
+    assert (row.psnr, row.ssim) == (row.psnr_input, row.ssim_input)
+    assert row.psnr == pytest.approx(np.mean([mirl.psnr(*pair) for pair in pairs]))
+
+
+def test_clip_is_a_switch():
+    clean = np.ones((3, 16, 16), np.float32)
+    pairs = [(clean * np.float32(0.5), clean)]
+
+    def too_bright(images):
+        return images + np.float32(0.75)
+
+    unclipped = mirl.evaluate(too_bright, pairs, clip=False, progress=False).rows[0]
+    clipped = mirl.evaluate(too_bright, pairs, progress=False).rows[0]
+    assert unclipped.psnr == pytest.approx(10 * np.log10(16), abs=1e-4)
+    assert clipped.psnr == np.inf
+
+
+def test_a_network_is_measured(small, pairs):
+    (row,) = mirl.evaluate(small, pairs, progress=False).rows
+    restored = [np.clip(small(degraded[np.newaxis])[0], 0, 1) for degraded, _ in pairs]
+    expected = [mirl.psnr(x, clean) for x, (_, clean) in zip(restored, pairs, strict=True)]
+    assert row.psnr == pytest.approx(np.mean(expected))
+
+
+def test_folder_and_test_sets_agree(folder):
+    of_folder = mirl.evaluate(None, folder, progress=False)
+    of_sets = mirl.evaluate(None, mirl.test_sets(folder), progress=False)
+    assert of_folder == of_sets
+    assert {row.task for row in of_folder.rows} == {
+        "denoise_15",
+        "denoise_25",
+        "denoise_50",
+        "derain",
+        "dehaze",
+    }
+    of_one = mirl.evaluate(None, mirl.test_sets(folder)[0], progress=False)
+    assert of_one.rows == of_folder.rows[:1]
+
+
+def test_images_are_saved(folder, tmp_path):
+    sets = mirl.test_sets(folder, tasks=("derain",))
+    mirl.evaluate(darker, sets, save_images=tmp_path / "restored", progress=False)
+    name, degraded, _ = next(iter(sets[0]))
+    files = sorted((tmp_path / "restored" / "derain" / sets[0].name).iterdir())
+    assert len(files) == len(sets[0])
+    saved, _ = mirl.read_image(files[[file.stem for file in files].index(name.split(".")[0])])
+    expected = np.rint(darker(degraded) * 255).transpose(1, 2, 0)
+    np.testing.assert_array_equal(saved, expected)
+
+
+def test_a_task_is_the_mean_over_all_its_images():
+    rows = [
+        Row("a", "derain", 1, 20.0, 0.5, 10.0, 0.25),
+        Row("b", "derain", 3, 24.0, 0.9, 14.0, 0.65),
+        Row("c", "dehaze", 2, 30.0, 0.9, 15.0, 0.7),
+    ]
+    metrics = Evaluation(rows).metrics
+    assert list(metrics) == ["derain", "dehaze"]
+    assert metrics["derain"] == pytest.approx(
+        {"psnr": 23.0, "ssim": 0.8, "psnr_input": 13.0, "ssim_input": 0.55}
+    )
+
+
+def test_table_fits_a_terminal():
+    rows = [Row("a very long name of a set", "denoise_15", 100_000, 33.333, 0.99999, 10.0, 0.1)]
+    lines = Evaluation(rows).table().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "33.33" in lines[-1]
+    assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_saved_as_json_and_csv(pairs, tmp_path):
+    evaluation = mirl.evaluate(darker, pairs, progress=False)
+    evaluation.save(tmp_path / "table.json")
+    evaluation.save(tmp_path / "table.csv")
+    held = json.loads((tmp_path / "table.json").read_text())
+    assert [Row(**row) for row in held["rows"]] == evaluation.rows
+    assert held["metrics"] == evaluation.metrics
+    with (tmp_path / "table.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert float(line["psnr"]) == evaluation.rows[0].psnr
+    assert line["task"] == "data"
+    assert {path.name for path in tmp_path.iterdir()} == {"table.json", "table.csv"}
+
+
+def test_other_endings_are_refused(pairs, tmp_path):
+    with pytest.raises(ValueError, match=r"table\.xlsx"):
+        mirl.evaluate(None, pairs, progress=False).save(tmp_path / "table.xlsx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "culprit"),
+    [
+        ([], ValueError, "no image"),
+        (7, TypeError, "int"),
+        ([(image(0), image(0, (3, 32, 32)))], ValueError, r"\(3, 32, 32\)"),
+        ([(image(0, (32, 32)), image(0, (32, 32)))], ValueError, r"\(32, 32\)"),
+        ("no/such/folder", OSError, "no/such/folder"),
+    ],
+)
+def test_bad_data_is_named(data, kind, culprit):
+    with pytest.raises(kind, match=culprit):
+        mirl.evaluate(None, data, progress=False)
+
+
+def test_progress_is_a_switch(pairs, capsys):
+    mirl.evaluate(None, pairs, progress=False)
+    assert capsys.readouterr().err == ""
+    mirl.evaluate(None, pairs)
+    assert "2image" in capsys.readouterr().err.replace(" ", "").replace("2/?", "2image")

@@ -1,0 +1,145 @@
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+import mirl
+from mirl.loggers import JsonLines, ProgressBars, TensorBoard, default_loggers
+
+STEPS, EPOCHS, ROUNDS = 3, 2, 1
+
+
+def events(logger, start=(0, 0, 0), stop=None):
+    """Tell a logger what a run tells, from one place to the other."""
+    for round_ in range(start[0], ROUNDS + 1):
+        logger.round_start(round_, ROUNDS, 0.8**round_)
+        for epoch in range(start[1] if round_ == start[0] else 0, EPOCHS):
+            done = start[2] if (round_, epoch) == start[:2] else 0
+            logger.epoch_start(epoch, EPOCHS, STEPS, done)
+            for step in range(done + 1, STEPS + 1):
+                if (round_, epoch, step) == stop:
+                    logger.close()
+                    return
+                logger.step(step, loss(round_, epoch, step), 1e-3)
+            logger.epoch_end(epoch, loss(round_, epoch, 0))
+        logger.round_end({"round": round_, "metrics": {"derain": {"psnr": 20.0 + round_}}})
+    logger.close()
+
+
+def loss(round_, epoch, step):
+    return 1 / (1 + round_ * 100 + epoch * 10 + step)
+
+
+def test_bars_are_silent_when_told(capsys):
+    events(ProgressBars(progress=False))
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_bars_count_rounds_epochs_and_steps(capsys):
+    bars = ProgressBars()
+    events(bars)
+    assert (bars.rounds.n, bars.rounds.total) == (ROUNDS + 1, ROUNDS + 1)
+    assert (bars.epochs.n, bars.epochs.total) == (EPOCHS, EPOCHS)
+    assert (bars.steps.n, bars.steps.total) == (STEPS, STEPS)
+    shown = capsys.readouterr().err
+    assert "density 80.0%" in shown
+    assert f"loss {loss(1, 1, 0):.4f}" in shown
+    # Nothing is drawn before its total is known.
+    assert "0round" not in shown.replace(" ", "")
+
+
+def test_bars_of_a_resumed_run_go_on(capsys):
+    bars = ProgressBars()
+    events(bars, start=(1, 1, 2), stop=(1, 1, 3))
+    assert (bars.rounds.n, bars.epochs.n, bars.steps.n) == (1, 1, 2)
+    assert "2/3" in capsys.readouterr().err
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_steps_are_written_as_lines(tmp_path):
+    path = tmp_path / "steps.jsonl"
+    events(JsonLines(path))
+    held = lines(path)
+    assert len(held) == (ROUNDS + 1) * EPOCHS * STEPS
+    assert held[4] == {"round": 0, "epoch": 1, "step": 2, "loss": loss(0, 1, 2), "lr": 1e-3}
+
+
+@pytest.mark.parametrize("tail", ["", '{"round": 1, "epo'])
+def test_lines_of_a_resumed_run_are_those_of_one_never_stopped(tmp_path, tail):
+    whole, stopped = tmp_path / "whole.jsonl", tmp_path / "stopped.jsonl"
+    events(JsonLines(whole))
+    events(JsonLines(stopped), stop=(1, 1, 2))
+    with stopped.open("a") as file:
+        file.write(tail)
+    # The last checkpoint is older than the last line.
+    events(JsonLines(stopped), start=(1, 0, 2))
+    assert stopped.read_bytes() == whole.read_bytes()
+
+
+def test_lines_are_on_the_disk_at_once(tmp_path):
+    logger = JsonLines(tmp_path / "steps.jsonl")
+    logger.round_start(0, 0, 1.0)
+    logger.epoch_start(0, 1, 2, 0)
+    logger.step(1, 0.5, 1e-3)
+    assert len(lines(tmp_path / "steps.jsonl")) == 1
+    logger.close()
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {
+        tag: {event.step: make_ndarray(event.tensor_proto).item() for event in events.Tensors(tag)}
+        for tag in events.Tags()["tensors"]
+    }
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_reads_what_was_written(tmp_path):
+    events(TensorBoard(tmp_path))
+    held = scalars(tmp_path)
+    assert held["density"] == pytest.approx({0: 1.0, 1: 0.8})
+    steps = held["loss/step"]
+    assert sorted(steps) == list(range(1, (ROUNDS + 1) * EPOCHS * STEPS + 1))
+    assert steps[(1 * EPOCHS + 1) * STEPS + 2] == pytest.approx(loss(1, 1, 2))
+    assert held["lr"][1] == pytest.approx(1e-3)
+    assert held["psnr/derain"] == {0: 20.0, 1: 21.0}
+
+
+def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard.summary", None)
+    with pytest.raises(ImportError, match=r"mirl\[tensorboard\]"):
+        TensorBoard(tmp_path)
+
+
+def test_defaults_follow_from_folder_and_packages(tmp_path, monkeypatch):
+    def kinds(folder):
+        loggers = default_loggers(folder, progress=False)
+        for logger in loggers:
+            logger.close()
+        return [type(logger) for logger in loggers]
+
+    assert kinds(None) == [ProgressBars]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert kinds(tmp_path) == [ProgressBars, JsonLines]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert kinds(tmp_path) == [ProgressBars, JsonLines, TensorBoard]
+
+
+def test_a_run_tells_its_loggers(small, batch, tmp_path):
+    told = JsonLines(tmp_path / "steps.jsonl")
+    result = mirl.find_ticket(small, [batch] * 2, rounds=1, epochs=2, loggers=[told])
+    held = lines(tmp_path / "steps.jsonl")
+    assert [(line["round"], line["epoch"], line["step"]) for line in held] == [
+        (round_, epoch, step) for round_ in range(2) for epoch in range(2) for step in (1, 2)
+    ]
+    means = [np.mean([line["loss"] for line in held[start : start + 2]]) for start in (0, 2, 4, 6)]
+    assert means == pytest.approx([*result.rounds[0]["loss"], *result.rounds[1]["loss"]])

@@ -1,0 +1,37 @@
+import pytest
+
+from mirl.lottery.table import rounds_table
+
+
+def record(round_, tasks):
+    metrics = {
+        task: {"psnr": 30.5, "ssim": 0.9, "psnr_input": 20.25, "ssim_input": 0.5} for task in tasks
+    }
+    density = 0.8**round_
+    return {
+        "round": round_,
+        "density": 0.1 + 0.9 * density,
+        "density_prunable": density,
+        "metrics": metrics,
+        "loss": [0.5, 0.125],
+    }
+
+
+@pytest.mark.parametrize("count", [1, 5, 7])
+def test_all_tasks_fit_80_columns(count):
+    tasks = [f"denoise_{sigma}" for sigma in range(15, 15 + count)]
+    table = rounds_table([record(round_, tasks) for round_ in range(16)])
+    assert max(map(len, table.splitlines())) <= 80
+    assert all(f"noise σ {sigma}" in table for sigma in range(15, 15 + count))
+    assert table.count("30.50 0.900") == 16 * count
+    assert table.count("20.25 0.500") == count
+    assert table.splitlines()[4].split()[:3] == ["1", "82.0", "80.0"]
+
+
+def test_without_metrics_the_last_loss_is_shown():
+    assert rounds_table([record(0, [])]).splitlines()[-1].split() == [
+        "0",
+        "100.0",
+        "100.0",
+        "0.12500",
+    ]
