@@ -10,7 +10,7 @@ HEIGHT, WIDTH = 40, 48
 def photo(key):
     """A smooth colour image, uint8 (H, W, 3)."""
     rng = np.random.default_rng(key)
-    y, x = np.mgrid[:HEIGHT, :WIDTH, np.newaxis][:2] / WIDTH
+    y, x = np.mgrid[:HEIGHT, :WIDTH, :1][:2] / WIDTH
     waves = np.sin(2 * np.pi * (x * rng.uniform(1, 4, 3) + y * rng.uniform(1, 4, 3)))
     return np.rint(127.5 + 110 * waves).astype(np.uint8)
 

@@ -1,20 +1,21 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from dataset import photo, write_dataset
 from typer.testing import CliRunner
 
 import mirl
+from dataset import photo, write_dataset
 from mirl.cli import app
 
-SIZES = (
-    "--dim 8 --num-blocks 1 1 1 1 --num-refinement-blocks 1"
-    " --prompt-dims 8 16 40 --prompt-sizes 8 4 2"
-).split()
+SIZES = [
+    *["--dim", "8", "--num-blocks", "1", "1", "1", "1", "--num-refinement-blocks", "1"],
+    *["--prompt-dims", "8", "16", "40", "--prompt-sizes", "8", "4", "2"],
+]
 
 
 def mirl_command(*arguments):
@@ -22,7 +23,9 @@ def mirl_command(*arguments):
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None:
         raise result.exception
-    assert max(map(len, result.output.splitlines()), default=0) <= 80
+    # The folders of the tests are longer than users'.
+    lines = re.sub(r"/\S*/", "", result.output).splitlines()
+    assert max(map(len, lines), default=0) <= 80
     return result.output
 
 

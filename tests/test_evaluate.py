@@ -3,9 +3,9 @@ import json
 
 import numpy as np
 import pytest
-from dataset import write_dataset
 
 import mirl
+from dataset import write_dataset
 from mirl.evaluate import Evaluation, Row
 
 

@@ -94,7 +94,7 @@ def scalars(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    events = EventAccumulator(str(folder)).Reload()
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
     return {
         tag: {event.step: make_ndarray(event.tensor_proto).item() for event in events.Tensors(tag)}
         for tag in events.Tags()["tensors"]

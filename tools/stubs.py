@@ -1,4 +1,4 @@
-"""Write python/mirl/_mirl.pyi from the Rust core, or with --check see that it is fresh.
+"""Write python/mirl/_mirl.pyi from the Rust core; with --check, only see that it is fresh.
 
 pyo3 leaves the signatures in the compiled library and maturin reads them. Two things it cannot
 know: what the annotations written out in src/py need imported, and exceptions (a module that
@@ -18,12 +18,14 @@ from mirl import _mirl
 ROOT = Path(__file__).resolve().parents[1]
 STUB = ROOT / "python" / "mirl" / "_mirl.pyi"
 
-HEADER = "# Written by tools/stubs.py.\nimport numpy\nfrom numpy.typing import NDArray\n"
+# What maturin writes of a module that it does not know in full, and what takes its place.
+INCOMPLETE_IMPORT = "from _typeshed import Incomplete\n"
 INCOMPLETE = "def __getattr__(name: str) -> Incomplete: ...\n"
+IMPORTS = "import numpy\nfrom numpy.typing import NDArray\n"
 
 
 def introspected(folder: Path) -> str:
-    """The stub as maturin makes it.
+    """Let maturin write the stub.
 
     The dev profile, since release builds are stripped of the signatures.
     """
@@ -33,30 +35,37 @@ def introspected(folder: Path) -> str:
 
 
 def exceptions() -> str:
-    """Classes of the exceptions that the core exports."""
-    values = (value for _, value in sorted(vars(_mirl).items()))
-    kinds = [v for v in values if isinstance(v, type) and issubclass(v, Exception)]
-    return "".join(f'class {k.__name__}({k.__base__.__name__}):\n    """{k.__doc__}"""\n' for k in kinds)
+    """Stubs of the exceptions that the core exports."""
+    stubs = [
+        f'class {name}({kind.__base__.__name__}):\n    """{kind.__doc__}"""\n'
+        for name, kind in sorted(vars(_mirl).items())
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
+    return "\n".join(stubs)
 
 
 def ruff(*arguments: str) -> None:
+    """Run ruff."""
     subprocess.run(["ruff", *arguments], cwd=ROOT, check=True)
 
 
 def stub() -> str:
+    """Make the whole stub, in the house's format."""
     with tempfile.TemporaryDirectory() as folder:
         text = introspected(Path(folder))
         if INCOMPLETE not in text:
-            sys.exit("maturin has learned exceptions: tools/stubs.py need not add them any more")
+            sys.exit("the stub is complete without the exceptions that tools/stubs.py adds")
+        text = text.replace(INCOMPLETE_IMPORT, IMPORTS).replace(INCOMPLETE, exceptions())
         path = Path(folder) / "_mirl.pyi"
-        path.write_text(HEADER + text.replace(INCOMPLETE, exceptions()))
-        # Annotations arrive quoted, imports in two places.
+        path.write_text(text)
+        # Written-out annotations arrive in quotes, imports in two places.
         ruff("check", "--quiet", "--isolated", "--select=F401,I,PYI020", "--fix", str(path))
         ruff("format", "--quiet", "--config", str(ROOT / "pyproject.toml"), str(path))
         return path.read_text()
 
 
 def main() -> None:
+    """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail where stale")
     check = parser.parse_args().check

@@ -1,13 +1,12 @@
-# Written by tools/stubs.py.
-import numpy
-from numpy.typing import NDArray
-
 """
 The Rust core of mirl. Private: use the functions and classes of `mirl`.
 """
 
 from os import PathLike
 from typing import Final, SupportsFloat, SupportsIndex, final
+
+import numpy
+from numpy.typing import NDArray
 
 VERSION: Final[str]
 

@@ -275,7 +275,7 @@ def export(
     model.save(out, {"exported_from": file.name})
     density = model.density()
     typer.echo(
-        f"{out}: {out.stat().st_size / 1e6:.1f} MB (was {file.stat().st_size / 1e6:.1f} MB),"
+        f"{out.name}: {out.stat().st_size / 1e6:.1f} MB (was {file.stat().st_size / 1e6:.1f} MB),"
         f" {density.all:.2%} of all parameters"
     )
 

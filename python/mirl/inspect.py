@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from mirl.pytorch import read_checkpoint
 from mirl.safetensors import SafeTensors, read_safetensors
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
@@ -38,8 +38,9 @@ class TensorSummary:
     count: int
     """Number of values."""
     alive: int
-    """Values that the mask leaves in; without a mask, all but the zeros of prunable tensors."""
+    """Values that the mask leaves in; without a mask, all but the zeros of weights."""
     prunable: bool
+    """Whether `mirl.prune` may remove values of it, by its default preset."""
 
     @property
     def density(self) -> float:
@@ -79,11 +80,11 @@ class Inspection:
         )
 
     def table(self) -> str:
-        """The findings layer by layer, at most 80 columns wide."""
+        """Lay the findings out layer by layer, at most 80 columns wide."""
         return "\n".join(_shortened(line) for line in (*self._head(), "", *self._layers()))
 
     def to_dict(self) -> dict[str, Any]:
-        """The findings as dicts, lists, strings and numbers, for JSON."""
+        """Return the findings as dicts, lists, strings and numbers, for JSON."""
         return {
             "path": self.path,
             "format": self.format,
@@ -123,7 +124,8 @@ class Inspection:
         name = NAME_WIDTH
         yield f"{'tensor':<{name}} {'shape':>14} {'values':>11} {'alive':>7} {'type':>4}"
         for tensor in self.tensors:
-            alive = f"{tensor.density:.2%}" if tensor.prunable else "-"
+            whole = not tensor.prunable and tensor.alive == tensor.count
+            alive = "-" if whole else f"{tensor.density:.2%}"
             yield (
                 f"{_shortened(tensor.name, name):<{name}} {'x'.join(map(str, tensor.shape)):>14}"
                 f" {tensor.count:>11,} {alive:>7} {np.dtype(tensor.dtype).str[1:]:>4}"
@@ -193,11 +195,11 @@ def _inspection(
 ) -> Inspection:
     model = _network(state)
     shapes = {} if model is None else model.shapes
-    # The published rule, for networks that are not ours.
-    prunable = {name for name in state if "weight" in name} if model is None else _prunable(model)
+    weights = {name for name in state if "weight" in name}  # the published rule
+    prunable = weights if model is None else _prunable(model)
     tensors = []
     for name, values in state.items():
-        alive = int(np.count_nonzero(values)) if name in prunable else values.size
+        alive = int(np.count_nonzero(values)) if name in weights else values.size
         tensors.append(
             TensorSummary(
                 name, values.shape, values.dtype.name, values.size, alive, name in prunable
@@ -217,7 +219,7 @@ def _inspection(
 
 
 def _network(state: Mapping[str, NDArray[Any]]) -> PromptIR | None:
-    """The network that a state dict, whole or in part, belongs to."""
+    """Make the network that a state dict, whole or in part, belongs to."""
     try:
         return PromptIR.from_state_dict(as_float32(state), strict=False)
     except ValueError:
@@ -236,7 +238,7 @@ def _density(tensors: Iterator[TensorSummary] | tuple[TensorSummary, ...]) -> fl
 
 
 def _parsed(text: str) -> Any:
-    """The value behind a string of metadata that is JSON; the string itself otherwise."""
+    """Return the value behind a string that is JSON, or else the string."""
     try:
         return json.loads(text)
     except ValueError:

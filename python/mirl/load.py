@@ -22,12 +22,12 @@ NATIVE_KEY = "mirl"
 """Of the metadata of our files: a JSON object with format, network, sizes and provenance."""
 
 
-def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:  # noqa: FBT001, FBT002
+def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:
     """Load a network: of ours, or a published checkpoint.
 
-    What a file is follows from its first bytes, not from its name. In files without masks, zeros of
-    prunable parameters are taken for pruned weights, as in the published checkpoints. Nothing from a
-    PyTorch file is imported or executed.
+    What a file is follows from its first bytes, not from its name. In files without masks, zeros
+    of prunable parameters are taken for pruned weights, as in the published checkpoints. Nothing
+    from a PyTorch file is imported or executed.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:  # noqa
 
 
 def file_format(path: str | os.PathLike[str]) -> str:
-    """``"safetensors"`` or ``"pytorch"``, by the first bytes of a file.
+    """Tell ``"safetensors"`` from ``"pytorch"`` by the first bytes of a file.
 
     Raises
     ------
@@ -91,6 +91,6 @@ def is_native(file: SafeTensors) -> bool:
 
 
 def as_float32(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    """The arrays as float32; values beyond its range become infinite."""
+    """Return the arrays as float32; values beyond its range become infinite."""
     with np.errstate(over="ignore"):
         return {name: values.astype(np.float32) for name, values in state.items()}

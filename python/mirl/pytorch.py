@@ -9,7 +9,6 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ from mirl.errors import FormatError
 from mirl.unpickle import Global, Record, UnpickleError, unpickle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -43,6 +44,19 @@ DTYPES = {
     "torch.ByteStorage": "u1",
     "torch.BoolStorage": "?",
 }
+
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What wrong bytes lead to within zipfile, struct and numpy."""
 
 WRAPPERS = ("state_dict", "params_ema", "params")
 """Keys under which Lightning and BasicSR keep the state dict; averaged weights before others."""
@@ -73,8 +87,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a Lightning ``.ckpt`` or a ``.pth`` file.
 
     Files of ``torch.save`` in the zip format and in the one before version 1.6. The state dict may
-    lie under ``state_dict``, ``params`` or ``params_ema``; the prefixes ``net.`` and ``module.`` are
-    stripped where all names carry them. Nothing from the file is imported or executed.
+    lie under ``state_dict``, ``params`` or ``params_ema``; the prefixes ``net.`` and ``module.``
+    are stripped where all names carry them. Nothing from the file is imported or executed.
 
     Parameters
     ----------
@@ -101,10 +115,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             return Checkpoint(_state_dict(archive), _info(archive))
         except (UnpickleError, zipfile.BadZipFile) as error:
             raise FormatError(f"{path}: {error}") from error
-        # What damage leads to inside zipfile, numpy and struct.
-        except (
-            EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError, TypeError
-        ) as error:  # fmt: skip
+        except DAMAGE as error:
             raise FormatError(f"{path}: damaged PyTorch file: {error}") from error
 
 
@@ -199,11 +210,12 @@ def _open_legacy(file: IO[bytes]) -> _Archive:
 
 
 def _state_dict(archive: _Archive) -> dict[str, NDArray[Any]]:
-    state = _unwrapped(archive.content)
-    tensors = {name: _tensor(value) for name, value in state.items()}
-    for name, tensor in tensors.items():
+    tensors: dict[str, Record] = {}
+    for name, value in _unwrapped(archive.content).items():
+        tensor = _tensor(value)
         if not isinstance(name, str) or tensor is None:
-            raise UnpickleError(f"no state dict: {name!r} is no tensor ({_kind(state[name])})")
+            raise UnpickleError(f"no state dict: {name!r} is no tensor, but {_kind(value)}")
+        tensors[name] = tensor
     if not tensors:
         raise UnpickleError("the state dict is empty")
     held = 0
@@ -216,7 +228,9 @@ def _state_dict(archive: _Archive) -> dict[str, NDArray[Any]]:
             raise UnpickleError(f"{name}: {error}") from error
         held += array.nbytes
         if held > MAX_SHARING * archive.size:
-            raise UnpickleError(f"the tensors claim to hold far more than the {archive.size:,} bytes")
+            raise UnpickleError(
+                f"the tensors claim to hold far more than the {archive.size:,} bytes"
+            )
         arrays[name] = array
     while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in arrays)), None):
         arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
@@ -235,7 +249,7 @@ def _unwrapped(content: Any) -> dict[Any, Any]:
 
 
 def _tensor(value: Any) -> Record | None:
-    """The record of a tensor, when the value is one or a parameter."""
+    """Return the record of a tensor, when the value is one or a parameter."""
     if isinstance(value, Record) and value.cls == "torch._utils._rebuild_parameter":
         value = value.args[0]
     if isinstance(value, Record) and value.cls == "torch._utils._rebuild_tensor_v2":
@@ -244,7 +258,7 @@ def _tensor(value: Any) -> Record | None:
 
 
 def _layout(tensor: Record) -> tuple[_Storage, int, tuple[int, ...], tuple[int, ...]]:
-    """Storage, offset, shape and strides in elements, all within the storage."""
+    """Return storage, offset, shape and strides in elements, all within the storage."""
     storage, offset, shape, strides, *_ = tensor.args
     numbers = (offset, *shape, *strides)
     if (
@@ -267,7 +281,7 @@ def _layout(tensor: Record) -> tuple[_Storage, int, tuple[int, ...], tuple[int, 
 def _array(
     tensor: Record, archive: _Archive, storages: dict[_Storage, NDArray[Any]]
 ) -> NDArray[Any]:
-    """A contiguous copy of a tensor. `storages` are those that were read before."""
+    """Copy a tensor out of its storage. `storages` are those that were read before."""
     storage, offset, shape, strides = _layout(tensor)
     if storage not in storages:
         data = archive.read(storage)
@@ -288,14 +302,14 @@ def _array(
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in words."""
+    """Say what a value is."""
     if isinstance(value, Record):
         return value.cls
     return value.name if isinstance(value, Global) else type(value).__name__
 
 
 def _info(archive: _Archive) -> dict[str, Any]:
-    """What the file holds beside the state dict."""
+    """Return what the file holds beside the state dict."""
     content = archive.content
     if not any(key in content for key in WRAPPERS):
         return {}
@@ -309,7 +323,7 @@ def _info(archive: _Archive) -> dict[str, Any]:
 
 
 def _plain(value: Any, left: list[int]) -> Any:
-    """The value without our records. `left` counts down what it may still hold."""
+    """Put the value into words and numbers. `left` counts down what it may still hold."""
     left[0] -= 1
     if left[0] < 0:
         raise UnpickleError(f"more than {MAX_INFO:,} values beside the state dict")

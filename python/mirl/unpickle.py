@@ -14,11 +14,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from mmap import mmap
 
 LITERALS = frozenset(
-    "INT LONG LONG1 LONG4 BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING"
-    " UNICODE BINUNICODE BINUNICODE8 SHORT_BINUNICODE BINBYTES BINBYTES8 SHORT_BINBYTES"
-    " BYTEARRAY8".split()
+    (
+        *("INT", "LONG", "LONG1", "LONG4", "BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "BINBYTES8", "SHORT_BINBYTES"),
+        *("UNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE", "BYTEARRAY8"),
+    )
 )
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -100,7 +103,7 @@ class Record:
     state: Any = None
 
 
-def unpickle(file: IO[bytes], persistent_load: Callable[[Any], Any] | None = None) -> Any:
+def unpickle(file: IO[bytes] | mmap, persistent_load: Callable[[Any], Any] | None = None) -> Any:
     """Read one pickle from where `file` stands; afterwards it stands behind it.
 
     Parameters
@@ -125,7 +128,7 @@ def unpickle(file: IO[bytes], persistent_load: Callable[[Any], Any] | None = Non
     """
     machine = _Machine(persistent_load)
     try:
-        for opcode, argument, _ in pickletools.genops(file):
+        for opcode, argument, _ in pickletools.genops(file):  # type: ignore[arg-type] # mmap reads, too
             machine.step(opcode.name, argument)
         return machine.pop()
     except UnpickleError:
@@ -296,5 +299,7 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
 def _global(module: str, attribute: str) -> Global:
     name = f"{PYTHON_2.get(module, module)}.{attribute}"
     if name.partition(".")[0] in sys.stdlib_module_names and name not in STANDARD_CLASSES:
-        raise UnpickleError(f"names {name}, which has no place in a checkpoint; nothing was executed")
+        raise UnpickleError(
+            f"names {name}, which has no place in a checkpoint; nothing was executed"
+        )
     return Global(name)

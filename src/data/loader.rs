@@ -79,28 +79,23 @@ impl Loader {
             })
             .collect();
         let mut skipped = BTreeSet::new();
-        for fault in &faults {
+        let mut usable = Vec::with_capacity(faults.len());
+        for fault in faults {
+            usable.push(fault.is_ok());
             match fault {
                 Err(error) if config.on_error == OnError::Skip => {
                     skipped.insert(error.to_string());
                 }
-                _ => {}
+                other => other?,
             }
         }
-        if config.on_error == OnError::Raise {
-            let usable: Vec<bool> = faults.iter().map(Result::is_ok).collect();
-            faults.into_iter().collect::<Result<()>>()?;
-            debug_assert!(usable.iter().all(|&usable| usable));
-        } else {
-            let usable = |index: usize| faults[index].is_ok();
-            samples.retain(|sample| {
-                usable(sample.clean)
-                    && match sample.degraded {
-                        Degraded::Image(index) => usable(index),
-                        Degraded::Synthetic(_) => true,
-                    }
-            });
-        }
+        samples.retain(|sample| {
+            usable[sample.clean]
+                && match sample.degraded {
+                    Degraded::Image(index) => usable[index],
+                    Degraded::Synthetic(_) => true,
+                }
+        });
         if samples.is_empty() {
             return Err(Error::value("there is no image to train on"));
         }

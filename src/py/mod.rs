@@ -2,9 +2,12 @@
 //! arithmetic; `python/mirl` holds what users see.
 
 mod array;
+mod data;
 mod enter;
 mod error;
+mod io;
 mod machine;
+mod metrics;
 mod network;
 mod optim;
 mod train;
@@ -16,9 +19,15 @@ mod _mirl {
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
+    use super::data::{Batches, Loader, degrade};
+    #[pymodule_export]
     use super::error::{DeviceError, DivergenceError, FormatError, InternalError};
     #[pymodule_export]
+    use super::io::{read_image, read_rgb8, write_image};
+    #[pymodule_export]
     use super::machine::{get_num_threads, is_debug_build, set_num_threads, simd};
+    #[pymodule_export]
+    use super::metrics::{psnr, ssim};
     #[pymodule_export]
     use super::network::{Network, Snapshot};
     #[pymodule_export]

@@ -56,8 +56,8 @@ class ProgressBars:
 
     def epoch_end(self, epoch: int, loss: float) -> None:
         """Advance by an epoch."""
-        self.epochs.set_postfix_str(f"loss {loss:.4f}", refresh=False)
         self.epochs.update()
+        self.epochs.set_postfix_str(f"loss {loss:.4f}")
         self.rounds.refresh()
 
     def round_end(self, record: dict[str, Any]) -> None:

@@ -1,0 +1,208 @@
+//! The loader of patches and single degradations.
+
+use super::array::{owned, to_numpy};
+use super::enter::enter;
+use crate::data::{
+    self, Augment, Degradation, Degraded, LoaderConfig, OnError, Sample, Source, Store, Window,
+};
+use crate::io::image::Rgb8;
+use crate::runtime::rng;
+use crate::{Error, Result};
+use pyo3::prelude::*;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A degraded and a clean batch.
+type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+#[pyclass(module = "mirl._mirl", frozen)]
+pub struct Loader {
+    loader: Arc<data::Loader>,
+}
+
+#[pymethods]
+impl Loader {
+    /// `sources` are paths or uint8 arrays (H, W, 3); `samples` name a clean source and either a
+    /// degraded one or a degradation ("noise:25", "rain" or "haze").
+    #[new]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        sources: Vec<Bound<'_, PyAny>>,
+        samples: Vec<(usize, Option<usize>, Option<String>)>,
+        batch_size: usize,
+        patch_size: usize,
+        augment: &str,
+        seed: u64,
+        on_error: &str,
+        prefetch: usize,
+        cache_bytes: usize,
+    ) -> PyResult<Self> {
+        let config = LoaderConfig {
+            batch_size,
+            patch_size,
+            augment: match augment {
+                "all" => Augment::All,
+                "paper-code" => Augment::PaperCode,
+                "none" => Augment::None,
+                other => return Err(choice("augment", "'all', 'paper-code' or 'none'", other)),
+            },
+            seed,
+            on_error: match on_error {
+                "raise" => OnError::Raise,
+                "skip" => OnError::Skip,
+                other => return Err(choice("on_error", "'raise' or 'skip'", other)),
+            },
+            prefetch,
+        };
+        let sources = sources.iter().map(source).collect::<PyResult<Vec<_>>>()?;
+        let count = sources.len();
+        let samples = samples
+            .into_iter()
+            .map(|sample| Ok(sample_of(sample, count)?))
+            .collect::<PyResult<Vec<_>>>()?;
+        let store = Store::new(sources, cache_bytes);
+        let loader = enter(py, move || data::Loader::new(store, samples, config))?;
+        Ok(Self {
+            loader: Arc::new(loader),
+        })
+    }
+
+    #[getter]
+    fn samples(&self) -> usize {
+        self.loader.samples()
+    }
+
+    #[getter]
+    fn batches(&self) -> usize {
+        self.loader.batches()
+    }
+
+    /// Messages about images that were skipped since the last call.
+    fn take_skipped(&self) -> Vec<String> {
+        self.loader.take_skipped()
+    }
+
+    fn epoch(&self, epoch: u64, start: usize) -> PyResult<Batches> {
+        Ok(Batches {
+            batches: self.loader.epoch(epoch, start)?,
+        })
+    }
+}
+
+#[pyclass(module = "mirl._mirl", frozen)]
+pub struct Batches {
+    batches: data::Batches,
+}
+
+#[pymethods]
+impl Batches {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Pair<'py>>> {
+        let Some(batch) = py.detach(|| self.batches.next()) else {
+            return Ok(None);
+        };
+        let batch = batch?;
+        Ok(Some((
+            to_numpy(py, batch.degraded, &batch.shape)?.into_any(),
+            to_numpy(py, batch.clean, &batch.shape)?.into_any(),
+        )))
+    }
+}
+
+/// A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
+#[pyfunction]
+pub fn degrade<'py>(
+    py: Python<'py>,
+    image: &Bound<'py, PyAny>,
+    degradation: &str,
+    seed: u64,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let degradation = degradation_of(degradation)?;
+    let image = rgb8(image, "image")?;
+    let window = Window {
+        row: 0,
+        col: 0,
+        height: image.height,
+        width: image.width,
+        image_height: image.height,
+        image_width: image.width,
+    };
+    let mut pixels = image.data;
+    let pixels = enter(py, move || {
+        degradation.apply(&mut pixels, window, &mut rng::stream(seed, name, [0, 0]));
+        Ok(pixels)
+    })?;
+    Ok(to_numpy(py, pixels, &[window.height, window.width, 3])?.into_any())
+}
+
+fn source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
+    if let Ok(path) = source.extract::<PathBuf>() {
+        return Ok(Source::File(path));
+    }
+    Ok(Source::Memory(Arc::new(rgb8(source, "images")?)))
+}
+
+fn rgb8(array: &Bound<'_, PyAny>, what: &str) -> PyResult<Rgb8> {
+    let array = owned::<u8>(array, what)?;
+    let (height, width) = match array.shape[..] {
+        [height, width, 3] if height * width > 0 => (height, width),
+        _ => {
+            let message = format!("{what}: expected shape (H, W, 3), got {:?}", array.shape);
+            return Err(Error::value(message).into());
+        }
+    };
+    Ok(Rgb8 {
+        height,
+        width,
+        data: array.data,
+    })
+}
+
+fn sample_of(
+    (clean, degraded, degradation): (usize, Option<usize>, Option<String>),
+    sources: usize,
+) -> Result<Sample> {
+    let known = |index: usize| {
+        if index < sources {
+            Ok(index)
+        } else {
+            Err(Error::value(format!(
+                "sample of an unknown source: {index}"
+            )))
+        }
+    };
+    let degraded = match (degraded, degradation) {
+        (Some(index), None) => Degraded::Image(known(index)?),
+        (None, Some(name)) => Degraded::Synthetic(degradation_of(&name)?),
+        _ => return Err(Error::value("a sample is degraded in one way")),
+    };
+    Ok(Sample {
+        clean: known(clean)?,
+        degraded,
+    })
+}
+
+fn degradation_of(name: &str) -> Result<Degradation> {
+    let unknown = || {
+        Error::value(format!(
+            "degradation must be 'noise:SIGMA', 'rain' or 'haze', got {name:?}"
+        ))
+    };
+    match name {
+        "rain" => Ok(Degradation::Rain),
+        "haze" => Ok(Degradation::Haze),
+        _ => {
+            let sigma = name.strip_prefix("noise:").ok_or_else(unknown)?;
+            Degradation::noise(sigma.parse().map_err(|_| unknown())?)
+        }
+    }
+}
+
+fn choice(what: &str, choices: &str, got: &str) -> PyErr {
+    Error::value(format!("{what} must be {choices}, got {got:?}")).into()
+}

@@ -1,0 +1,72 @@
+//! Image files.
+
+use super::array::{owned, to_numpy};
+use super::enter::enter;
+use crate::Error;
+use crate::io::image::{self, Image, Samples};
+use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::path::PathBuf;
+
+type Profile<'py> = Option<Bound<'py, PyBytes>>;
+
+/// Pixels (H, W, C) of uint8 or uint16, colour profile, EXIF.
+#[pyfunction]
+pub fn read_image<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+) -> PyResult<(Bound<'py, PyAny>, Profile<'py>, Profile<'py>)> {
+    let image = enter(py, || image::read(&path))?;
+    let shape = [image.height, image.width, image.channels];
+    let pixels = match image.samples {
+        Samples::U8(data) => to_numpy(py, data, &shape)?.into_any(),
+        Samples::U16(data) => to_numpy(py, data, &shape)?.into_any(),
+    };
+    let bytes = |data: Option<Vec<u8>>| data.map(|data| PyBytes::new(py, &data));
+    Ok((pixels, bytes(image.icc), bytes(image.exif)))
+}
+
+/// Pixels (H, W, 3) of uint8, whatever the file holds.
+#[pyfunction]
+pub fn read_rgb8(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
+    let image = enter(py, || image::read_rgb8(&path))?;
+    Ok(to_numpy(py, image.data, &[image.height, image.width, 3])?.into_any())
+}
+
+#[pyfunction]
+#[pyo3(signature = (path, pixels, force, icc=None, exif=None))]
+pub fn write_image(
+    py: Python<'_>,
+    path: PathBuf,
+    pixels: &Bound<'_, PyAny>,
+    force: bool,
+    icc: Option<Vec<u8>>,
+    exif: Option<Vec<u8>>,
+) -> PyResult<()> {
+    let deep = pixels
+        .cast::<numpy::PyUntypedArray>()
+        .is_ok_and(|array| array.dtype().is_equiv_to(&numpy::dtype::<u16>(py)));
+    let (samples, shape) = if deep {
+        let array = owned::<u16>(pixels, "pixels")?;
+        (Samples::U16(array.data), array.shape)
+    } else {
+        let array = owned::<u8>(pixels, "pixels")
+            .map_err(|error| PyTypeError::new_err(format!("{} (or uint16)", error.value(py))))?;
+        (Samples::U8(array.data), array.shape)
+    };
+    let [height, width, channels @ 1..=4] = shape[..] else {
+        let message = format!("pixels: expected shape (H, W, 1 to 4), got {shape:?}");
+        return Err(Error::value(message).into());
+    };
+    let image = Image {
+        height,
+        width,
+        channels,
+        samples,
+        icc,
+        exif,
+    };
+    enter(py, || image::write(&path, &image, force))
+}

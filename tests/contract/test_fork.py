@@ -1,0 +1,35 @@
+"""A forked child (a DataLoader's worker, say) has no threads of its parent's pool, and works."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from reference import SMALL
+
+SECONDS = 60
+
+SCRIPT = f"""
+import os, sys
+import numpy as np
+import mirl
+
+model = mirl.PromptIR(**{SMALL!r})
+images = np.random.default_rng(0).random((1, 3, 24, 32), dtype=np.float32)
+expected = model(images)  # starts the threads
+child = os.fork()
+if child == 0:
+    same = np.array_equal(model(images), expected)
+    trainer = mirl.Trainer(model)
+    os._exit(0 if same and np.isfinite(trainer.step(images, images)) else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+# The parent's own threads still serve.
+sys.exit(status or not np.array_equal(model(images), expected))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_computes_the_same():
+    # Python 3.12 warns of any fork beside threads: that it works here is what is shown.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT]
+    assert subprocess.run(command, timeout=SECONDS, check=False).returncode == 0

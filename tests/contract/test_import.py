@@ -1,0 +1,34 @@
+"""`import mirl` is cheap: numpy and the package's own modules, nothing else."""
+
+import json
+import subprocess
+import sys
+
+SECONDS = 0.2
+"""Most that the package may add to `import numpy`."""
+
+SCRIPT = """
+import json, sys, time
+import numpy
+before = set(sys.modules)
+start = time.perf_counter()
+import mirl
+seconds = time.perf_counter() - start
+print(json.dumps([seconds, sorted(set(sys.modules) - before)]))
+"""
+
+
+def imported():
+    """Seconds of `import mirl` in a fresh interpreter, and the modules it loads beyond numpy's."""
+    run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
+
+
+def test_only_numpy_is_imported():
+    _, modules = imported()
+    packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
+    assert packages - {"numpy"} == {"mirl"}
+
+
+def test_import_is_quick():
+    assert min(imported()[0] for _ in range(5)) < SECONDS

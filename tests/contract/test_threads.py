@@ -1,0 +1,46 @@
+"""Results do not depend on the number of threads, to the bit."""
+
+import numpy as np
+import pytest
+
+import mirl
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads; puts it back afterwards."""
+    before = mirl.get_num_threads()
+    yield mirl.set_num_threads
+    mirl.set_num_threads(before)
+
+
+def bits(arrays):
+    return {name: array.tobytes() for name, array in arrays.items()}
+
+
+def test_forward_has_the_same_bits(threads, small):
+    images = np.random.default_rng(0).random((2, 3, 37, 51), dtype=np.float32)
+    outputs = []
+    for count in (1, 2, 3):
+        threads(count)
+        assert mirl.get_num_threads() == count
+        outputs.append(small(images).tobytes())
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_training_and_pruning_have_the_same_bits(threads, small, batch):
+    initial = small.state_dict()
+    runs = []
+    for count in (1, 2, 3):
+        threads(count)
+        small.mask = {}
+        small.load_state_dict(initial)
+        snapshot = small.snapshot()
+        trainer = mirl.Trainer(small, clip_grad_norm=0.5)
+        losses = [trainer.step(*batch) for _ in range(2)]
+        mirl.prune(small, 0.5)
+        mirl.rewind(small, snapshot)
+        losses += [mirl.Trainer(small).step(*batch) for _ in range(2)]
+        runs.append((losses, bits(small.mask), bits(small.state_dict())))
+    assert runs[0][2] != bits(initial)
+    assert runs[0] == runs[1] == runs[2]
