@@ -131,13 +131,13 @@ def test_restore_keeps_what_is_there(network, tmp_path):
     command = ("restore", source, "-m", network, "-o", tmp_path / "out", "--quiet")
     mirl_command(*command)
     restored = tmp_path / "out" / "photo.png"
-    pixels, _ = mirl.read_image(restored)
+    pixels = mirl.read_image(restored).pixels
     assert pixels.shape == photo(0).shape
     with pytest.raises(FileExistsError, match=r"photo\.png"):
         mirl_command(*command)
     restored.write_bytes(b"")
     mirl_command(*command, "--force")
-    np.testing.assert_array_equal(mirl.read_image(restored)[0], pixels)
+    np.testing.assert_array_equal(mirl.read_image(restored).pixels, pixels)
 
 
 def test_inspect_shows_layers(network):

@@ -240,3 +240,14 @@ def test_data_must_have_batches(small):
         mirl.find_ticket(small, [], loggers=())
     with pytest.raises(TypeError, match="length"):
         mirl.find_ticket(small, iter([]), loggers=())
+
+
+def test_two_processes_cannot_share_a_run(whole):
+    folder = mirl.lottery.folder.RunFolder(whole[0])
+    folder.claim(json.loads(folder.recipe.read_text()))
+    try:
+        with pytest.raises(BlockingIOError, match="another process"):
+            run(whole[0])
+    finally:
+        folder.release()
+    run(whole[0])

@@ -18,8 +18,6 @@ from mirl import _mirl
 ROOT = Path(__file__).resolve().parents[1]
 STUB = ROOT / "python" / "mirl" / "_mirl.pyi"
 
-# What maturin writes of a module that it does not know in full, and what takes its place.
-INCOMPLETE_IMPORT = "from _typeshed import Incomplete\n"
 INCOMPLETE = "def __getattr__(name: str) -> Incomplete: ...\n"
 IMPORTS = "import numpy\nfrom numpy.typing import NDArray\n"
 
@@ -55,10 +53,11 @@ def stub() -> str:
         text = introspected(Path(folder))
         if INCOMPLETE not in text:
             sys.exit("the stub is complete without the exceptions that tools/stubs.py adds")
-        text = text.replace(INCOMPLETE_IMPORT, IMPORTS).replace(INCOMPLETE, exceptions())
+        text = text.replace("\nfrom ", f"\n{IMPORTS}from ", 1)
+        text = text.replace(INCOMPLETE, exceptions())
         path = Path(folder) / "_mirl.pyi"
         path.write_text(text)
-        # Written-out annotations arrive in quotes, imports in two places.
+        # Written-out annotations arrive in quotes; some imports are not needed.
         ruff("check", "--quiet", "--isolated", "--select=F401,I,PYI020", "--fix", str(path))
         ruff("format", "--quiet", "--config", str(ROOT / "pyproject.toml"), str(path))
         return path.read_text()

@@ -6,53 +6,32 @@ weights, rewind the rest to their initial values, and repeat.
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
 
 # candle keeps threads of its own that would spin beside ours.
 os.environ.setdefault("CANDLE_NUM_THREADS", "1")
 
 from mirl import _mirl, errors
+from mirl.data import Loader, TestSet, degrade, test_sets
+from mirl.evaluate import Evaluation, evaluate
+from mirl.inspect import Inspection, inspect
+from mirl.io import read_image, write_image
+from mirl.load import load
+from mirl.lottery import Result, find_ticket
 from mirl.machine import devices, get_num_threads, set_num_threads, show_versions
+from mirl.metrics import psnr, ssim
 from mirl.models import Density, PromptIR, Snapshot
 from mirl.optim import linear_warmup_cosine
 from mirl.prune import PruneReport, prune, rewind
+from mirl.restore import restore
 from mirl.train import Trainer
 
-if TYPE_CHECKING:
-    from mirl.data import Loader, TestSet, test_sets
-    from mirl.evaluate import Evaluation, evaluate
-    from mirl.inspect import inspect
-    from mirl.io import read_image, write_image
-    from mirl.load import load
-    from mirl.lottery import Result, find_ticket
-    from mirl.metrics import psnr, ssim
-    from mirl.restore import restore
-
 __version__ = _mirl.VERSION
-
-# Loaded when first asked for, so that `import mirl` stays quick.
-_LAZY = {
-    "Evaluation": "evaluate",
-    "Loader": "data",
-    "Result": "lottery",
-    "TestSet": "data",
-    "evaluate": "evaluate",
-    "find_ticket": "lottery",
-    "inspect": "inspect",
-    "load": "load",
-    "psnr": "metrics",
-    "read_image": "io",
-    "restore": "restore",
-    "ssim": "metrics",
-    "test_sets": "data",
-    "write_image": "io",
-}
 
 __all__ = [
     "Density",
     "Evaluation",
+    "Inspection",
     "Loader",
     "PromptIR",
     "PruneReport",
@@ -60,6 +39,7 @@ __all__ = [
     "Snapshot",
     "TestSet",
     "Trainer",
+    "degrade",
     "devices",
     "errors",
     "evaluate",
@@ -85,14 +65,3 @@ if _mirl.is_debug_build():
 
     warnings.warn("mirl was built without optimisation and is slow", RuntimeWarning, stacklevel=2)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'mirl' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mirl.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

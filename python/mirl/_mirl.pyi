@@ -3,12 +3,47 @@ The Rust core of mirl. Private: use the functions and classes of `mirl`.
 """
 
 from os import PathLike
-from typing import Final, SupportsFloat, SupportsIndex, final
+from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
 import numpy
+from _typeshed import SupportsGetItem
 from numpy.typing import NDArray
 
 VERSION: Final[str]
+
+@final
+class Batches:
+    def __iter__(self, /) -> Batches: ...
+    def __next__(self, /) -> tuple[Any, Any]: ...
+
+@final
+class Loader:
+    def __new__(
+        cls,
+        /,
+        sources: SupportsGetItem[int, Any],
+        samples: SupportsGetItem[int, tuple[SupportsIndex, SupportsIndex | None, str | None]],
+        batch_size: SupportsIndex,
+        patch_size: SupportsIndex,
+        augment: str,
+        seed: SupportsIndex,
+        on_error: str,
+        prefetch: SupportsIndex,
+        cache_bytes: SupportsIndex,
+    ) -> Loader:
+        """
+        `sources` are paths or uint8 arrays (H, W, 3); `samples` name a clean source and either a
+        degraded one or a degradation ("noise:25", "rain" or "haze").
+        """
+    @property
+    def batches(self, /) -> int: ...
+    def epoch(self, /, epoch: SupportsIndex, start: SupportsIndex) -> Batches: ...
+    @property
+    def samples(self, /) -> int: ...
+    def take_skipped(self, /) -> list[str]:
+        """
+        Messages about images that were skipped since the last call.
+        """
 
 @final
 class Network:
@@ -119,6 +154,11 @@ class Trainer:
         Steps taken so far.
         """
 
+def degrade(image: Any, degradation: str, seed: SupportsIndex, name: str) -> Any:
+    """
+    A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
+    """
+
 def get_num_threads() -> int: ...
 def is_debug_build() -> bool: ...
 def linear_warmup_cosine(
@@ -128,8 +168,35 @@ def linear_warmup_cosine(
     base: SupportsFloat | SupportsIndex,
     minimum: SupportsFloat | SupportsIndex,
 ) -> float: ...
+def psnr(a: Any, b: Any) -> float:
+    """
+    PSNR in dB of one image [planes, height, width] against another; float64 arrays.
+    """
+
+def read_image(path: str | PathLike[str]) -> tuple[Any, bytes | None, bytes | None]:
+    """
+    Pixels (H, W, C) of uint8 or uint16, colour profile, EXIF.
+    """
+
+def read_rgb8(path: str | PathLike[str]) -> Any:
+    """
+    Pixels (H, W, 3) of uint8, whatever the file holds.
+    """
+
 def set_num_threads(num_threads: SupportsIndex) -> None: ...
 def simd() -> str: ...
+def ssim(a: Any, b: Any) -> float:
+    """
+    SSIM of one image [planes, height, width] against another; float64 arrays.
+    """
+
+def write_image(
+    path: str | PathLike[str],
+    pixels: Any,
+    force: bool,
+    icc: SupportsGetItem[int, SupportsIndex] | None = None,
+    exif: SupportsGetItem[int, SupportsIndex] | None = None,
+) -> None: ...
 
 class DeviceError(RuntimeError):
     """A device that is not there."""

@@ -233,6 +233,8 @@ def restore(
             help="Height and width of tiles; by default as memory allows.", show_default=False
         ),
     ] = None,
+    overlap: Annotated[int, typer.Option(help="Pixels that neighbouring tiles share.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images of one size at once, at most.")] = 1,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -240,7 +242,16 @@ def restore(
     import mirl
     from mirl.restore import restore_files
 
-    restore_files(mirl.load(model), images, out, tile=tile, force=force, progress=not quiet)
+    restore_files(
+        mirl.load(model),
+        images,
+        out,
+        tile=tile,
+        overlap=overlap,
+        force=force,
+        batch_size=batch_size,
+        progress=not quiet,
+    )
 
 
 @app.command()

@@ -82,7 +82,7 @@ def demo(
     sets = held_out()
     data = Loader.from_images(
         photos(TRAIN_PHOTOS),
-        repeats=dict.fromkeys(TASKS, size["repeats"]),
+        repeats=dict.fromkeys(("denoise", "derain", "dehaze"), size["repeats"]),
         batch_size=4,
         patch_size=64,
     )
@@ -124,7 +124,7 @@ def held_out() -> list[TestSet]:
     from mirl.data import TestSet
 
     images = photos(TEST_PHOTOS)
-    return [TestSet.from_images(images, task, "skimage", 0) for task in TASKS]
+    return [TestSet.from_images(images, task, name="skimage") for task in TASKS]
 
 
 def _draw(result: Result, sets: list[TestSet], out: Path) -> None:

@@ -250,7 +250,7 @@ def _words(value: Any) -> str:
 
 
 def _line(key: str, value: str) -> str:
-    return f"{key:<24} {value}"
+    return f"{key:<25} {value}"
 
 
 def _shortened(text: str, width: int = WIDTH) -> str:

@@ -153,7 +153,8 @@ def restore_files(
                 target = folder / source.name
                 write_image(target, _to_image(colours, pixels), force=force, icc=icc, exif=exif)
                 written.append(target)
-            bar.update(len(written) + len(unreadable) - bar.n)
+            bar.update(len(batch))
+        bar.update(len(unreadable))
     if unreadable:
         names = "\n".join(unreadable)
         raise FormatError(f"{len(unreadable)} of {len(sources)} images cannot be read:\n{names}")
@@ -248,12 +249,13 @@ def _blend(model: PromptIR, images: Images, rows: list[slice], columns: list[sli
     """Tiles, each weighted by how far it reaches into its neighbours."""
     if len(rows) == len(columns) == 1:
         return model(images)
-    total = np.zeros_like(images)
+    # Doubles, since many tiles may meet at a pixel where the overlap is large.
+    total = np.zeros(images.shape)
     for row, down in zip(rows, _ramps(rows), strict=True):
         for column, across in zip(columns, _ramps(columns), strict=True):
             restored = model(np.ascontiguousarray(images[:, :, row, column]))
             total[:, :, row, column] += restored * (down[:, np.newaxis] * across)
-    return total
+    return total.astype(np.float32)
 
 
 def _spans(length: int, tile: int | None, overlap: int) -> list[slice]:
@@ -265,7 +267,7 @@ def _spans(length: int, tile: int | None, overlap: int) -> list[slice]:
     return [slice(start, start + tile) for start in starts.tolist()]
 
 
-def _ramps(spans: list[slice]) -> list[NDArray[np.float32]]:
+def _ramps(spans: list[slice]) -> list[NDArray[np.float64]]:
     """Weights of the tiles along one axis; over all tiles they sum to one at every pixel."""
     weights = [np.ones(span.stop - span.start) for span in spans]
     for (left, right), (first, second) in zip(pairwise(spans), pairwise(weights), strict=True):
@@ -277,7 +279,7 @@ def _ramps(spans: list[slice]) -> list[NDArray[np.float32]]:
     total = np.zeros(spans[-1].stop)
     for span, weight in zip(spans, weights, strict=True):
         total[span] += weight
-    return [(w / total[span]).astype(np.float32) for span, w in zip(spans, weights, strict=True)]
+    return [weight / total[span] for span, weight in zip(spans, weights, strict=True)]
 
 
 def _largest_area(model: PromptIR) -> int:

@@ -61,17 +61,17 @@ fn noise(patch: &mut [u8], sigma: f32, rng: &mut impl Rng) {
 mod shower {
     use std::ops::Range;
     /// Streaks per 10,000 pixels.
-    pub const DENSITY: Range<f32> = 3.0..14.0;
+    pub const DENSITY: Range<f32> = 5.0..35.0;
     /// Angle from the vertical, degrees.
     pub const ANGLE: Range<f32> = -35.0..35.0;
     /// Spread of single streaks around it, degrees.
     pub const SPREAD: f32 = 3.0;
     /// Length, pixels.
-    pub const LENGTH: Range<f32> = 12.0..50.0;
+    pub const LENGTH: Range<f32> = 12.0..60.0;
     /// Standard deviation of the profile across, pixels.
-    pub const WIDTH: Range<f32> = 0.5..1.1;
+    pub const WIDTH: Range<f32> = 0.35..0.9;
     /// Brightness added at the centre, in [0, 1].
-    pub const STRENGTH: Range<f32> = 0.15..0.6;
+    pub const STRENGTH: Range<f32> = 0.08..0.5;
 }
 
 fn rain(patch: &mut [u8], window: Window, rng: &mut impl Rng) {

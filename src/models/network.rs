@@ -6,7 +6,7 @@ use crate::nn::{Builder, Parameters, StateDict, parameters};
 use crate::prune::{self, Masks, PruneOptions, PruneReport};
 use crate::{Error, Result, ops};
 use candle_core::{Device, Tensor};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// What an architecture provides beside its constructor.
 pub trait Forward: Send + Sync {
@@ -69,6 +69,7 @@ impl Images<'_> {
 impl Network {
     /// Initial values follow from `seed` and each parameter's name.
     pub fn promptir(config: PromptIrConfig, seed: u64) -> Result<Self> {
+        PromptIr::new(&config, &Builder::rehearsal(&Cell::default()))?;
         let parameters = RefCell::new(Parameters::default());
         let tracked = PromptIr::new(&config, &Builder::new(&parameters, seed, true))?;
         let detached = PromptIr::new(&config, &Builder::new(&parameters, seed, false))?;

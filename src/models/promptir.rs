@@ -21,6 +21,9 @@ const UNUSED: [&str; 6] = [
     "reduce_noise_channel_3",
 ];
 
+/// No size of a network that fits into memory is larger; products of two stay far from overflow.
+const LARGEST_SIZE: usize = 1 << 16;
+
 /// The sizes of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -70,8 +73,13 @@ impl PromptIrConfig {
             ("prompt_len", vec![self.prompt_len]),
         ];
         for (name, sizes) in all {
-            if sizes.contains(&0) {
-                return Err(Error::value(format!("{name} must be at least 1, got 0")));
+            if let Some(size) = sizes
+                .iter()
+                .find(|size| !(1..=LARGEST_SIZE).contains(*size))
+            {
+                return Err(Error::value(format!(
+                    "{name} must be at least 1 and at most {LARGEST_SIZE}, got {size}"
+                )));
             }
         }
         if !self.dim.is_multiple_of(2) {
@@ -97,16 +105,21 @@ impl PromptIrConfig {
                 .get(name)
                 .and_then(|values| values.shape.get(axis).copied())
         };
-        let dim = size("patch_embed.proj.weight", 0).ok_or_else(|| {
-            Error::value("no patch_embed.proj.weight: these are not PromptIR's parameters")
-        })?;
+        let embed = state
+            .get("patch_embed.proj.weight")
+            .map(|values| &values.shape[..]);
+        let Some(&[dim, 3, 3, 3]) = embed else {
+            return Err(Error::value(format!(
+                "these are not PromptIR's parameters: patch_embed.proj.weight has shape {embed:?}"
+            )));
+        };
         let blocks = |level: &str| {
             let prefix = format!("{level}.");
             state
                 .iter()
                 .filter_map(|(name, _)| name.strip_prefix(&prefix)?.split('.').next()?.parse().ok())
                 .max()
-                .map_or(0, |last: usize| last + 1)
+                .map_or(0, |last: usize| last.saturating_add(1))
         };
         let levels = [
             "encoder_level1",

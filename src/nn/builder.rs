@@ -3,9 +3,9 @@
 use super::{Parameters, Values};
 use crate::runtime::rng;
 use crate::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// Initial values.
 #[derive(Clone, Copy, Debug)]
@@ -27,42 +27,81 @@ pub enum Init {
 /// once with detached ones, so that inference keeps no graph.
 #[derive(Clone)]
 pub struct Builder<'a> {
-    parameters: &'a RefCell<Parameters>,
+    target: Target<'a>,
     path: String,
-    seed: u64,
-    tracked: bool,
 }
+
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Store {
+        parameters: &'a RefCell<Parameters>,
+        seed: u64,
+        tracked: bool,
+    },
+    /// Only adds up the sizes.
+    Count(&'a Cell<usize>),
+}
+
+/// Seven times the published network: more is taken for a mistake, or for a hostile file.
+const MOST_PARAMETERS: usize = 1 << 28;
 
 impl<'a> Builder<'a> {
     /// The root. Each parameter's initial values follow from `seed` and its name.
     pub fn new(parameters: &'a RefCell<Parameters>, seed: u64, tracked: bool) -> Self {
         Self {
-            parameters,
+            target: Target::Store {
+                parameters,
+                seed,
+                tracked,
+            },
             path: String::new(),
-            seed,
-            tracked,
+        }
+    }
+
+    /// The root of a rehearsal, which allocates nothing and fails where a network is too large.
+    pub fn rehearsal(count: &'a Cell<usize>) -> Self {
+        Self {
+            target: Target::Count(count),
+            path: String::new(),
         }
     }
 
     /// The place `name` below this one.
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self {
+            target: self.target,
             path: self.join(name),
-            ..self.clone()
         }
     }
 
     /// The parameter `name` at this place, declared with `init` when it does not exist yet.
     pub fn parameter(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let name = self.join(name);
-        let mut parameters = self.parameters.borrow_mut();
+        let (store, seed, tracked) = match self.target {
+            Target::Store {
+                parameters,
+                seed,
+                tracked,
+            } => (parameters, seed, tracked),
+            Target::Count(count) => {
+                let size = shape.iter().fold(1usize, |size, &n| size.saturating_mul(n));
+                count.set(count.get().saturating_add(size));
+                if count.get() > MOST_PARAMETERS {
+                    return Err(Error::value(format!(
+                        "a network of more than {MOST_PARAMETERS} parameters"
+                    )));
+                }
+                return Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?);
+            }
+        };
+        let mut parameters = store.borrow_mut();
         if parameters.get(&name).is_none() {
-            let data = initial_values(&name, shape.iter().product(), init, self.seed);
+            let data = initial_values(&name, shape.iter().product(), init, seed);
             let shape = shape.to_vec();
             parameters.declare(name.clone(), Values { shape, data })?;
         }
         match parameters.get(&name) {
-            Some(var) if var.dims() == shape => Ok(if self.tracked {
+            Some(var) if var.dims() == shape => Ok(if tracked {
                 var.as_tensor().clone()
             } else {
                 var.as_detached_tensor()

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mirl.errors import FormatError
 
@@ -29,6 +29,7 @@ class RunFolder:
         self.initial = self.path / "initial.safetensors"
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.ticket = self.path / "ticket.mirl.safetensors"
+        self._held: IO[bytes] | None = None
 
     def ticket_of(self, round_: int) -> Path:
         """The packed network at the end of a round."""
@@ -49,6 +50,7 @@ class RunFolder:
         """
         if not self.recipe.exists():
             write_text(self.recipe, json.dumps(description, indent=2) + "\n")
+            self._lock()
             return False
         try:
             held = json.loads(self.recipe.read_text(encoding="utf-8"))
@@ -61,10 +63,29 @@ class RunFolder:
                 f"{self.path} holds another run: {'; '.join(differing)}."
                 " Choose another folder, or the settings of that run to resume it."
             )
+        self._lock()
         # What a process that was killed while it wrote has left behind.
-        for leftover in self.path.glob(".*.tmp"):
+        for leftover in self.path.glob(".*tmp*"):
             leftover.unlink(missing_ok=True)
         return self.checkpoint.exists()
+
+    def _lock(self) -> None:
+        """Keep other processes out, as long as this one lives, where the system has such locks."""
+        try:
+            import fcntl
+        except ImportError:
+            return
+        self._held = self.recipe.open("rb")
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._held.close()
+            raise BlockingIOError(f"{self.path}: another process is at this run") from error
+
+    def release(self) -> None:
+        """Let others in."""
+        if self._held is not None:
+            self._held.close()
 
     def write_record(self, records: list[dict[str, Any]]) -> None:
         """Write one JSON line for each finished round."""

@@ -182,12 +182,14 @@ def find_ticket(
         from mirl.loggers import default_loggers
 
         loggers = default_loggers(None if folder is None else folder.path, progress=progress)
-    run = _Run(model, data, recipe, folder, evaluate, loggers, checkpoint_seconds)
     try:
+        run = _Run(model, data, recipe, folder, evaluate, loggers, checkpoint_seconds)
         return run.finish()
     finally:
         for logger in loggers:
             logger.close()
+        if folder is not None:
+            folder.release()
 
 
 class _Run:

@@ -1,0 +1,145 @@
+"""docs/format.md is enough to read our files: numpy and json, nothing of ours."""
+
+import json
+
+import numpy as np
+
+import mirl
+
+TYPES = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
+
+
+def read(path):
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    metadata = json.loads(header.pop("__metadata__")["mirl"])
+    tensors = {}
+    for name, entry in header.items():
+        start, stop = (end + offset for offset in entry["data_offsets"])
+        values = np.frombuffer(data[start:stop], TYPES[entry["dtype"]])
+        tensors[name] = values.reshape(entry["shape"])
+    return metadata, tensors
+
+
+def mask_of(tensors, name, shape):
+    bits = np.unpackbits(tensors[f"mask.{name}"], bitorder="little").astype(bool)
+    count = np.prod(shape)
+    assert not bits[count:].any()
+    return bits[:count].reshape(shape)
+
+
+def block(width, heads, factor):
+    hidden = int(width * factor)
+    return {
+        **{f"norm{i}.body.{kind}": (width,) for i in (1, 2) for kind in ("weight", "bias")},
+        "attn.temperature": (heads, 1, 1),
+        "attn.qkv.weight": (3 * width, width, 1, 1),
+        "attn.qkv_dwconv.weight": (3 * width, 1, 3, 3),
+        "attn.project_out.weight": (width, width, 1, 1),
+        "ffn.project_in.weight": (2 * hidden, width, 1, 1),
+        "ffn.dwconv.weight": (2 * hidden, 1, 3, 3),
+        "ffn.project_out.weight": (width, hidden, 1, 1),
+    }
+
+
+def shapes(config):
+    """The tables of shapes, in Python."""
+    d1, d2, d3, d4 = (config["dim"] << level for level in range(4))
+    p1, p2, p3 = config["prompt_dims"]
+    h1, h2, h3, h4 = config["heads"]
+    n1, n2, n3, n4 = config["num_blocks"]
+    length, fifths = config["prompt_len"], 4 * p3 // 5
+    all_shapes = {
+        "patch_embed.proj.weight": (d1, 3, 3, 3),
+        "chnl_reduce1.weight": (p1, p1, 1, 1),
+        "chnl_reduce2.weight": (p2, p2, 1, 1),
+        "chnl_reduce3.weight": (fifths, p3, 1, 1),
+        "reduce_noise_channel_1.weight": (d1, d1 + p1, 1, 1),
+        "reduce_noise_channel_2.weight": (d2, d2 + p2, 1, 1),
+        "reduce_noise_channel_3.weight": (d3, d3 + fifths, 1, 1),
+        "down1_2.body.0.weight": (d1 // 2, d1, 3, 3),
+        "down2_3.body.0.weight": (d2 // 2, d2, 3, 3),
+        "down3_4.body.0.weight": (d3 // 2, d3, 3, 3),
+        "up4_3.body.0.weight": (2 * d3, d3, 3, 3),
+        "up3_2.body.0.weight": (2 * d3, d3, 3, 3),
+        "up2_1.body.0.weight": (2 * d2, d2, 3, 3),
+        "reduce_chan_level3.weight": (d3, d2 + d3, 1, 1),
+        "reduce_chan_level2.weight": (d2, 2 * d2, 1, 1),
+        "reduce_noise_level3.weight": (d3, d4 + p3, 1, 1),
+        "reduce_noise_level2.weight": (d3, d3 + p2, 1, 1),
+        "reduce_noise_level1.weight": (d2, d2 + p1, 1, 1),
+        "output.weight": (3, d2, 3, 3),
+    }
+    sizes = zip((p1, p2, p3), config["prompt_sizes"], (d2, d3, d4), strict=True)
+    for i, (prompt, size, features) in enumerate(sizes, 1):
+        all_shapes[f"prompt{i}.prompt_param"] = (1, length, prompt, size, size)
+        all_shapes[f"prompt{i}.linear_layer.weight"] = (length, features)
+        all_shapes[f"prompt{i}.linear_layer.bias"] = (length,)
+        all_shapes[f"prompt{i}.conv3x3.weight"] = (prompt, prompt, 3, 3)
+    stacks = {
+        "encoder_level1": (n1, d1, h1),
+        "encoder_level2": (n2, d2, h2),
+        "encoder_level3": (n3, d3, h3),
+        "latent": (n4, d4, h4),
+        "decoder_level3": (n3, d3, h3),
+        "decoder_level2": (n2, d2, h2),
+        "decoder_level1": (n1, d2, h1),
+        "refinement": (config["num_refinement_blocks"], d2, h1),
+    }
+    blocks = {
+        f"{stack}.{i}": (width, heads)
+        for stack, (count, width, heads) in stacks.items()
+        for i in range(count)
+    }
+    blocks |= {
+        f"noise_level{i}": (width, h3) for i, width in ((3, d4 + p3), (2, d3 + p2), (1, d2 + p1))
+    }
+    for place, (width, heads) in blocks.items():
+        for name, shape in block(width, heads, config["ffn_expansion_factor"]).items():
+            all_shapes[f"{place}.{name}"] = shape
+    return all_shapes
+
+
+def test_shapes_follow_from_the_sizes(small):
+    for model in (small, mirl.PromptIR()):
+        assert shapes(model.config) == model.shapes
+
+
+def test_dense_and_packed_files(small, tmp_path):
+    mirl.prune(small, 0.5)
+    state, masks = small.state_dict(), small.mask
+    assert 0 < len(masks) < len(state)
+    for file, kind in (("dense.safetensors", "mirl"), ("packed.mirl.safetensors", "mirl-packed")):
+        small.save(tmp_path / file, {"note": "ours"})
+        metadata, tensors = read(tmp_path / file)
+        config = json.loads(metadata["config"])
+        assert metadata["format"] == kind
+        assert (metadata["version"], metadata["network"]) == ("1", "PromptIR")
+        assert (config, metadata["note"]) == (small.config, "ours")
+        assert tensors.keys() == state.keys() | {f"mask.{name}" for name in masks}
+        for name, shape in shapes(config).items():
+            values = tensors[name]
+            if name in masks:
+                mask = mask_of(tensors, name, shape)
+                assert np.array_equal(mask, masks[name])
+                if kind == "mirl-packed":
+                    survivors, values = values, np.zeros(shape, np.float32)
+                    values[mask] = survivors
+            assert values.tobytes() == state[name].tobytes()
+
+
+def test_checkpoint(small, batch, tmp_path):
+    mirl.prune(small, 0.5)
+    trainer = mirl.Trainer(small)
+    for _ in range(3):
+        trainer.step(*batch)
+    trainer.save_checkpoint(tmp_path / "checkpoint.safetensors", "here")
+    metadata, tensors = read(tmp_path / "checkpoint.safetensors")
+    assert (metadata["optimizer_steps"], metadata["progress"]) == ("3", "here")
+    for name, values in small.state_dict().items():
+        assert np.array_equal(tensors[name], values)
+        for moment in ("exp_avg", "exp_avg_sq"):
+            assert tensors[f"{moment}.{name}"].shape == values.shape
+            if name in small.mask:
+                assert not tensors[f"{moment}.{name}"][~small.mask[name]].any()

@@ -1,0 +1,105 @@
+"""What `mirl inspect` tells, of whole networks, parts of them and other things."""
+
+import json
+
+import numpy as np
+import pytest
+
+import mirl
+from mirl.errors import FormatError
+from mirl.inspect import inspect
+from torch_files import write_state
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"), [("x.safetensors", "mirl"), ("x.mirl.safetensors", "mirl-packed")]
+)
+def test_our_own_files(small, tmp_path, name, format_):
+    mirl.prune(small, 0.5)
+    small.save(tmp_path / name, {"run": json.dumps({"lr": 2e-4}), "note": "first"})
+    found = inspect(tmp_path / name)
+    assert (found.format, found.config) == (format_, small.config)
+    assert found.file_size == (tmp_path / name).stat().st_size
+    assert {tensor.name: tensor.shape for tensor in found.tensors} == small.shapes
+    assert found.num_parameters == small.num_parameters
+    assert found.density == pytest.approx(small.density())
+    assert found.density.prunable == pytest.approx(0.5, abs=1e-4)
+    mask = small.mask
+    for tensor in found.tensors:
+        if tensor.name in mask:
+            assert tensor.alive == mask[tensor.name].sum()
+    assert (found.missing, found.unexpected) == ((), ())
+    assert found.metadata["run"] == {"lr": 2e-4}
+    assert found.metadata["note"] == "first"
+
+
+def test_a_published_checkpoint(small, tmp_path):
+    mirl.prune(small, 0.3, preset="paper-code")
+    path = write_state(
+        tmp_path / "x.ckpt",
+        {f"net.{name}": values for name, values in small.state_dict().items()},
+        lambda state: {"epoch": 7, "state_dict": state},
+    )
+    found = inspect(path)
+    assert (found.format, found.config) == ("pytorch", small.config)
+    assert found.density == pytest.approx(small.density())
+    assert found.metadata == {"epoch": 7}
+
+
+def test_the_golden_checkpoint_is_a_part(shared):
+    found = mirl.inspect(shared / "goldens" / "lightning_small.ckpt")
+    assert found.config["dim"] == 48
+    assert (len(found.tensors), len(found.missing), found.unexpected) == (70, 82, ())
+    assert found.num_parameters == sum(tensor.count for tensor in found.tensors) == 33_088
+    table = found.table()
+    assert max(map(len, table.splitlines())) <= 80
+    for text in ("PromptIR", "patch_embed.proj.weight", "48x3x3x3", "global_step", "4242"):
+        assert text in table
+
+
+def test_other_networks(tmp_path):
+    arrays = {
+        "layer.weight": np.array([[0, 1], [0, 2]], np.float64),
+        "layer.bias": np.zeros(2, np.float16),
+        "a" * 100: np.zeros((), np.int64),
+    }
+    found = inspect(write_state(tmp_path / "x.pth", arrays))
+    assert found.config is None
+    assert found.density == (5 / 7, 2 / 4)
+    assert [tensor.dtype for tensor in found.tensors] == ["float64", "float16", "int64"]
+    table = found.table()
+    assert max(map(len, table.splitlines())) <= 80
+    assert "unknown" in table
+    assert " 50.00%" in table
+
+
+def test_surplus_and_misshapen_tensors_are_listed(small, tmp_path):
+    state = dict(small.state_dict())
+    state["extra.weight"] = np.ones(3, np.float32)
+    del state["output.weight"]
+    found = inspect(write_state(tmp_path / "x.pth", state))
+    assert (found.missing, found.unexpected) == (("output.weight",), ("extra.weight",))
+
+
+def test_the_dict_is_json(small, tmp_path):
+    small.save(tmp_path / "x.safetensors")
+    found = json.loads(json.dumps(inspect(tmp_path / "x.safetensors").to_dict()))
+    assert found["network"] == "PromptIR"
+    assert found["config"] == small.config
+    assert found["tensors"][0] == {
+        "name": "patch_embed.proj.weight",
+        "shape": [8, 3, 3, 3],
+        "dtype": "float32",
+        "count": 216,
+        "alive": 216,
+        "prunable": True,
+        "density": 1.0,
+    }
+
+
+def test_what_is_no_network(tmp_path):
+    (tmp_path / "x.txt").write_text("hello")
+    with pytest.raises(FormatError, match=r"x\.txt"):
+        inspect(tmp_path / "x.txt")
+    with pytest.raises(FileNotFoundError, match=r"none\.ckpt"):
+        inspect(tmp_path / "none.ckpt")

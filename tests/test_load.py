@@ -1,0 +1,170 @@
+"""Networks from every kind of file, told apart by what is in them."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+import mirl
+from mirl.errors import FormatError
+from mirl.load import load
+from reference import SMALL
+from torch_files import write_state
+
+
+def state_of(model):
+    return {name: values.copy() for name, values in model.state_dict().items()}
+
+
+def assert_equal_networks(a, b):
+    assert a.config == b.config
+    for name, values in b.state_dict().items():
+        np.testing.assert_array_equal(a.state_dict()[name], values)
+    assert {k: v.tolist() for k, v in a.mask.items()} == {k: v.tolist() for k, v in b.mask.items()}
+
+
+def write_safetensors(path, arrays, metadata, dtypes=None):
+    """A file as other programs write it."""
+    header, data = {"__metadata__": metadata}, b""
+    for name, array in arrays.items():
+        dtype = (dtypes or {}).get(
+            name, {"f4": "F32", "f2": "F16", "u2": "BF16"}[array.dtype.str[1:]]
+        )
+        values = array.tobytes()
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(array.shape),
+            "data_offsets": [len(data), len(data) + len(values)],
+        }
+        data += values
+    head = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + data)
+    return path
+
+
+@pytest.fixture
+def pruned(small):
+    mirl.prune(small, 0.5)
+    return small
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.mirl.safetensors", "x.ckpt"])
+def test_our_own_files(pruned, tmp_path, name):
+    pruned.save(tmp_path / "x.safetensors")
+    if name != "x.safetensors":
+        pruned.save(tmp_path / "y.mirl.safetensors")
+        (tmp_path / "y.mirl.safetensors").rename(tmp_path / name)  # the name does not matter
+    assert_equal_networks(load(tmp_path / name), pruned)
+
+
+def test_a_published_checkpoint_gets_its_mask_from_the_zeros(pruned, tmp_path):
+    path = write_state(
+        tmp_path / "x.ckpt",
+        {f"net.{name}": values for name, values in state_of(pruned).items()},
+        lambda state: {"epoch": 1, "state_dict": state},
+    )
+    loaded = load(str(path))
+    assert loaded.mask
+    assert_equal_networks(loaded, pruned)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_precisions_become_float32(small, tmp_path, dtype):
+    state = {name: values.astype(dtype) for name, values in state_of(small).items()}
+    loaded = load(write_state(tmp_path / "x.pth", state))
+    for name, values in loaded.state_dict().items():
+        np.testing.assert_array_equal(values, state[name].astype(np.float32))
+
+
+def test_dense_safetensors_of_other_programs(small, tmp_path):
+    state = state_of(small)
+    path = write_safetensors(tmp_path / "x.safetensors", state, {"format": "pt"})
+    assert_equal_networks(load(path), small)
+    halves = {
+        name: (values.view(np.uint32) >> 16).astype(np.uint16) for name, values in state.items()
+    }
+    loaded = load(write_safetensors(tmp_path / "y.safetensors", halves, {}))
+    for name, values in loaded.state_dict().items():
+        np.testing.assert_array_equal(values.view(np.uint32) >> 16, halves[name])
+
+
+@pytest.mark.parametrize("write", [write_state, lambda p, s: write_safetensors(p, s, {})])
+def test_strict_names_what_does_not_fit(small, tmp_path, write):
+    state = state_of(small)
+    del state["output.weight"]
+    state["surplus"] = np.zeros(2, np.float32)
+    path = write(tmp_path / "x.pth", state)
+    with pytest.raises(FormatError, match=r"x\.pth: .*output\.weight"):
+        load(path)
+    loaded = load(path, strict=False)
+    for name in state.keys() - {"surplus"}:
+        np.testing.assert_array_equal(loaded.state_dict()[name], state[name])
+
+    state["output.weight"] = np.zeros((3, 16, 3, 3), np.float32)
+    with pytest.raises(FormatError, match=r"x\.pth: .*surplus"):
+        load(write(tmp_path / "x.pth", state))
+
+
+def test_values_that_float32_does_not_hold_are_named(small, tmp_path):
+    state = {name: values.astype(np.float64) for name, values in state_of(small).items()}
+    state["output.weight"][0, 0, 0, 0] = 1e300
+    with pytest.raises(FormatError, match=r"output\.weight"):
+        load(write_state(tmp_path / "x.pth", state))
+
+
+def test_the_golden_checkpoint_is_a_part(shared):
+    path = shared / "goldens" / "lightning_small.ckpt"
+    with pytest.raises(FormatError, match=r"lightning_small\.ckpt: 82 missing.*prompt_param"):
+        mirl.load(path)
+    model = mirl.load(path, strict=False)
+    assert model.config["num_blocks"] == [1, 1, 1, 1]
+    assert model(np.full((1, 3, 16, 16), 0.5, np.float32)).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"GIF89a...", b"\x00" * 100, b"[]" * 50])
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=r"x\.ckpt: expected a safetensors file or a PyTorch"):
+        load(path)
+
+
+def test_files_that_cannot_be_opened(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.ckpt"):
+        load(tmp_path / "none.ckpt")
+    with pytest.raises(IsADirectoryError):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, "do not hold shape"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}, "do not hold shape"),
+        ({"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}, "no valid safetensors"),
+        ({"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}, "F8_E4M3"),
+        ({"dtype": "F32"}, "no valid safetensors"),
+        (3, "no valid safetensors"),
+    ],
+)
+def test_damaged_safetensors_are_refused(tmp_path, about, message):
+    head = json.dumps({"x": about}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
+    with pytest.raises(FormatError, match=rf"x\.safetensors: .*{message}"):
+        load(path)
+
+
+def test_truncated_files_of_ours_are_refused(tmp_path):
+    model = mirl.PromptIR(seed=1, **SMALL)
+    model.save(tmp_path / "x.safetensors")
+    whole = (tmp_path / "x.safetensors").read_bytes()
+    path = tmp_path / "short.safetensors"
+    for length in (0, 4, 8, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FormatError, match=r"short\.safetensors"):
+            load(path)
+    path.write_bytes(b"\xff" * 8 + whole[8:])
+    with pytest.raises(FormatError, match=r"short\.safetensors"):
+        load(path)

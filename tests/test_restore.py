@@ -1,0 +1,248 @@
+"""Images of every kind and size through a network, in one piece or in tiles."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mirl
+import mirl.restore as restore_module
+from mirl.errors import FormatError
+from mirl.io import read_image, write_image
+from mirl.restore import restore, restore_files
+
+
+class Fake:
+    """A network that applies a function to its input and counts its calls."""
+
+    config = {"dim": 8}  # noqa: RUF012
+
+    def __init__(self, function=lambda images: images):
+        self.function = function
+        self.shapes = []
+
+    def __call__(self, images):
+        assert images.dtype == np.float32
+        assert images.flags.c_contiguous
+        self.shapes.append(images.shape)
+        return self.function(images).astype(np.float32)
+
+
+def pixels(shape, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    if dtype == np.float32:
+        return rng.random(shape, np.float32)
+    return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1), (9, 7, 2), (9, 7, 3), (9, 7, 4)])
+def test_the_identity_gives_the_image_back(dtype, shape):
+    image = pixels(shape, dtype)
+    before = image.copy()
+    restored = restore(Fake(), image)
+    assert restored.dtype == dtype
+    np.testing.assert_allclose(restored, image, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(image, before)
+    assert not np.shares_memory(restored, image)
+
+
+def test_colours_change_and_alpha_does_not():
+    image = pixels((6, 5, 4), np.uint8)
+    restored = restore(Fake(lambda x: 1 - x), image)
+    np.testing.assert_array_equal(restored[..., :3], 255 - image[..., :3])
+    np.testing.assert_array_equal(restored[..., 3], image[..., 3])
+
+
+def test_gray_is_the_mean_of_the_restored_colours():
+    image = pixels((6, 5, 2), np.float32)
+    weights = np.array([0.1, 0.2, 0.6], np.float32).reshape(1, 3, 1, 1)
+    restored = restore(Fake(lambda x: x * weights), image)
+    np.testing.assert_allclose(restored[..., 0], 0.3 * image[..., 0], atol=1e-6)
+    np.testing.assert_array_equal(restored[..., 1], image[..., 1])
+
+
+def test_sixteen_bits_stay_sixteen_bits():
+    image = np.arange(3 * 256 * 4, dtype=np.uint16).reshape(16, 64, 3)
+    np.testing.assert_array_equal(restore(Fake(lambda x: x + 1 / 65535), image), image + 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_results_are_clipped(dtype):
+    image = pixels((4, 4, 3), dtype)
+    white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    assert (restore(Fake(lambda x: x + 2), image) == white).all()
+    assert (restore(Fake(lambda x: x - 2), image) == 0).all()
+
+
+def test_batches_keep_their_layout():
+    images = pixels((3, 3, 8, 10), np.float32)
+    fake = Fake()
+    np.testing.assert_array_equal(restore(fake, images), images)
+    assert fake.shapes == [(3, 3, 8, 10)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 70), st.integers(1, 70), st.integers(1, 40).flatmap(
+        lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1))
+    )
+)  # fmt: skip
+def test_tiles_of_the_identity_give_the_image_back(height, width, tiling):
+    tile, overlap = tiling
+    images = pixels((2, 3, height, width), np.float32)
+    fake = Fake()
+    restored = restore(fake, images, tile=tile, overlap=overlap)
+    np.testing.assert_allclose(restored, images, rtol=0, atol=1e-6)
+    assert all(h <= tile and w <= tile for _, _, h, w in fake.shapes)
+
+
+def test_tiles_overlap_as_much_as_asked_and_are_blended_linearly():
+    # Two tiles side by side; the first gives 0, the second 1.
+    numbers = iter([0.0, 1.0])
+    fake = Fake(lambda x: np.full_like(x, next(numbers)))
+    restored = restore(fake, np.zeros((1, 3, 8, 56), np.float32), tile=32, overlap=8)
+    assert fake.shapes == [(1, 3, 8, 32), (1, 3, 8, 32)]
+    row = restored[0, 0, 3]
+    assert (row[:24] == 0).all()
+    assert (row[32:] == 1).all()
+    np.testing.assert_allclose(np.diff(row[23:33]), 1 / 9, atol=1e-6)
+
+
+def test_seams_do_not_show_with_a_real_network(small):
+    image = pixels((3, 40, 72), np.float32)[np.newaxis]
+    tiled = restore(small, image, tile=32, overlap=16)
+    rows = [slice(0, 32), slice(8, 40)]
+    alone = np.clip(small(np.ascontiguousarray(image[:, :, rows[0], :32])), 0, 1)
+    np.testing.assert_allclose(tiled[:, :, :8, :12], alone[:, :, :8, :12], atol=1e-6)
+
+
+def test_large_images_are_tiled_to_fit_the_memory(monkeypatch):
+    area = 64 * 64
+    memory = 2 * area * restore_module.BYTES_PER_PIXEL * Fake.config["dim"]
+    sizes = {"SC_PHYS_PAGES": memory // 4096, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr("os.sysconf", lambda name: sizes[name])
+    images = pixels((3, 3, 64, 64), np.float32)
+    fake = Fake()
+    restore(fake, images)
+    assert fake.shapes == [(1, 3, 64, 64)] * 3  # one by one, and still whole
+    fake = Fake()
+    image = pixels((100, 65, 3), np.uint8)
+    np.testing.assert_array_equal(restore(fake, image), image)
+    assert len(fake.shapes) > 1
+    assert {(h, w) for _, _, h, w in fake.shapes} == {(64, 64)}
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.zeros((4, 4, 3)), TypeError, "float64"),
+        (np.zeros((4, 4, 3), ">u2"), TypeError, ">u2"),
+        ([[0]], TypeError, "list"),
+        (np.zeros((4, 4, 5), np.uint8), ValueError, r"\(4, 4, 5\)"),
+        (np.zeros((0, 4, 3), np.uint8), ValueError, r"\(0, 4, 3\)"),
+        (np.zeros((4,), np.uint8), ValueError, r"\(4,\)"),
+        (np.zeros((1, 1, 4, 4), np.float32), ValueError, r"\(1, 1, 4, 4\)"),
+        (np.zeros((1, 3, 4, 4), np.uint8), ValueError, "uint8"),
+        (np.full((4, 4, 3), np.nan, np.float32), ValueError, "NaN"),
+    ],
+)
+def test_other_arrays_are_refused(image, error, message):
+    with pytest.raises(error, match=message):
+        restore(Fake(), image)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(32, 32), (0, 0), (-8, 0), (None, -1)])
+def test_tiles_that_make_no_sense_are_refused(tile, overlap):
+    with pytest.raises(ValueError, match=r"tile|overlap"):
+        restore(Fake(), np.zeros((4, 4), np.uint8), tile=tile, overlap=overlap)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Files of several formats: path to pixels."""
+    images = {
+        "a.png": pixels((12, 10, 3), np.uint8, 1),
+        "b.png": pixels((12, 10, 4), np.uint8, 2),
+        "c.png": pixels((12, 10, 1), np.uint16, 3),
+        "d.tiff": pixels((9, 10, 3), np.uint16, 4),
+        "e.bmp": pixels((9, 10, 3), np.uint8, 5),
+    }
+    for name, image in images.items():
+        write_image(tmp_path / name, image)
+    return {tmp_path / name: image for name, image in images.items()}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_files_keep_name_and_kind(photos, tmp_path, batch_size, capsys):
+    fake = Fake(lambda x: 1 - x)
+    written = restore_files(fake, photos, tmp_path / "out" / "put", batch_size=batch_size)
+    assert written == [tmp_path / "out" / "put" / path.name for path in photos]
+    for path, (source, image) in zip(written, photos.items(), strict=True):
+        expected = np.iinfo(image.dtype).max - image
+        if image.shape[2] == 4:
+            expected[..., 3] = image[..., 3]
+        np.testing.assert_array_equal(read_image(path).pixels, expected, err_msg=str(source))
+    counts = {1: [1, 1, 1, 1, 1], 2: [2, 1, 2], 8: [3, 2]}
+    assert [shape[0] for shape in fake.shapes] == counts[batch_size]
+    assert "restore: 100%" in capsys.readouterr().err
+
+
+def test_a_photo_keeps_its_profile_and_orientation(tmp_path):
+    from PIL import Image
+
+    source = tmp_path / "x.jpg"
+    photo = Image.fromarray(np.repeat(pixels((4, 6, 3), np.uint8), 8, 0).repeat(8, 1))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"  # turned by 90 degrees; who made it
+    photo.save(source, exif=exif, icc_profile=b"profile", quality=95)
+    (written,) = restore_files(Fake(), [source], tmp_path / "out", progress=False)
+    with Image.open(written) as restored:
+        assert restored.size == (32, 48)
+        assert restored.info["icc_profile"] == b"profile"
+        assert restored.getexif()[0x010F] == "maker"
+        assert restored.getexif().get(0x0112, 1) == 1
+
+
+def test_nothing_is_overwritten_without_force(photos, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "d.tiff").write_bytes(b"mine")
+    fake = Fake(lambda x: 1 - x)
+    with pytest.raises(FileExistsError, match=r"d\.tiff"):
+        restore_files(fake, photos, out, progress=False)
+    with pytest.raises(FileExistsError, match=r"a\.png"):
+        restore_files(fake, photos, tmp_path, progress=False)
+    assert fake.shapes == []
+    assert [path.name for path in out.iterdir()] == ["d.tiff"]
+    assert (out / "d.tiff").read_bytes() == b"mine"
+    restore_files(fake, photos, out, force=True, progress=False)
+    np.testing.assert_array_equal(
+        read_image(out / "d.tiff").pixels, 65535 - photos[tmp_path / "d.tiff"]
+    )
+
+
+def test_missing_files_and_equal_names_are_found_first(photos, tmp_path):
+    fake, out = Fake(), tmp_path / "out"
+    with pytest.raises(FileNotFoundError, match=r"none\.png"):
+        restore_files(fake, [*photos, tmp_path / "none.png"], out)
+    with pytest.raises(ValueError, match=r"a\.png"):
+        restore_files(fake, [*photos, tmp_path / "." / "a.png"], out)
+    with pytest.raises(ValueError, match="batch_size"):
+        restore_files(fake, photos, out, batch_size=0)
+    assert fake.shapes == []
+    assert not out.exists()
+
+
+def test_unreadable_files_are_named_and_the_others_restored(photos, tmp_path):
+    broken = [tmp_path / "broken.png", tmp_path / "text.jpg"]
+    broken[0].write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    broken[1].write_text("hello")
+    paths = [broken[0], *photos, broken[1]]
+    with pytest.raises(FormatError, match=r"2 of 7 [^$]*broken\.png[^$]*text\.jpg"):
+        restore_files(Fake(), paths, tmp_path / "out", progress=False)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in photos}
+
+
+def test_the_public_name():
+    assert mirl.restore is restore
