@@ -1,15 +1,15 @@
 """Training patches and test sets, from folders in the published layout or from arrays.
 
-The layout is ``<root>/<split>/<task>/<set>/``, where denoising sets hold clean images and the others
-pairs: ``target/NAME_gt.*`` and ``input/NAME_rainy.*`` or ``input/NAME_hazy.*``.
+The layout is ``<root>/<split>/<task>/<set>/``, where denoising sets hold clean images and the
+others pairs: ``target/NAME_gt.*`` and ``input/NAME_rainy.*`` or ``input/NAME_hazy.*``.
 """
+# ruff: noqa: PT028 -- test_sets is no test
 
 from __future__ import annotations
 
 import os
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,13 +19,15 @@ import numpy as np
 from mirl import _mirl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from numpy.typing import NDArray
 
 TASKS = ("denoise", "derain", "dehaze")
 SIGMAS = (15, 25, 50)
 """Standard deviations of the noise, in 8-bit units."""
 PAPER_CODE_REPEATS: Mapping[str, int] = {"denoise": 3, "derain": 120, "dehaze": 1}
-"""How often the published code lists each image of a task in an epoch (denoising: for each sigma)."""
+"""How often the published code lists an image of a task in an epoch (denoising: for each sigma)."""
 
 _SUFFIX = {"derain": "_rainy", "dehaze": "_hazy"}
 _SYNTHETIC = {"derain": "rain", "dehaze": "haze"}
@@ -46,8 +48,9 @@ def degrade(
     task
         ``"denoise_25"``: Gaussian noise of standard deviation 25 (any number will do), clipped and
         truncated to 8 bits as published. ``"derain"``: bright streaks, added (Yang et al. 2017,
-        eq. 1). ``"dehaze"``: scattering, ``J t + A (1 - t)`` with ``t = exp(-β d)``, A in [0.7, 1] and
-        β in [0.6, 1.8] (RESIDE, Li et al. 2019, eqs. 1 and 2) over a smooth random depth d in [0, 1].
+        eq. 1), about as many and as strong as in Rain100L. ``"dehaze"``: scattering,
+        ``J t + A (1 - t)`` with ``t = exp(-β d)``, A in [0.7, 1] and β in [0.6, 1.8] (RESIDE, Li et
+        al. 2019, eqs. 1 and 2) over a smooth random depth d in [0, 1].
     seed, name
         What is drawn follows from both.
 
@@ -63,15 +66,17 @@ def degrade(
     TypeError
         Another type than uint8.
     """
-    return _mirl.degrade(image, _degradation(task), seed, name)
+    _check_least(0, seed=seed)
+    degraded: NDArray[np.uint8] = _mirl.degrade(image, _degradation(task), seed, name)
+    return degraded
 
 
 class Loader:
     """Batches of degraded and clean patches, made in Rust while the last ones are used.
 
     What is drawn for a patch (place, flip and rotation, noise) follows from the seed, the number of
-    the epoch and the patch's place in it; threads and prefetching do not change a bit. Make one with
-    `from_folder` or `from_images`; iterating goes through one epoch after the other.
+    the epoch and the patch's place in it; threads and prefetching do not change a bit. Make one
+    with `from_folder` or `from_images`; iterating goes through one epoch after the other.
     """
 
     _loader: _mirl.Loader
@@ -107,10 +112,11 @@ class Loader:
         sigmas
             Standard deviations of the noise, in 8-bit units; each is a task of its own.
         synthesize
-            Which of ``"derain"`` and ``"dehaze"`` are made from the denoising images instead of pairs.
+            Which of ``"derain"`` and ``"dehaze"`` are made from the denoising images instead of
+            pairs.
         repeats
-            How often an epoch shows each image of a task; once by default. `PAPER_CODE_REPEATS` holds
-            the published numbers.
+            How often an epoch shows each image of a task; once by default. `PAPER_CODE_REPEATS`
+            holds the published numbers.
         batch_size, patch_size
             Patches of a batch, and their height and width.
         augment
@@ -120,7 +126,8 @@ class Loader:
             Of the order and of all that is drawn.
         on_error
             ``"raise"`` names an image that is unreadable or smaller than a patch; ``"skip"`` leaves
-            it out with a warning.
+            it out with a warning. One that turns out to be damaged only when its pixels are read is
+            replaced by the next sample of the epoch, so that batches stay as many and as large.
         prefetch
             Batches made ahead.
         cache_mb
@@ -180,7 +187,7 @@ class Loader:
         """
         _check_tasks(tasks, ())
         photos: list[_Image] = [
-            (f"{zlib.crc32(np.ascontiguousarray(image)):08x}", image) for image in images
+            (f"{zlib.crc32(np.asarray(image).tobytes()):08x}", image) for image in images
         ]
         return cls._make(
             photos, {}, tasks, sigmas, repeats, batch_size, patch_size, augment, seed, on_error,
@@ -207,11 +214,8 @@ class Loader:
         unknown = sorted(repeats.keys() - set(TASKS))
         if unknown:
             raise ValueError(f"repeats names unknown tasks: {', '.join(unknown)}")
-        for name, value, least in (("prefetch", prefetch, 1), ("cache_mb", cache_mb, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        if not seed >= 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
+        _check_least(1, batch_size=batch_size, patch_size=patch_size, prefetch=prefetch)
+        _check_least(0, seed=seed, cache_mb=cache_mb)
         sources: list[Any] = [source for _, source in photos]
         samples: list[tuple[int, int | None, str | None]] = []
         counts: dict[str, int] = {}
@@ -224,7 +228,8 @@ class Loader:
                 found = [(i, i + 1, None) for i in range(first, len(sources), 2)]
             else:
                 kinds = [f"{task}_{sigma}" for sigma in sigmas] if task == "denoise" else [task]
-                found = [(i, None, _degradation(kind)) for kind in kinds for i in range(len(photos))]
+                kinds = [_degradation(kind) for kind in kinds]
+                found = [(i, None, kind) for kind in kinds for i in range(len(photos))]
             repeat = repeats.get(task, 1)
             if repeat < 1:
                 raise ValueError(f"repeats of {task} must be at least 1, got {repeat}")
@@ -278,13 +283,21 @@ class Loader:
         ------
         degraded, clean : numpy.ndarray
             float32, shape (N, 3, patch_size, patch_size), RGB in [0, 1].
+
+        Raises
+        ------
+        ValueError
+            No such batch; images of a pair that differ in size.
+        mirl.errors.FormatError, OSError
+            An image that cannot be read, with ``on_error="raise"``.
         """
+        _check_least(0, epoch=epoch, start=start)
         for batch in self._loader.epoch(epoch, start):
             self._warn()
             yield batch
 
     def describe(self) -> dict[str, Any]:
-        """What determines the patches, for the record of a run."""
+        """Tell what determines the patches, for the record of a run."""
         return dict(self._description)
 
     def _warn(self) -> None:
@@ -325,15 +338,17 @@ class TestSet:
         return cls(name, task, seed, [(f"{i:03}", image, None) for i, image in enumerate(images)])
 
     def __len__(self) -> int:
+        """Count the images."""
         return len(self._pairs)
 
     def __iter__(self) -> Iterator[Pair]:
+        """Read the pairs one by one."""
         for name, clean, degraded in self._pairs:
-            target = _crop(_read(clean))
+            target = _crop(_read(clean), name)
             if degraded is None:
                 source = degrade(target, self.task, seed=self.seed, name=f"{self.task}/{name}")
             else:
-                source = _crop(_read(degraded))
+                source = _crop(_read(degraded), name)
                 if source.shape != target.shape:
                     raise ValueError(
                         f"{degraded} and {clean} differ in size: {source.shape} and {target.shape}"
@@ -404,8 +419,14 @@ def _check_tasks(tasks: Sequence[str], synthesize: Sequence[str]) -> None:
             raise ValueError(f"synthesize must be some of {tuple(_SYNTHETIC)}, got {task!r}")
 
 
+def _check_least(least: int, **settings: int) -> None:
+    for name, value in settings.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 def _degradation(task: str) -> str:
-    """The core's name for a task's degradation."""
+    """Give the core's name for a task's degradation."""
     if task in _SYNTHETIC:
         return _SYNTHETIC[task]
     kind, _, sigma = task.partition("_")
@@ -450,7 +471,7 @@ def _pairs(folder: Path, task: str) -> list[tuple[Path, Path]]:
 
 
 def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
-    found = {}
+    found: dict[str, Path] = {}
     for path in _images(folder):
         if not path.stem.endswith(suffix):
             raise ValueError(f"{path}: expected a name that ends with {suffix}")
@@ -463,15 +484,15 @@ def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
 
 def _read(source: Any) -> NDArray[np.uint8]:
     if isinstance(source, Path):
-        return _mirl.read_rgb8(os.fspath(source))
+        source = _mirl.read_rgb8(os.fspath(source))
     image: NDArray[np.uint8] = source
     return image
 
 
-def _crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _crop(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     height, width = (length - length % _CROP for length in image.shape[:2])
     if not height or not width:
-        raise ValueError(f"a test image needs {_CROP}x{_CROP} pixels, got {image.shape[:2]}")
+        raise ValueError(f"{name}: expected {_CROP}x{_CROP} pixels or more, got {image.shape[:2]}")
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 

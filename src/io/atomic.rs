@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 /// a file that was at `path` before is still there, whole, and no other is left behind.
 pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let temporary = temporary(path)?;
+    let failed = |source| Error::file(path, source);
+    // A library may replace the file by one that others cannot read: the usual permissions are kept.
+    let created = File::create(&temporary).and_then(|file| file.metadata());
+    let permissions = created.map_err(failed)?.permissions();
     let result = write(&temporary).and_then(|()| {
         let sync = |path: &Path| File::open(path)?.sync_all();
-        sync(&temporary)
+        fs::set_permissions(&temporary, permissions)
+            .and_then(|()| sync(&temporary))
             .and_then(|()| fs::rename(&temporary, path))
             .and_then(|()| sync(folder(path)))
-            .map_err(|source| Error::file(path, source))
+            .map_err(failed)
     });
     if result.is_err() {
         // The error to report is the first one.

@@ -1,0 +1,206 @@
+"""Image files: what is written comes back, and what is damaged is named."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+import mirl
+from mirl.errors import FormatError
+
+ENDINGS = ("png", "jpg", "bmp", "tiff", "webp")
+
+
+def pixels(channels, dtype=np.uint8, shape=(20, 30)):
+    rng = np.random.default_rng(channels)
+    return rng.integers(0, np.iinfo(dtype).max, (*shape, channels), dtype, endpoint=True)
+
+
+def pillow(path):
+    """The file as pillow sees it, and closed."""
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("ending", "channels", "dtype"),
+    [("png", channels, dtype) for channels in (1, 2, 3, 4) for dtype in (np.uint8, np.uint16)]
+    + [("tiff", channels, dtype) for channels in (1, 3, 4) for dtype in (np.uint8, np.uint16)]
+    + [("webp", channels, np.uint8) for channels in (3, 4)]
+    + [("bmp", channels, np.uint8) for channels in (3, 4)],
+)
+def test_lossless_formats_give_back_what_they_got(tmp_path, ending, channels, dtype):
+    image = pixels(channels, dtype)
+    mirl.write_image(tmp_path / f"a.{ending}", image)
+    read = mirl.read_image(tmp_path / f"a.{ending}")
+    assert read.pixels.dtype == dtype
+    np.testing.assert_array_equal(read.pixels, image)
+    assert (read.icc, read.exif) == (None, None)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_reads_as_pillow_does(tmp_path, ending):
+    smooth = np.linspace(0, 255, 20 * 30 * 3).reshape(20, 30, 3).astype(np.uint8)
+    options = {"lossless": True} if ending == "webp" else {}
+    Image.fromarray(smooth).save(tmp_path / f"a.{ending}", **options)
+    expected = np.asarray(pillow(tmp_path / f"a.{ending}"))
+    read = mirl.read_image(tmp_path / f"a.{ending}").pixels
+    # JPEG decoders may round their transforms differently.
+    np.testing.assert_allclose(read.astype(int), expected, rtol=0, atol=3 if ending == "jpg" else 0)
+
+
+def test_jpeg_is_written_well(tmp_path):
+    from skimage import data
+
+    photo = data.astronaut()
+    mirl.write_image(tmp_path / "a.jpg", photo)
+    planes = [
+        i.transpose(2, 0, 1) / 255 for i in (mirl.read_image(tmp_path / "a.jpg").pixels, photo)
+    ]
+    assert mirl.psnr(*planes) > 35
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "L"])
+def test_other_kinds_of_png(tmp_path, mode):
+    image = Image.fromarray(pixels(3)).convert(mode)
+    image.save(tmp_path / "a.png")
+    read = mirl.read_image(tmp_path / "a.png").pixels
+    expected = np.asarray(image.convert("RGB" if mode == "P" else "L"))
+    np.testing.assert_array_equal(read, expected.reshape(read.shape))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["png", "tiff", "webp"])
+def test_orientation_is_applied_once(tmp_path, ending, orientation):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = orientation, "a caption"
+    options = {"lossless": True} if ending == "webp" else {}
+    Image.fromarray(pixels(3)).save(tmp_path / f"a.{ending}", exif=exif, **options)
+    read = mirl.read_image(tmp_path / f"a.{ending}")
+    upright = np.asarray(ImageOps.exif_transpose(pillow(tmp_path / f"a.{ending}")))
+    np.testing.assert_array_equal(read.pixels, upright)
+    if ending == "tiff":
+        return  # its tags are no EXIF block that could be handed on
+    mirl.write_image(tmp_path / f"b.{ending}", read.pixels, exif=read.exif)
+    again = mirl.read_image(tmp_path / f"b.{ending}")
+    np.testing.assert_array_equal(again.pixels, upright)
+    kept = pillow(tmp_path / f"b.{ending}").getexif()
+    assert (kept[0x0112], kept[0x010E]) == (1, "a caption")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_colour_profile_and_exif_are_kept(tmp_path, ending, profile):
+    exif = Image.Exif()
+    exif[0x010E] = "a caption"
+    raw = exif.tobytes().removeprefix(b"Exif\0\0")
+    mirl.write_image(tmp_path / f"a.{ending}", pixels(3), icc=profile, exif=raw)
+    read = mirl.read_image(tmp_path / f"a.{ending}")
+    assert (read.icc, read.exif) == (profile, raw)
+    seen = pillow(tmp_path / f"a.{ending}")
+    assert seen.info["icc_profile"] == profile
+    assert seen.getexif()[0x010E] == "a caption"
+
+
+def test_formats_without_a_place_for_them_hold_the_pixels(tmp_path, profile):
+    mirl.write_image(tmp_path / "a.bmp", pixels(3), icc=profile, exif=b"II*\0")
+    read = mirl.read_image(tmp_path / "a.bmp")
+    np.testing.assert_array_equal(read.pixels, pixels(3))
+    assert (read.icc, read.exif) == (None, None)
+
+
+def test_files_are_told_by_their_content(tmp_path):
+    mirl.write_image(tmp_path / "a.png", pixels(3))
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(mirl.read_image(tmp_path / "a.jpg").pixels, pixels(3))
+
+
+def test_nothing_is_overwritten_without_force(tmp_path):
+    path = tmp_path / "a.png"
+    mirl.write_image(path, pixels(3))
+    with pytest.raises(FileExistsError, match=r"a\.png"):
+        mirl.write_image(path, pixels(1))
+    np.testing.assert_array_equal(mirl.read_image(path).pixels, pixels(3))
+    mirl.write_image(path, pixels(1), force=True)
+    np.testing.assert_array_equal(mirl.read_image(path).pixels, pixels(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "error", "message"),
+    [
+        ("a.gif", pixels(3), ValueError, "Gif"),
+        ("a.xyz", pixels(3), ValueError, "xyz"),
+        ("a", pixels(3), ValueError, "format could not be determined"),
+        ("a.jpg", pixels(4), ValueError, r"a\.jpg.*Rgba8"),
+        ("a.webp", pixels(3, np.uint16), ValueError, r"a\.webp.*Rgb16"),
+        ("a.jpg", np.zeros((1, 70_000, 3), np.uint8), ValueError, "70000 x 1"),
+        ("a.png", np.zeros((5, 5), np.uint8), ValueError, r"\[5, 5\]"),
+        ("a.png", np.zeros((5, 5, 5), np.uint8), ValueError, r"\[5, 5, 5\]"),
+        ("a.png", np.zeros((5, 5, 3)), TypeError, "float64"),
+        ("a.png", [[0]], TypeError, "list"),
+        ("no/a.png", pixels(3), FileNotFoundError, r"no/a\.png"),
+    ],
+)
+def test_what_cannot_be_written_leaves_no_file(tmp_path, name, image, error, message):
+    with pytest.raises(error, match=message):
+        mirl.write_image(tmp_path / name, image)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tiff", "webp"])
+def test_a_file_that_was_cut_is_damaged(tmp_path, ending):
+    from skimage import data
+
+    mirl.write_image(tmp_path / f"a.{ending}", data.astronaut())
+    whole = (tmp_path / f"a.{ending}").read_bytes()
+    for length in (0, 1, 20, len(whole) // 4, len(whole) * 9 // 10):
+        (tmp_path / f"cut.{ending}").write_bytes(whole[:length])
+        with pytest.raises(FormatError, match=rf"cut\.{ending}"):
+            mirl.read_image(tmp_path / f"cut.{ending}")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_with_wrong_bytes_gives_pixels_or_an_error(tmp_path, ending):
+    mirl.write_image(tmp_path / f"a.{ending}", pixels(3, shape=(40, 40)))
+    whole = np.frombuffer((tmp_path / f"a.{ending}").read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    read = 0
+    for _ in range(200):
+        bad = whole.copy()
+        bad[rng.integers(0, len(bad), 4)] = rng.integers(0, 256, 4)
+        (tmp_path / f"bad.{ending}").write_bytes(bad)
+        try:
+            mirl.read_image(tmp_path / f"bad.{ending}")
+            read += 1
+        except (FormatError, OSError) as error:
+            assert f"bad.{ending}" in str(error)  # noqa: PT017
+    assert read < 200 or ending in ("bmp", "jpg", "tiff")  # which hold no checksums
+
+
+def test_what_is_no_image_is_named(tmp_path):
+    (tmp_path / "note.png").write_text("hello")
+    with pytest.raises(FormatError, match=r"note\.png"):
+        mirl.read_image(tmp_path / "note.png")
+    Image.fromarray(pixels(3)).save(tmp_path / "a.gif")
+    with pytest.raises(FormatError, match=r"a\.gif.*Gif"):
+        mirl.read_image(tmp_path / "a.gif")
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(FormatError, match=r"a\.tiff"):
+        mirl.read_image(tmp_path / "a.tiff")
+    with pytest.raises(FileNotFoundError, match=r"none\.png"):
+        mirl.read_image(tmp_path / "none.png")
+    with pytest.raises(IsADirectoryError):
+        mirl.read_image(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_file_without_permission(tmp_path):
+    mirl.write_image(tmp_path / "a.png", pixels(3))
+    (tmp_path / "a.png").chmod(0)
+    with pytest.raises(PermissionError, match=r"a\.png"):
+        mirl.read_image(tmp_path / "a.png")
