@@ -51,7 +51,9 @@ def main() -> None:
     measured = [measure(arguments, run, record) for record in result.rounds]
     text = "".join(json.dumps(record) + "\n" for record in measured)
     write_text(arguments.out / "record.jsonl", text)
-    first, last = (json.loads(evaluation(arguments, at).read_text()) for at in (0, -1 % len(measured)))
+    first, last = (
+        json.loads(evaluation(arguments, at).read_text()) for at in (0, -1 % len(measured))
+    )
     print_tables(first, last)
 
 

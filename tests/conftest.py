@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reference import SMALL, random_images
 
 import mirl
+from reference import SMALL, random_images
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
 
 @pytest.fixture(scope="session")
 def shared():

@@ -1,11 +1,12 @@
 """A small run in a process of its own, to be killed: `python lottery_run.py FOLDER`."""
 
+import signal
 import sys
 
 import numpy as np
-from reference import SMALL
 
 import mirl
+from reference import SMALL
 
 
 class Noise:
@@ -36,4 +37,6 @@ def run(out, **changes):
 
 
 if __name__ == "__main__":
+    # A shell starts background jobs with Ctrl-C ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(sys.argv[1])

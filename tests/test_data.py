@@ -487,9 +487,9 @@ def test_settings_out_of_range_are_named(images, settings):
 
 def test_bad_arrays_are_named(images):
     good = images[0]
-    with pytest.raises(TypeError, match="float64"):
+    with pytest.raises(TypeError, match=r"image 1: .*float64"):
         mirl.Loader.from_images([good, good / 255], patch_size=8)
-    with pytest.raises(ValueError, match=r"expected shape \(H, W, 3\), got \[40, 50\]"):
+    with pytest.raises(ValueError, match=r"image 1: expected shape \(H, W, 3\), got \[40, 50\]"):
         mirl.Loader.from_images([good, good[..., 0]], patch_size=8)
     with pytest.raises(ValueError, match="image 1: 4x50 pixels"):
         mirl.Loader.from_images([good, good[:4]], patch_size=8)
@@ -499,6 +499,8 @@ def test_bad_arrays_are_named(images):
 
 def test_places_outside_the_epoch_are_refused(images):
     loader = mirl.Loader.from_images(images, patch_size=8)
+    with pytest.raises(ValueError, match="start must be at most 3, got 4"):
+        list(loader.epoch(0, 4))
     for place in ((-1, 0), (0, -1)):
         with pytest.raises(ValueError, match="at least 0, got -1"):
             list(loader.epoch(*place))

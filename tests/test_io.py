@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -114,6 +116,20 @@ def test_formats_without_a_place_for_them_hold_the_pixels(tmp_path, profile):
     assert (read.icc, read.exif) == (None, None)
 
 
+def test_exif_that_is_too_long_for_jpeg_is_left_out(tmp_path):
+    mirl.write_image(tmp_path / "a.jpg", pixels(3), exif=b"II*\0" + bytes(70_000))
+    assert mirl.read_image(tmp_path / "a.jpg").exif is None
+    pillow(tmp_path / "a.jpg").load()
+
+
+def test_the_profile_of_cmyk_is_not_that_of_its_rgb(tmp_path, profile):
+    cmyk = profile[:16] + b"CMYK" + profile[20:]
+    Image.fromarray(pixels(3)).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=cmyk)
+    read = mirl.read_image(tmp_path / "a.jpg")
+    assert read.pixels.shape == (20, 30, 3)
+    assert read.icc is None
+
+
 def test_files_are_told_by_their_content(tmp_path):
     mirl.write_image(tmp_path / "a.png", pixels(3))
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")
@@ -139,10 +155,11 @@ def test_nothing_is_overwritten_without_force(tmp_path):
         ("a.jpg", pixels(4), ValueError, r"a\.jpg.*Rgba8"),
         ("a.webp", pixels(3, np.uint16), ValueError, r"a\.webp.*Rgb16"),
         ("a.jpg", np.zeros((1, 70_000, 3), np.uint8), ValueError, "70000 x 1"),
+        ("a.png", np.zeros((0, 5, 3), np.uint8), ValueError, "without a pixel"),
         ("a.png", np.zeros((5, 5), np.uint8), ValueError, r"\[5, 5\]"),
         ("a.png", np.zeros((5, 5, 5), np.uint8), ValueError, r"\[5, 5, 5\]"),
-        ("a.png", np.zeros((5, 5, 3)), TypeError, "float64"),
-        ("a.png", [[0]], TypeError, "list"),
+        ("a.png", np.zeros((5, 5, 3)), TypeError, "uint8 or uint16, got float64"),
+        ("a.png", [[0]], TypeError, "uint8 or uint16, got list"),
         ("no/a.png", pixels(3), FileNotFoundError, r"no/a\.png"),
     ],
 )
@@ -152,7 +169,7 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path, name, image, error, mes
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("ending", ["png", "bmp", "tiff", "webp"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_file_that_was_cut_is_damaged(tmp_path, ending):
     from skimage import data
 
@@ -182,9 +199,34 @@ def test_a_file_with_wrong_bytes_gives_pixels_or_an_error(tmp_path, ending):
     assert read < 200 or ending in ("bmp", "jpg", "tiff")  # which hold no checksums
 
 
+def png_head(width, height):
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def bmp_head(width, height):
+    return b"BM" + struct.pack(
+        "<IHHIIiiHHIIiiII", 100, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0
+    )
+
+
+@pytest.mark.parametrize("head", [png_head, bmp_head])
+@pytest.mark.parametrize("side", [20_000, 60_000, 2**31 - 1])
+def test_a_head_that_promises_too_much_is_refused(tmp_path, head, side):
+    (tmp_path / "bomb").write_bytes(head(side, side))
+    with pytest.raises(FormatError, match="bomb"):
+        mirl.read_image(tmp_path / "bomb")
+
+
 def test_what_is_no_image_is_named(tmp_path):
     (tmp_path / "note.png").write_text("hello")
-    with pytest.raises(FormatError, match=r"note\.png"):
+    with pytest.raises(FormatError, match=r"note\.png: not an image: expected PNG, JPEG"):
         mirl.read_image(tmp_path / "note.png")
     Image.fromarray(pixels(3)).save(tmp_path / "a.gif")
     with pytest.raises(FormatError, match=r"a\.gif.*Gif"):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lottery_run import Noise, run
-from reference import SMALL
 
 import mirl
+from lottery_run import Noise, run
+from reference import SMALL
 
 SCRIPT = Path(__file__).with_name("lottery_run.py")
 FILES = ["record.jsonl", "ticket.mirl.safetensors"]
@@ -131,13 +131,14 @@ def test_a_stopped_process_resumes_to_the_bit(whole, tmp_path, stop):
 
 def test_a_full_disk_leaves_the_last_checkpoint(whole, tmp_path):
     """A limit on the size of files stands in for the disk."""
-    class Stop(Exception):
+
+    class StopError(Exception):
         pass
 
     def fail(model):
-        raise Stop
+        raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         run(tmp_path, evaluate=fail)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -170,16 +171,31 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
+    """A learning rate beyond all reason, on the way up from 0."""
+    with pytest.raises(mirl.errors.DivergenceError, match=r"step \d is (NaN|inf)"):
+        run(tmp_path, lr=1e38, warmup_epochs=1.0)
+    model = mirl.PromptIR(seed=3, **SMALL)
+    progress = json.loads(mirl.Trainer(model).load_checkpoint(tmp_path / "checkpoint.safetensors"))
+    assert progress["round"] == 0
+    assert all(np.isfinite(values).all() for values in model.state_dict().values())
+
+
+def test_a_bad_batch_stops_the_run_at_its_step(tmp_path):
     class Poison(Noise):
         def epoch(self, epoch, start=0):
             for step, (degraded, clean) in enumerate(super().epoch(epoch, start), start):
-                huge = np.full_like(clean, 3.0) if (epoch, step) == (1, 1) else clean
-                yield degraded, huge
+                bad = (epoch, step) == (1, 1)
+                yield degraded, np.full_like(clean, 3.0) if bad else clean
 
-    with pytest.raises(ValueError, match="clean"):
+    with pytest.raises(ValueError, match="clean: expected values in"):
         mirl.find_ticket(
-            mirl.PromptIR(seed=3, **SMALL), Poison(), rounds=1, epochs=2, out=tmp_path,
-            checkpoint_seconds=0.0, loggers=(),
+            mirl.PromptIR(seed=3, **SMALL),
+            Poison(),
+            rounds=1,
+            epochs=2,
+            out=tmp_path,
+            checkpoint_seconds=0.0,
+            loggers=(),
         )
     trainer = mirl.Trainer(mirl.PromptIR(seed=3, **SMALL))
     progress = json.loads(trainer.load_checkpoint(tmp_path / "checkpoint.safetensors"))
@@ -207,7 +223,13 @@ def test_paper_code_follows_the_published_loop(small, batch):
             biases.append(small.state_dict()[name])
 
     mirl.find_ticket(
-        small, [batch], rounds=2, epochs=3, warmup_epochs=2, lr=1e-2, preset="paper-code",
+        small,
+        [batch],
+        rounds=2,
+        epochs=3,
+        warmup_epochs=2,
+        lr=1e-2,
+        preset="paper-code",
         loggers=[Watch()],
     )
     assert rates == [0.0, 0.01, 0.01] * 3

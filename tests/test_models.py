@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from reference import SMALL, golden, golden_state, random_images
 
 import mirl
+from reference import SMALL, golden, golden_state, random_images
 
 
 def test_names_and_shapes_are_the_published_ones(shared):
@@ -153,7 +153,9 @@ def test_files_hold_weights_masks_and_sizes(small, tmp_path, name):
     again = mirl.load(tmp_path / name)
     assert again.config == small.config
     for key, values in small.state_dict().items():
-        np.testing.assert_array_equal(again.state_dict()[key].view(np.uint32), values.view(np.uint32))
+        np.testing.assert_array_equal(
+            again.state_dict()[key].view(np.uint32), values.view(np.uint32)
+        )
     assert again.mask.keys() == small.mask.keys()
     for key, mask in small.mask.items():
         np.testing.assert_array_equal(again.mask[key], mask)
@@ -163,9 +165,12 @@ def test_files_hold_weights_masks_and_sizes(small, tmp_path, name):
 def test_packed_files_are_small(small, tmp_path):
     for _ in range(10):
         mirl.prune(small, 0.2)
-    small.save(tmp_path / "dense.safetensors")
-    small.save(tmp_path / "packed.mirl.safetensors")
-    dense, packed = ((tmp_path / f).stat().st_size for f in ("dense.safetensors", "packed.mirl.safetensors"))
+    names = ("dense.safetensors", "packed.mirl.safetensors")
+    for name in names:
+        small.save(tmp_path / name)
+    dense, packed = (
+        (tmp_path / f).stat().st_size for f in ("dense.safetensors", "packed.mirl.safetensors")
+    )
     alive = small.density().all * small.num_parameters * 4
     bits = small.num_parameters / 8
     assert packed < alive + bits + 0.2 * dense
@@ -202,3 +207,19 @@ def test_threads_do_not_change_a_bit(small, batch):
     assert results[0] == results[1] == results[2]
     with pytest.raises(ValueError, match="num_threads"):
         mirl.set_num_threads(0)
+
+
+def test_devices_that_are_not_there_say_why():
+    assert "threads" in mirl.devices()["cpu"]
+    assert mirl.devices()["cuda"].startswith("not there: ")
+    with pytest.raises(mirl.errors.DeviceError, match=r"cuda.*not there"):
+        mirl.PromptIR(device="cuda")
+    with pytest.raises(ValueError, match="'tpu'"):
+        mirl.PromptIR(device="tpu")
+
+
+def test_sizes_beyond_memory_are_refused_before_anything_is_allocated():
+    with pytest.raises(ValueError, match="more than 268435456 parameters"):
+        mirl.PromptIR(dim=4096)
+    with pytest.raises(ValueError, match="dim must be at least 1 and at most"):
+        mirl.PromptIR(dim=2**40)

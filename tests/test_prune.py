@@ -4,9 +4,9 @@ import time
 
 import numpy as np
 import pytest
-from reference import golden, golden_state, random_images
 
 import mirl
+from reference import golden, golden_state, random_images
 
 UNUSED = ("chnl_reduce", "reduce_noise_channel")
 
@@ -52,9 +52,7 @@ def test_training_prunes_and_rewinds_as_published(shared):
 def train(model, keys):
     trainer = mirl.Trainer(model)
     shape = (2, 3, 64, 64)
-    return [
-        trainer.step(random_images(key, shape), random_images(key + 1, shape)) for key in keys
-    ]
+    return [trainer.step(random_images(key, shape), random_images(key + 1, shape)) for key in keys]
 
 
 def statistics(values):
@@ -86,9 +84,9 @@ def test_ties_fall_in_order(small):
     report = mirl.prune(small, 0.25)
     candidates = [layer.total for layer in report]
     assert sum(layer.alive for layer in report) == sum(candidates) - round(0.25 * sum(candidates))
-    mask = np.concatenate([
-        small.mask.get(layer.name, np.ones(layer.total, bool)).ravel() for layer in report
-    ])
+    mask = np.concatenate(
+        [small.mask.get(layer.name, np.ones(layer.total, bool)).ravel() for layer in report]
+    )
     assert (np.diff(mask.astype(int)) >= 0).all()
 
 
@@ -114,10 +112,14 @@ def test_a_weight_that_becomes_zero_is_dead_in_the_published_code_only(small):
     state["output.weight"][0, 0, 0, 0] = 0
     for preset, removed in (("default", 0), ("paper-code", 1)):
         model = mirl.PromptIR.from_state_dict(state, mask={})
-        total = sum(layer.alive for layer in mirl.prune(model, 1e-9, preset=preset, threshold="exact"))
+        total = sum(
+            layer.alive for layer in mirl.prune(model, 1e-9, preset=preset, threshold="exact")
+        )
         # Nothing is asked to go: only the published rule sees the zero.
         candidates = sum(
-            v.size for k, v in state.items() if "weight" in k and (preset != "default" or is_candidate(k))
+            v.size
+            for k, v in state.items()
+            if "weight" in k and (preset != "default" or is_candidate(k))
         )
         assert candidates - total == removed
 
@@ -201,13 +203,18 @@ def test_nothing_is_left_to_prune(small):
 
 
 def test_a_snapshot_of_another_network_is_refused(small):
-    other = mirl.PromptIR(dim=8, num_blocks=(1, 1, 1, 2), num_refinement_blocks=1,
-                          prompt_dims=(8, 16, 40), prompt_sizes=(8, 4, 4))
+    other = mirl.PromptIR(
+        dim=8,
+        num_blocks=(1, 1, 1, 2),
+        num_refinement_blocks=1,
+        prompt_dims=(8, 16, 40),
+        prompt_sizes=(8, 4, 4),
+    )
     before = small.state_dict()
-    with pytest.raises(ValueError, match="prompt3.prompt_param has shape"):
+    with pytest.raises(ValueError, match=r"prompt3\.prompt_param has shape"):
         mirl.rewind(small, other.snapshot(), prompts=True)
+    partial = {name: values for name, values in before.items() if name != "output.weight"}
     with pytest.raises(ValueError, match=r"holds no output\.weight"):
-        partial = {name: values for name, values in before.items() if name != "output.weight"}
         mirl.rewind(small, mirl.Snapshot(partial))
     for name, values in small.state_dict().items():
         np.testing.assert_array_equal(values, before[name])

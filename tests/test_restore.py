@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mirl
-import mirl.restore as restore_module
 from mirl.errors import FormatError
 from mirl.io import read_image, write_image
-from mirl.restore import restore, restore_files
+from mirl.restore import BYTES_PER_PIXEL, restore, restore_files
 
 
 class Fake:
@@ -119,7 +118,7 @@ def test_seams_do_not_show_with_a_real_network(small):
 
 def test_large_images_are_tiled_to_fit_the_memory(monkeypatch):
     area = 64 * 64
-    memory = 2 * area * restore_module.BYTES_PER_PIXEL * Fake.config["dim"]
+    memory = 2 * area * BYTES_PER_PIXEL * Fake.config["dim"]
     sizes = {"SC_PHYS_PAGES": memory // 4096, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr("os.sysconf", lambda name: sizes[name])
     images = pixels((3, 3, 64, 64), np.float32)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from reference import SMALL, golden, golden_state, random_images
 
 import mirl
+from reference import SMALL, golden, golden_state, random_images
 
 
 def statistics(values):
@@ -65,7 +65,7 @@ def test_adamw_is_the_algorithm(small, batch):
     """Two steps against the algorithm in float64, on the gradients of the network itself."""
     lr, betas, eps, decay = 1e-3, (0.8, 0.95), 1e-6, 0.1
     trainer = mirl.Trainer(small, lr=lr, betas=betas, eps=eps, weight_decay=decay)
-    moments = {name: (0.0, 0.0) for name in small.shapes}
+    moments = dict.fromkeys(small.shapes, (0.0, 0.0))
     for step in (1, 2):
         before = {k: v.astype(np.float64) for k, v in small.state_dict().items()}
         gradients = small.gradients(*batch)
@@ -175,7 +175,7 @@ def test_wrong_batches_are_named(small, batch):
     degraded, clean = batch
     with pytest.raises(ValueError, match="differ in shape"):
         trainer.step(degraded, clean[:1])
-    with pytest.raises(TypeError, match="clean: .*float64"):
+    with pytest.raises(TypeError, match=r"clean: .*float64"):
         trainer.step(degraded, clean.astype(np.float64))
     with pytest.raises(ValueError, match="degraded holds NaN"):
         trainer.step(np.full_like(degraded, np.nan), clean)

@@ -64,4 +64,3 @@ if _mirl.is_debug_build():
     import warnings
 
     warnings.warn("mirl was built without optimisation and is slow", RuntimeWarning, stacklevel=2)
-

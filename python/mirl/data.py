@@ -157,8 +157,18 @@ class Loader:
             if task != "denoise" and task not in synthesize
         }
         return cls._make(
-            photos, pairs, tasks, sigmas, repeats, batch_size, patch_size, augment, seed, on_error,
-            prefetch, cache_mb,
+            photos,
+            pairs,
+            tasks,
+            sigmas,
+            repeats,
+            batch_size,
+            patch_size,
+            augment,
+            seed,
+            on_error,
+            prefetch,
+            cache_mb,
         )
 
     @classmethod
@@ -190,8 +200,18 @@ class Loader:
             (f"{zlib.crc32(np.asarray(image).tobytes()):08x}", image) for image in images
         ]
         return cls._make(
-            photos, {}, tasks, sigmas, repeats, batch_size, patch_size, augment, seed, on_error,
-            prefetch, 0,
+            photos,
+            {},
+            tasks,
+            sigmas,
+            repeats,
+            batch_size,
+            patch_size,
+            augment,
+            seed,
+            on_error,
+            prefetch,
+            0,
         )
 
     @classmethod

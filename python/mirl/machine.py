@@ -8,6 +8,7 @@ import sys
 import numpy as np
 
 from mirl import _mirl
+from mirl.errors import DeviceError
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -31,12 +32,32 @@ def get_num_threads() -> int:
     return _mirl.get_num_threads()
 
 
+NO_CUDA = "not there: this build of mirl has no CUDA kernels"
+
+
 def devices() -> dict[str, str]:
     """What networks can run on: device name to what it is, or why it is not there."""
     return {
         "cpu": f"{platform.machine()}, {_mirl.simd()}, {get_num_threads()} threads",
-        "cuda": "not there: this build of mirl has no CUDA kernels",
+        "cuda": NO_CUDA,
     }
+
+
+def device_choice(device: str) -> str:
+    """`device` itself, where networks can run on it.
+
+    Raises
+    ------
+    mirl.errors.DeviceError
+        It is not there; the message says why.
+    ValueError
+        There is no such device.
+    """
+    if device == "cuda":
+        raise DeviceError(f"device 'cuda' is {NO_CUDA}")
+    if device != "cpu":
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    return device
 
 
 def versions() -> dict[str, str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mirl import _mirl
+from mirl.machine import device_choice
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
 PACKED_SUFFIX = ".mirl.safetensors"
@@ -78,11 +80,15 @@ class PromptIR:
         Channels, and height and width, of the prompts of levels 1 to 3.
     prompt_len
         Prompts of each level.
+    device
+        Where the network runs; see `mirl.devices`.
 
     Raises
     ------
     ValueError
-        Sizes that are zero or that do not split into heads.
+        Sizes that are zero or that do not split into heads; an unknown device.
+    mirl.errors.DeviceError
+        A device that is not there.
 
     Examples
     --------
@@ -107,7 +113,9 @@ class PromptIR:
         prompt_dims: Sequence[int] = (64, 128, 320),
         prompt_sizes: Sequence[int] = (64, 32, 16),
         prompt_len: int = 5,
+        device: str = "cpu",
     ) -> None:
+        device_choice(device)
         config = {
             "dim": dim,
             "num_blocks": list(num_blocks),
@@ -275,9 +283,7 @@ class PromptIR:
         snapshot._snapshot = self._network.snapshot()
         return snapshot
 
-    def save(
-        self, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
-    ) -> None:
+    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
         """Write parameters, masks and sizes to a safetensors file.
 
         Parameters

@@ -10,6 +10,7 @@ use crate::{Error, Result};
 use rand::RngExt;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -125,6 +126,10 @@ impl Loader {
 
     /// The batches of an epoch from number `start` on, made ahead by a thread of their own.
     pub fn epoch(self: &Arc<Self>, epoch: u64, start: usize) -> Result<Batches> {
+        if start > self.batches() {
+            let message = format!("start must be at most {}, got {start}", self.batches());
+            return Err(Error::value(message));
+        }
         let (sender, receiver) = sync_channel(self.config.prefetch.max(1));
         let loader = self.clone();
         let order = self.order(epoch);
@@ -132,8 +137,12 @@ impl Loader {
             .name("mirl-loader".into())
             .spawn(move || {
                 for index in start..loader.batches() {
-                    let batch = threads::pool()
-                        .and_then(|pool| pool.install(|| loader.batch(&order, epoch, index)));
+                    let make = || threads::pool()?.install(|| loader.batch(&order, epoch, index));
+                    // A thread that died would look like the end of the epoch.
+                    let batch = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
+                        let message = format!("the loader failed at batch {index}");
+                        Err(candle_core::Error::msg(message).into())
+                    });
                     let failed = batch.is_err();
                     // Nobody listens any more: the iterator was dropped.
                     if sender.send(batch).is_err() || failed {
@@ -165,16 +174,15 @@ impl Loader {
             .map(|place| self.patch(order, epoch, place))
             .collect::<Result<Vec<_>>>()?;
         let size = self.config.patch_size;
-        let planes = |which: fn(&(Vec<u8>, Vec<u8>)) -> &Vec<u8>| {
-            patches
-                .par_iter()
-                .flat_map_iter(|pair| planar(which(pair)))
-                .collect()
+        let (degraded, clean): (Vec<_>, Vec<_>) = patches.into_iter().unzip();
+        let planes = |patches: Vec<Vec<u8>>| {
+            let patches = patches.par_iter();
+            patches.flat_map_iter(|patch| planar(patch)).collect()
         };
         Ok(Batch {
-            degraded: planes(|pair| &pair.0),
-            clean: planes(|pair| &pair.1),
-            shape: [patches.len(), PIXEL, size, size],
+            degraded: planes(degraded),
+            clean: planes(clean),
+            shape: [last - first, PIXEL, size, size],
         })
     }
 

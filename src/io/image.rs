@@ -1,19 +1,22 @@
 //! Image files: PNG, JPEG, BMP, TIFF and WebP, 8 and 16 bits, with colour profile and EXIF.
 
-use super::atomic;
+use super::{atomic, jpeg};
 use crate::{Error, Result};
 use image::codecs::webp::WebPEncoder;
 use image::codecs::{bmp::BmpEncoder, jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder};
 use image::metadata::Orientation;
 use image::{
     ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError,
-    ImageFormat, ImageReader,
+    ImageFormat, ImageReader, Limits,
 };
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
 const JPEG_QUALITY: u8 = 95;
+
+/// A segment's length is 16 bits and counts itself and the name `Exif\0\0` (EXIF 2.3, 4.7.2).
+const JPEG_EXIF_BYTES: usize = u16::MAX as usize - 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Samples {
@@ -102,6 +105,10 @@ pub fn write(path: &Path, image: &Image, force: bool) -> Result<()> {
         let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "is already there");
         return Err(Error::file(path, source));
     }
+    if image.height == 0 || image.width == 0 {
+        let message = format!("{}: an image without a pixel", path.display());
+        return Err(Error::value(message));
+    }
     atomic::replace(path, |temporary| {
         let file = File::create(temporary).map_err(|source| Error::file(path, source))?;
         let mut file = BufWriter::new(file);
@@ -112,22 +119,39 @@ pub fn write(path: &Path, image: &Image, force: bool) -> Result<()> {
 
 type Decoded = (DynamicImage, Option<Vec<u8>>, Option<Vec<u8>>);
 
-fn reader(path: &Path) -> Result<ImageReader<std::io::BufReader<File>>> {
+fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>> {
     let file = |source| Error::file(path, source);
     // By content: extensions lie.
-    ImageReader::open(path)
-        .map_err(file)?
+    let reader = ImageReader::new(BufReader::new(File::open(path).map_err(file)?))
         .with_guessed_format()
-        .map_err(file)
+        .map_err(file)?;
+    if reader.format().is_none() {
+        let message = "not an image: expected PNG, JPEG, BMP, TIFF or WebP";
+        return Err(Error::format(path, message));
+    }
+    Ok(reader)
 }
 
 fn decode(path: &Path) -> Result<Decoded> {
     let wrong = |error| failed(path, error);
-    let mut decoder = reader(path)?.into_decoder().map_err(wrong)?;
+    let reader = reader(path)?;
+    if reader.format() == Some(ImageFormat::Jpeg) {
+        let stream = std::fs::read(path).map_err(|source| Error::file(path, source))?;
+        if !jpeg::is_whole(&stream) {
+            return Err(Error::format(path, "the file ends before the image does"));
+        }
+    }
+    let mut decoder = reader.into_decoder().map_err(wrong)?;
     let icc = decoder.icc_profile().map_err(wrong)?;
+    // CMYK is decoded to RGB, to which its profile does not apply (ICC.1:2022, 7.2.6).
+    let icc = icc.filter(|icc| icc.get(16..20) != Some(b"CMYK"));
     // EXIF is an extra: where it is damaged the pixels still count.
     let mut exif = decoder.exif_metadata().unwrap_or_default();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    // As `ImageReader::decode` does: a head may promise more pixels than there is memory.
+    let mut limits = Limits::default();
+    limits.reserve(decoder.total_bytes()).map_err(wrong)?;
+    decoder.set_limits(limits).map_err(wrong)?;
     let mut pixels = DynamicImage::from_decoder(decoder).map_err(wrong)?;
     pixels.apply_orientation(orientation);
     if let Some(chunk) = exif.as_mut() {
@@ -143,23 +167,31 @@ fn encode(
     image: &Image,
 ) -> image::ImageResult<()> {
     match format {
-        ImageFormat::Png => encode_with(PngEncoder::new(file), image),
-        ImageFormat::Jpeg => encode_with(JpegEncoder::new_with_quality(file, JPEG_QUALITY), image),
-        ImageFormat::Bmp => encode_with(BmpEncoder::new(file), image),
-        ImageFormat::Tiff => encode_with(TiffEncoder::new(file), image),
-        ImageFormat::WebP => encode_with(WebPEncoder::new_lossless(file), image),
+        ImageFormat::Png => encode_with(PngEncoder::new(file), image, usize::MAX),
+        ImageFormat::Jpeg => encode_with(
+            JpegEncoder::new_with_quality(file, JPEG_QUALITY),
+            image,
+            JPEG_EXIF_BYTES,
+        ),
+        ImageFormat::Bmp => encode_with(BmpEncoder::new(file), image, usize::MAX),
+        ImageFormat::Tiff => encode_with(TiffEncoder::new(file), image, usize::MAX),
+        ImageFormat::WebP => encode_with(WebPEncoder::new_lossless(file), image, usize::MAX),
         other => Err(ImageError::Unsupported(
             image::error::ImageFormatHint::Exact(other).into(),
         )),
     }
 }
 
-fn encode_with(mut encoder: impl ImageEncoder, image: &Image) -> image::ImageResult<()> {
+fn encode_with(
+    mut encoder: impl ImageEncoder,
+    image: &Image,
+    exif_bytes: usize,
+) -> image::ImageResult<()> {
     // Formats without a place for these hold the pixels all the same.
     if let Some(icc) = &image.icc {
         let _ = encoder.set_icc_profile(icc.clone());
     }
-    if let Some(exif) = &image.exif {
+    if let Some(exif) = image.exif.as_ref().filter(|exif| exif.len() <= exif_bytes) {
         let _ = encoder.set_exif_metadata(exif.clone());
     }
     let (width, height) = (image.width as u32, image.height as u32);

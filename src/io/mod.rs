@@ -2,4 +2,5 @@
 
 pub mod atomic;
 pub mod image;
+mod jpeg;
 pub mod safetensors;

@@ -55,7 +55,8 @@ impl Loader {
             },
             prefetch,
         };
-        let sources = sources.iter().map(source).collect::<PyResult<Vec<_>>>()?;
+        let sources = sources.iter().enumerate();
+        let sources = sources.map(source).collect::<PyResult<Vec<_>>>()?;
         let count = sources.len();
         let samples = samples
             .into_iter()
@@ -140,11 +141,14 @@ pub fn degrade<'py>(
     Ok(to_numpy(py, pixels, &[window.height, window.width, 3])?.into_any())
 }
 
-fn source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
+fn source((index, source): (usize, &Bound<'_, PyAny>)) -> PyResult<Source> {
     if let Ok(path) = source.extract::<PathBuf>() {
         return Ok(Source::File(path));
     }
-    Ok(Source::Memory(Arc::new(rgb8(source, "images")?)))
+    Ok(Source::Memory(Arc::new(rgb8(
+        source,
+        &format!("image {index}"),
+    )?)))
 }
 
 fn rgb8(array: &Bound<'_, PyAny>, what: &str) -> PyResult<Rgb8> {

@@ -52,8 +52,14 @@ pub fn write_image(
         let array = owned::<u16>(pixels, "pixels")?;
         (Samples::U16(array.data), array.shape)
     } else {
-        let array = owned::<u8>(pixels, "pixels")
-            .map_err(|error| PyTypeError::new_err(format!("{} (or uint16)", error.value(py))))?;
+        let Ok(array) = owned::<u8>(pixels, "pixels") else {
+            let got = match pixels.cast::<numpy::PyUntypedArray>() {
+                Ok(array) => array.dtype().to_string(),
+                Err(_) => pixels.get_type().name()?.to_string(),
+            };
+            let message = format!("pixels: expected an array of uint8 or uint16, got {got}");
+            return Err(PyTypeError::new_err(message));
+        };
         (Samples::U8(array.data), array.shape)
     };
     let [height, width, channels @ 1..=4] = shape[..] else {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from mirl.lottery.folder import RunFolder
 from mirl.lottery.recipe import WARMUP_SHARE, Recipe
 from mirl.machine import versions
 from mirl.models import PromptIR, load_native
-from mirl.prune import PruneReport, prune, rewind
+from mirl.prune import prune, rewind
 from mirl.train import Trainer
 
 if TYPE_CHECKING:
@@ -258,8 +258,7 @@ class _Run:
     def finish(self) -> Result:
         place, recipe = self.place, self.recipe
         while True:
-            density = self.model.density(recipe.preset).all
-            self._tell(lambda logger: logger.round_start(place.round, recipe.rounds, density))
+            self._round_start()
             while place.epoch < recipe.epochs:
                 self._epoch()
             if len(place.records) == place.round:
@@ -271,10 +270,17 @@ class _Run:
             self.model.save(self.folder.ticket, self._provenance())
         return Result(self.model, place.records)
 
+    def _round_start(self) -> None:
+        density = self.model.density(self.recipe.preset).all
+        place = self.place.round
+        self._tell(lambda logger: logger.round_start(place, self.recipe.rounds, density))
+
     def _epoch(self) -> None:
         place = self.place
         self._tell(
-            lambda logger: logger.epoch_start(place.epoch, self.recipe.epochs, self.steps, place.step)
+            lambda logger: logger.epoch_start(
+                place.epoch, self.recipe.epochs, self.steps, place.step
+            )
         )
         index = place.round * self.recipe.epochs + place.epoch
         for degraded, clean in _batches(self.data, index, place.step):
@@ -381,7 +387,9 @@ def _steps(data: Any) -> int:
         steps = len(data)
     except TypeError:
         kind = type(data).__name__
-        raise TypeError(f"data must have a length, the batches of an epoch; {kind} has none") from None
+        raise TypeError(
+            f"data must have a length, the batches of an epoch; {kind} has none"
+        ) from None
     if steps == 0:
         raise ValueError("data has no batch")
     return steps
