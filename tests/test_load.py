@@ -168,3 +168,14 @@ def test_truncated_files_of_ours_are_refused(tmp_path):
     path.write_bytes(b"\xff" * 8 + whole[8:])
     with pytest.raises(FormatError, match=r"short\.safetensors"):
         load(path)
+
+
+def test_a_header_that_begins_like_a_pickle_is_no_pickle(small, tmp_path):
+    """The length of the header is its first bytes: metadata of the right length makes them 80 02."""
+    path = tmp_path / "x.safetensors"
+    small.save(path)
+    length = int.from_bytes(path.read_bytes()[:2], "little")
+    filler = (0x0280 - length) % 0x10000 - len(r',\"filler\":\"\"')
+    small.save(path, {"filler": "x" * filler})
+    assert path.read_bytes()[:2] == b"\x80\x02"
+    assert mirl.load(path).config == small.config

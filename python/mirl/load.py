@@ -75,11 +75,12 @@ def file_format(path: str | os.PathLike[str]) -> str:
     """
     with Path(path).open("rb") as file:
         head = file.read(9)
+    # Eight bytes of a length below 4 GiB, then a JSON object. Looked for first: the length may be any
+    # number, also one that begins like a pickle.
+    if head[4:] == b"\0\0\0\0{":
+        return "safetensors"
     if head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
         return "pytorch"
-    # Eight bytes of length, then a JSON object.
-    if head[8:] == b"{":
-        return "safetensors"
     raise FormatError(
         f"{os.fspath(path)}: expected a safetensors file or a PyTorch checkpoint (.ckpt, .pth)"
     )
