@@ -29,12 +29,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--amount", type=float, default=0.5)
     arguments = parser.parse_args()
     loader = mirl.Loader.from_folder(
-        arguments.data, synthesize=("derain", "dehaze"), patch_size=64, batch_size=8, seed=1
+        arguments.data,
+        synthesize=("derain", "dehaze"),
+        repeats={"derain": 3, "dehaze": 2},
+        patch_size=64,
+        batch_size=4,
+        seed=1,
     )
     model = mirl.PromptIR(seed=1, **SIZES)
     run = arguments.out / "run"

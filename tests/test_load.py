@@ -175,7 +175,7 @@ def test_a_header_that_begins_like_a_pickle_is_no_pickle(small, tmp_path):
     path = tmp_path / "x.safetensors"
     small.save(path)
     length = int.from_bytes(path.read_bytes()[:2], "little")
-    filler = (0x0280 - length) % 0x10000 - len(r',\"filler\":\"\"')
+    filler = (0x0280 - length) % 0x10000 - len(r",\"filler\":\"\"")
     small.save(path, {"filler": "x" * filler})
     assert path.read_bytes()[:2] == b"\x80\x02"
     assert mirl.load(path).config == small.config

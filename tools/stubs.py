@@ -2,7 +2,8 @@
 
 pyo3 leaves the signatures in the compiled library and maturin reads them. Two things it cannot
 know: what the annotations written out in src/py need imported, and exceptions (a module that
-exports one counts as incomplete: PyO3/pyo3#5710), which are taken from the installed package.
+exports one counts as incomplete and has no `__all__`: PyO3/pyo3#5710), which are taken from the
+installed package.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ def exceptions() -> str:
     return "\n".join(stubs)
 
 
+def all_names() -> str:
+    """Say what the core exports; an incomplete module does not."""
+    return f"__all__ = {sorted(_mirl.__all__)}\n"
+
+
 def ruff(*arguments: str) -> None:
     """Run ruff."""
     subprocess.run(["ruff", *arguments], cwd=ROOT, check=True)
@@ -54,7 +60,7 @@ def stub() -> str:
         if INCOMPLETE not in text:
             sys.exit("the stub is complete without the exceptions that tools/stubs.py adds")
         text = text.replace("\nfrom ", f"\n{IMPORTS}from ", 1)
-        text = text.replace(INCOMPLETE, exceptions())
+        text = text.replace(INCOMPLETE, exceptions()).replace("VERSION", all_names() + "VERSION", 1)
         path = Path(folder) / "_mirl.pyi"
         path.write_text(text)
         # Written-out annotations arrive in quotes; some imports are not needed.

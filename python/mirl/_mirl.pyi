@@ -9,6 +9,29 @@ import numpy
 from _typeshed import SupportsGetItem
 from numpy.typing import NDArray
 
+__all__ = [
+    "Batches",
+    "DeviceError",
+    "DivergenceError",
+    "FormatError",
+    "InternalError",
+    "Loader",
+    "Network",
+    "Snapshot",
+    "Trainer",
+    "VERSION",
+    "degrade",
+    "get_num_threads",
+    "is_debug_build",
+    "linear_warmup_cosine",
+    "psnr",
+    "read_image",
+    "read_rgb8",
+    "set_num_threads",
+    "simd",
+    "ssim",
+    "write_image",
+]
 VERSION: Final[str]
 
 @final
@@ -21,7 +44,7 @@ class Loader:
     def __new__(
         cls,
         /,
-        sources: SupportsGetItem[int, Any],
+        sources: list[str | NDArray[numpy.uint8]],
         samples: SupportsGetItem[int, tuple[SupportsIndex, SupportsIndex | None, str | None]],
         batch_size: SupportsIndex,
         patch_size: SupportsIndex,
@@ -154,7 +177,9 @@ class Trainer:
         Steps taken so far.
         """
 
-def degrade(image: Any, degradation: str, seed: SupportsIndex, name: str) -> Any:
+def degrade(
+    image: NDArray[numpy.uint8], degradation: str, seed: SupportsIndex, name: str
+) -> NDArray[numpy.uint8]:
     """
     A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
     """
@@ -168,34 +193,36 @@ def linear_warmup_cosine(
     base: SupportsFloat | SupportsIndex,
     minimum: SupportsFloat | SupportsIndex,
 ) -> float: ...
-def psnr(a: Any, b: Any) -> float:
+def psnr(a: NDArray[numpy.float64], b: NDArray[numpy.float64]) -> float:
     """
     PSNR in dB of one image [planes, height, width] against another; float64 arrays.
     """
 
-def read_image(path: str | PathLike[str]) -> tuple[Any, bytes | None, bytes | None]:
+def read_image(
+    path: str | PathLike[str],
+) -> tuple[NDArray[numpy.uint8] | NDArray[numpy.uint16], bytes | None, bytes | None]:
     """
     Pixels (H, W, C) of uint8 or uint16, colour profile, EXIF.
     """
 
-def read_rgb8(path: str | PathLike[str]) -> Any:
+def read_rgb8(path: str | PathLike[str]) -> NDArray[numpy.uint8]:
     """
     Pixels (H, W, 3) of uint8, whatever the file holds.
     """
 
 def set_num_threads(num_threads: SupportsIndex) -> None: ...
 def simd() -> str: ...
-def ssim(a: Any, b: Any) -> float:
+def ssim(a: NDArray[numpy.float64], b: NDArray[numpy.float64]) -> float:
     """
     SSIM of one image [planes, height, width] against another; float64 arrays.
     """
 
 def write_image(
     path: str | PathLike[str],
-    pixels: Any,
+    pixels: NDArray[numpy.uint8] | NDArray[numpy.uint16],
     force: bool,
-    icc: SupportsGetItem[int, SupportsIndex] | None = None,
-    exif: SupportsGetItem[int, SupportsIndex] | None = None,
+    icc: bytes | None = None,
+    exif: bytes | None = None,
 ) -> None: ...
 
 class DeviceError(RuntimeError):

@@ -25,6 +25,7 @@ impl Loader {
     /// `sources` are paths or uint8 arrays (H, W, 3); `samples` name a clean source and either a
     /// degraded one or a degradation ("noise:25", "rain" or "haze").
     #[new]
+    #[pyo3(signature = (sources: "list[str | NDArray[numpy.uint8]]", samples, batch_size, patch_size, augment, seed, on_error, prefetch, cache_bytes))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -116,6 +117,7 @@ impl Batches {
 
 /// A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
 #[pyfunction]
+#[pyo3(signature = (image: "NDArray[numpy.uint8]", degradation, seed, name) -> "NDArray[numpy.uint8]")]
 pub fn degrade<'py>(
     py: Python<'py>,
     image: &Bound<'py, PyAny>,

@@ -14,6 +14,7 @@ type Profile<'py> = Option<Bound<'py, PyBytes>>;
 
 /// Pixels (H, W, C) of uint8 or uint16, colour profile, EXIF.
 #[pyfunction]
+#[pyo3(signature = (path) -> "tuple[NDArray[numpy.uint8] | NDArray[numpy.uint16], bytes | None, bytes | None]")]
 pub fn read_image<'py>(
     py: Python<'py>,
     path: PathBuf,
@@ -30,13 +31,14 @@ pub fn read_image<'py>(
 
 /// Pixels (H, W, 3) of uint8, whatever the file holds.
 #[pyfunction]
+#[pyo3(signature = (path) -> "NDArray[numpy.uint8]")]
 pub fn read_rgb8(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
     let image = enter(py, || image::read_rgb8(&path))?;
     Ok(to_numpy(py, image.data, &[image.height, image.width, 3])?.into_any())
 }
 
 #[pyfunction]
-#[pyo3(signature = (path, pixels, force, icc=None, exif=None))]
+#[pyo3(signature = (path, pixels: "NDArray[numpy.uint8] | NDArray[numpy.uint16]", force, icc: "bytes | None" = None, exif: "bytes | None" = None))]
 pub fn write_image(
     py: Python<'_>,
     path: PathBuf,

@@ -8,12 +8,14 @@ use pyo3::prelude::*;
 
 /// PSNR in dB of one image [planes, height, width] against another; float64 arrays.
 #[pyfunction]
+#[pyo3(signature = (a: "NDArray[numpy.float64]", b: "NDArray[numpy.float64]"))]
 pub fn psnr(py: Python<'_>, a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<f64> {
     measure(py, a, b, metrics::psnr)
 }
 
 /// SSIM of one image [planes, height, width] against another; float64 arrays.
 #[pyfunction]
+#[pyo3(signature = (a: "NDArray[numpy.float64]", b: "NDArray[numpy.float64]"))]
 pub fn ssim(py: Python<'_>, a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<f64> {
     measure(py, a, b, metrics::ssim)
 }
