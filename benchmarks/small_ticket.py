@@ -2,7 +2,7 @@
 
 Trains a PromptIR of 1.7 M parameters on BSD333 (noise of σ 15, 25 and 50; rain and haze synthesised),
 prunes and rewinds it round by round, and measures every round's network on CBSD68, Rain100L and
-SOTS-mini. Takes about an hour on two cores and continues where it was stopped.
+SOTS-mini. Takes about half an hour on two cores and continues where it was stopped.
 
     python benchmarks/small_ticket.py --data ../shared/data --out benchmarks/results/small-ticket
 """
@@ -13,8 +13,12 @@ import argparse
 import json
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 import mirl
 from mirl.lottery.folder import write_text
+from mirl.lottery.table import rounds_table
+from mirl.plot import save_figure, ticket_curve
 
 SIZES = {
     "dim": 16,
@@ -54,12 +58,14 @@ def main() -> None:
         out=run,
     )
     measured = [measure(arguments, run, record) for record in result.rounds]
-    text = "".join(json.dumps(record) + "\n" for record in measured)
-    write_text(arguments.out / "record.jsonl", text)
-    first, last = (
-        json.loads(evaluation(arguments, at).read_text()) for at in (0, -1 % len(measured))
-    )
-    print_tables(first, last)
+    lines = "".join(json.dumps(record) + "\n" for record in measured)
+    write_text(arguments.out / "record.jsonl", lines)
+    machine = mirl.machine.versions() | {"cpu": mirl.devices()["cpu"]}
+    write_text(arguments.out / "machine.json", json.dumps(machine, indent=2) + "\n")
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    ticket_curve(measured, figure.subplots())
+    save_figure(figure, arguments.out / "quality.png")
+    print(rounds_table(measured))
 
 
 def evaluation(arguments: argparse.Namespace, round_: int) -> Path:
@@ -76,12 +82,6 @@ def measure(arguments: argparse.Namespace, run: Path, record: dict) -> dict:
         print(measured.table(), flush=True)
         measured.save(path)
     return record | {"metrics": json.loads(path.read_text())["metrics"]}
-
-
-def print_tables(first: dict, last: dict) -> None:
-    for name, table in (("dense", first), ("last", last)):
-        for task, values in table["metrics"].items():
-            print(f"{name:6} {task:12} {values['psnr_input']:6.2f} -> {values['psnr']:6.2f} dB")
 
 
 if __name__ == "__main__":

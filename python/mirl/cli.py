@@ -143,7 +143,6 @@ def train(
 ) -> None:
     """Train, prune, rewind, and train again; the same command resumes a run."""
     import mirl
-    from mirl.lottery.table import rounds_table
 
     tasks = tuple(task or ("denoise", "derain", "dehaze"))
     loader = mirl.Loader.from_folder(
@@ -181,7 +180,7 @@ def train(
             out=out,
             progress=not quiet,
         )
-    typer.echo(rounds_table(result.rounds))
+    typer.echo(result.table())
     typer.echo(f"\nticket, record and checkpoint: {out}")
 
 

@@ -77,7 +77,6 @@ def demo(
     _need_extras()
     from mirl.data import Loader
     from mirl.lottery import find_ticket
-    from mirl.lottery.table import rounds_table
     from mirl.models import PromptIR
 
     out = Path(out)
@@ -98,7 +97,7 @@ def demo(
         progress=progress,
     )
     _draw(result, sets, out)
-    print(rounds_table(result.rounds))
+    print(result.table())
     print(f"\n{_verdict(result.rounds[-1]['metrics'])}")
     print(f"In {out}: ticket.mirl.safetensors, record.jsonl,")
     print("quality.png (quality against density), pictures.png (input, restored, clean)")

@@ -14,6 +14,7 @@ import numpy as np
 from mirl.errors import FormatError
 from mirl.lottery.folder import RunFolder
 from mirl.lottery.recipe import WARMUP_SHARE, Recipe
+from mirl.lottery.table import rounds_table
 from mirl.machine import versions
 from mirl.models import PromptIR, load_native
 from mirl.prune import prune, rewind
@@ -57,17 +58,7 @@ class Result:
 
     def table(self) -> str:
         """Density and quality of every round, at most 80 columns wide."""
-        tasks = list(self.rounds[0]["metrics"]) if self.rounds else []
-        head = f"{'round':>5} {'of all':>7} {'prunable':>8} {'loss':>7}"
-        lines = [head + "".join(f" {task[:10]:>10}" for task in tasks)]
-        for record in self.rounds:
-            line = (
-                f"{record['round']:>5} {record['density']:>7.2%} {record['density_prunable']:>8.2%}"
-                f" {record['loss'][-1]:>7.4f}"
-            )
-            psnr = (record["metrics"][task]["psnr"] for task in tasks)
-            lines.append(line + "".join(f" {value:>7.2f} dB" for value in psnr))
-        return "\n".join(lines)
+        return rounds_table(self.rounds)
 
 
 def find_ticket(
