@@ -1,0 +1,16 @@
+"""Training patches and test sets, from folders in the published layout or from arrays."""
+
+from mirl.data.degrade import SIGMAS, TASKS, degrade
+from mirl.data.loader import PAPER_CODE_REPEATS, Loader
+from mirl.data.sets import Pair, TestSet, test_sets
+
+__all__ = [
+    "PAPER_CODE_REPEATS",
+    "SIGMAS",
+    "TASKS",
+    "Loader",
+    "Pair",
+    "TestSet",
+    "degrade",
+    "test_sets",
+]

@@ -1,0 +1,279 @@
+"""Training patches."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirl import _mirl
+from mirl.data.degrade import SIGMAS, TASKS, check_least, check_tasks, degradation
+from mirl.data.folder import images_of, pairs_of, sets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+PAPER_CODE_REPEATS: Mapping[str, int] = {"denoise": 3, "derain": 120, "dehaze": 1}
+"""How often the published code lists an image of a task in an epoch (denoising: for each sigma)."""
+
+_Image = tuple[str, Any]
+
+
+class Loader:
+    """Batches of degraded and clean patches, made in Rust while the last ones are used.
+
+    What is drawn for a patch (place, flip and rotation, noise) follows from the seed, the number of
+    the epoch and the patch's place in it; threads and prefetching do not change a bit. Make one
+    with `from_folder` or `from_images`; iterating goes through one epoch after the other.
+    """
+
+    _loader: _mirl.Loader
+    _description: dict[str, Any]
+    _next_epoch: int
+
+    @classmethod
+    def from_folder(
+        cls,
+        root: str | os.PathLike[str],
+        *,
+        split: str = "train",
+        tasks: Sequence[str] = TASKS,
+        sigmas: Sequence[float] = SIGMAS,
+        synthesize: Sequence[str] = (),
+        repeats: Mapping[str, int] | None = None,
+        batch_size: int = 8,
+        patch_size: int = 128,
+        augment: str = "all",
+        seed: int = 0,
+        on_error: str = "raise",
+        prefetch: int = 2,
+        cache_mb: int = 1024,
+    ) -> Loader:
+        """Patches of a folder in the published layout.
+
+        Parameters
+        ----------
+        root, split
+            Images are taken from ``<root>/<split>/<task>/*``.
+        tasks
+            Any of ``"denoise"``, ``"derain"`` and ``"dehaze"``.
+        sigmas
+            Standard deviations of the noise, in 8-bit units; each is a task of its own.
+        synthesize
+            Which of ``"derain"`` and ``"dehaze"`` are made from the denoising images instead of
+            pairs.
+        repeats
+            How often an epoch shows each image of a task; once by default. `PAPER_CODE_REPEATS`
+            holds the published numbers.
+        batch_size, patch_size
+            Patches of a batch, and their height and width.
+        augment
+            ``"all"``: one of the eight flips and rotations; ``"paper-code"``: never the identity;
+            ``"none"``.
+        seed
+            Of the order and of all that is drawn.
+        on_error
+            ``"raise"`` names an image that is unreadable or smaller than a patch; ``"skip"`` leaves
+            it out with a warning. One that turns out to be damaged only when its pixels are read is
+            replaced by the next sample of the epoch, so that batches stay as many and as large.
+        prefetch
+            Batches made ahead.
+        cache_mb
+            Megabytes of decoded images that are kept.
+
+        Raises
+        ------
+        FileNotFoundError
+            A folder that is not there.
+        ValueError
+            An empty folder, an image without a partner, a setting out of range.
+        mirl.errors.FormatError, OSError
+            An image that cannot be read, with ``on_error="raise"``.
+        """
+        check_tasks(tasks, synthesize)
+        photos: list[_Image] = []
+        if any(task == "denoise" or task in synthesize for task in tasks):
+            for folder in sets_of(root, split, "denoise"):
+                photos += [(path.name, path) for path in images_of(folder)]
+        pairs = {
+            task: [
+                (clean.name, clean, degraded)
+                for folder in sets_of(root, split, task)
+                for clean, degraded in pairs_of(folder, task)
+            ]
+            for task in tasks
+            if task != "denoise" and task not in synthesize
+        }
+        return cls._make(
+            photos,
+            pairs,
+            tasks,
+            sigmas,
+            repeats,
+            batch_size,
+            patch_size,
+            augment,
+            seed,
+            on_error,
+            prefetch,
+            cache_mb,
+        )
+
+    @classmethod
+    def from_images(
+        cls,
+        images: Sequence[NDArray[np.uint8]],
+        *,
+        tasks: Sequence[str] = TASKS,
+        sigmas: Sequence[float] = SIGMAS,
+        repeats: Mapping[str, int] | None = None,
+        batch_size: int = 8,
+        patch_size: int = 128,
+        augment: str = "all",
+        seed: int = 0,
+        on_error: str = "raise",
+        prefetch: int = 2,
+    ) -> Loader:
+        """Patches of clean images in memory; every degradation is synthetic.
+
+        Parameters
+        ----------
+        images
+            uint8 arrays (H, W, 3).
+        tasks, sigmas, repeats, batch_size, patch_size, augment, seed, on_error, prefetch
+            See `from_folder`.
+        """
+        check_tasks(tasks, ())
+        photos: list[_Image] = [
+            (f"{zlib.crc32(np.asarray(image).tobytes()):08x}", image) for image in images
+        ]
+        return cls._make(
+            photos,
+            {},
+            tasks,
+            sigmas,
+            repeats,
+            batch_size,
+            patch_size,
+            augment,
+            seed,
+            on_error,
+            prefetch,
+            0,
+        )
+
+    @classmethod
+    def _make(
+        cls,
+        photos: list[_Image],
+        pairs: Mapping[str, list[tuple[str, Path, Path]]],
+        tasks: Sequence[str],
+        sigmas: Sequence[float],
+        repeats: Mapping[str, int] | None,
+        batch_size: int,
+        patch_size: int,
+        augment: str,
+        seed: int,
+        on_error: str,
+        prefetch: int,
+        cache_mb: int,
+    ) -> Loader:
+        repeats = dict(repeats or {})
+        unknown = sorted(repeats.keys() - set(TASKS))
+        if unknown:
+            raise ValueError(f"repeats names unknown tasks: {', '.join(unknown)}")
+        check_least(1, batch_size=batch_size, patch_size=patch_size, prefetch=prefetch)
+        check_least(0, seed=seed, cache_mb=cache_mb)
+        sources: list[Any] = [source for _, source in photos]
+        samples: list[tuple[int, int | None, str | None]] = []
+        counts: dict[str, int] = {}
+        for task in tasks:
+            found: list[tuple[int, int | None, str | None]]
+            if task in pairs:
+                first = len(sources)
+                for _, clean, degraded in pairs[task]:
+                    sources += [clean, degraded]
+                found = [(i, i + 1, None) for i in range(first, len(sources), 2)]
+            else:
+                kinds = [f"{task}_{sigma}" for sigma in sigmas] if task == "denoise" else [task]
+                kinds = [degradation(kind) for kind in kinds]
+                found = [(i, None, kind) for kind in kinds for i in range(len(photos))]
+            repeat = repeats.get(task, 1)
+            if repeat < 1:
+                raise ValueError(f"repeats of {task} must be at least 1, got {repeat}")
+            counts[task] = repeat * len(found)
+            samples += repeat * found
+        loader = cls.__new__(cls)
+        loader._loader = _mirl.Loader(
+            [os.fspath(source) if isinstance(source, Path) else source for source in sources],
+            samples,
+            batch_size,
+            patch_size,
+            augment,
+            seed,
+            on_error,
+            prefetch,
+            cache_mb << 20,
+        )
+        loader._warn()
+        names = [name for name, _ in photos]
+        names += [path.name for listed in pairs.values() for _, *both in listed for path in both]
+        loader._description = {
+            "tasks": counts,
+            "sigmas": [float(sigma) for sigma in sigmas],
+            "images": len(sources),
+            "fingerprint": f"{zlib.crc32('/'.join(names).encode()):08x}",
+            "batch_size": batch_size,
+            "patch_size": patch_size,
+            "augment": augment,
+            "seed": seed,
+            "on_error": on_error,
+        }
+        loader._next_epoch = 0
+        return loader
+
+    def __len__(self) -> int:
+        """Batches of an epoch; the last one is left out where it is not full."""
+        return self._loader.batches
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Go through the next epoch."""
+        epoch = self._next_epoch
+        self._next_epoch += 1
+        return self.epoch(epoch)
+
+    def epoch(
+        self, epoch: int, start: int = 0
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Go through one epoch from its batch `start` on.
+
+        Yields
+        ------
+        degraded, clean : numpy.ndarray
+            float32, shape (N, 3, patch_size, patch_size), RGB in [0, 1].
+
+        Raises
+        ------
+        ValueError
+            No such batch; images of a pair that differ in size.
+        mirl.errors.FormatError, OSError
+            An image that cannot be read, with ``on_error="raise"``.
+        """
+        check_least(0, epoch=epoch, start=start)
+        for batch in self._loader.epoch(epoch, start):
+            self._warn()
+            yield batch
+
+    def describe(self) -> dict[str, Any]:
+        """Tell what determines the patches, for the record of a run."""
+        return dict(self._description)
+
+    def _warn(self) -> None:
+        for message in self._loader.take_skipped():
+            warnings.warn(f"skipped {message}", stacklevel=3)

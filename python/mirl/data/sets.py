@@ -1,0 +1,143 @@
+"""Test sets."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mirl import _mirl
+from mirl.data.degrade import SIGMAS, TASKS, check_tasks, degradation, degrade
+from mirl.data.folder import existing, images_of, pairs_of, sets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+_CROP = 16
+"""Test images are cropped to a multiple of this, as published."""
+
+
+class Pair(NamedTuple):
+    """A degraded image and the clean one, float32 (3, H, W) in [0, 1]."""
+
+    name: str
+    degraded: NDArray[np.float32]
+    clean: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Pairs to measure a network on, read one by one.
+
+    Images are cropped around their centre to a multiple of 16, as published.
+    """
+
+    __test__ = False  # no class of tests, whatever pytest makes of its name
+
+    name: str
+    task: str
+    """``"denoise_25"``, ``"derain"``, …"""
+    seed: int
+    """Of synthetic degradations; what is drawn also follows from task and image name."""
+    _pairs: list[tuple[str, Any, Path | None]] = field(repr=False)
+
+    @classmethod
+    def from_images(
+        cls, images: Sequence[NDArray[np.uint8]], task: str, *, name: str = "images", seed: int = 0
+    ) -> TestSet:
+        """Make a set of clean images in memory, uint8 (H, W, 3), to be degraded synthetically."""
+        degradation(task)
+        return cls(name, task, seed, [(f"{i:03}", image, None) for i, image in enumerate(images)])
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[Pair]:
+        """Read the pairs one by one."""
+        for name, clean, degraded in self._pairs:
+            target = _crop(_read(clean), name)
+            if degraded is None:
+                source = degrade(target, self.task, seed=self.seed, name=f"{self.task}/{name}")
+            else:
+                source = _crop(_read(degraded), name)
+                if source.shape != target.shape:
+                    raise ValueError(
+                        f"{degraded} and {clean} differ in size: {source.shape} and {target.shape}"
+                    )
+            yield Pair(name, _planar(source), _planar(target))
+
+
+def test_sets(
+    root: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    tasks: Sequence[str] | None = None,
+    sigmas: Sequence[float] = SIGMAS,
+    seed: int = 0,
+) -> list[TestSet]:
+    """All test sets of a folder in the published layout.
+
+    Parameters
+    ----------
+    root, split
+        Sets are taken from ``<root>/<split>/<task>/*``.
+    tasks
+        Any of ``"denoise"``, ``"derain"`` and ``"dehaze"``; by default those that have a folder.
+    sigmas
+        Standard deviations of the noise, in 8-bit units.
+    seed
+        Of the noise.
+
+    Raises
+    ------
+    FileNotFoundError
+        A folder that is not there.
+    ValueError
+        An empty folder, or an image without a partner.
+    """
+    place = Path(root, split)
+    if tasks is None:
+        tasks = [task for task in TASKS if (place / task).is_dir()]
+        if not tasks:
+            existing(place)
+            raise ValueError(f"{place}: expected folders named {', '.join(TASKS)}")
+    check_tasks(tasks, ())
+    sets = []
+    for task in tasks:
+        for folder in sets_of(root, split, task):
+            if task == "denoise":
+                clean = [(path.stem, path, None) for path in images_of(folder)]
+                sets += [TestSet(folder.name, f"denoise_{s}", seed, list(clean)) for s in sigmas]
+            else:
+                pairs = [(good.stem, good, bad) for good, bad in pairs_of(folder, task)]
+                sets.append(TestSet(folder.name, task, seed, list(pairs)))
+    return sets
+
+
+test_sets.__test__ = False  # type: ignore[attr-defined]
+
+
+def _read(source: Any) -> NDArray[np.uint8]:
+    if isinstance(source, Path):
+        source = _mirl.read_rgb8(os.fspath(source))
+    image: NDArray[np.uint8] = source
+    return image
+
+
+def _crop(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    height, width = (length - length % _CROP for length in image.shape[:2])
+    if not height or not width:
+        raise ValueError(f"{name}: expected {_CROP}x{_CROP} pixels or more, got {image.shape[:2]}")
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _planar(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    planes = image.transpose(2, 0, 1).astype(np.float32)
+    return planes / np.float32(255)
