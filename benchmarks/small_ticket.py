@@ -16,7 +16,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import mirl
-from mirl.lottery.folder import write_text
+from mirl.io import write_text
 from mirl.lottery.table import rounds_table
 from mirl.plot import save_figure, ticket_curve
 

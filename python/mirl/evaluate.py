@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.lottery.folder import write_text
+from mirl.io import write_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

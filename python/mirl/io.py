@@ -1,13 +1,17 @@
-"""Image files: PNG, JPEG, BMP, TIFF and WebP."""
+"""Files: images (PNG, JPEG, BMP, TIFF and WebP), and whatever appears whole or not at all."""
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from mirl import _mirl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -67,3 +71,26 @@ def write_image(
         A format that is unknown or cannot hold such pixels.
     """
     _mirl.write_image(os.fspath(path), pixels, force, icc, exif)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary file's name beside `path`, of the same ending, that becomes `path` at the end.
+
+    Where the block fails, what was at `path` is still there, and the temporary file is not.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.io import atomic
 from mirl.lottery.table import task_name
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
@@ -162,16 +161,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     OSError
         The file cannot be written.
     """
-    path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    try:
-        figure.savefig(name, dpi=150)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+    with atomic(Path(path)) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _density_ticks(axis: Any, places: Sequence[float], densities: Sequence[float]) -> None:

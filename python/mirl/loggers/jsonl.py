@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mirl.lottery.folder import write_text
+from mirl.io import write_text
 
 if TYPE_CHECKING:
     import os

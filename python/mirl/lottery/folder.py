@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mirl.errors import FormatError
+from mirl.io import write_text
+
+if TYPE_CHECKING:
+    import os
 
 
 class RunFolder:
@@ -88,20 +91,6 @@ class RunFolder:
     def write_record(self, records: list[dict[str, Any]]) -> None:
         """Write one JSON line for each finished round."""
         write_text(self.record, "".join(json.dumps(record) + "\n" for record in records))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _differences(place: str, held: Any, wanted: Any) -> list[str]:
