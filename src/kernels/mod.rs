@@ -1,13 +1,14 @@
 //! Arithmetic shared by several operators, on plain slices.
 //!
-//! Bits do not depend on the machine's vector width: loops are written with explicit fused
-//! multiply-adds and sums with a fixed number of lanes ([`reduce`]), then compiled for each
-//! instruction set by [`simd::dispatch`]. Matrix products keep that promise for any number of
-//! threads on one machine, not between machines.
+//! Bits do not depend on the machine's vector width: loops and [`tiles`] are written with explicit
+//! fused multiply-adds and sums with a fixed number of lanes ([`reduce`]), then compiled for each
+//! instruction set by [`simd::dispatch`]. The small products of [`matmul`] keep that promise for any
+//! number of threads on one machine, not between machines.
 
 pub mod matmul;
 pub mod real;
 pub mod reduce;
 pub mod simd;
+pub mod tiles;
 
 pub use real::Real;

@@ -1,14 +1,18 @@
 //! The number types of the operators: f32 to work with, f64 to check gradients by finite
 //! differences.
 
+use super::tiles::Product;
+use crate::runtime::buffer::Pooled;
 use candle_core::WithDType;
 use num_traits::Float;
 
-pub trait Real: WithDType + Float + std::iter::Sum {
+pub trait Real: WithDType + Float + Default + Pooled + std::iter::Sum {
     /// The error function erf(x) = 2/√π ∫₀ˣ exp(−t²) dt.
     fn erf(self) -> Self;
     /// exp(x), in a form that loops vectorise.
     fn exp_lanes(self) -> Self;
+    /// A product whose bounds are checked.
+    fn tile_product(product: Product<Self>);
     /// `f64` constants of formulas.
     fn c(value: f64) -> Self {
         <Self as WithDType>::from_f64(value)
@@ -24,6 +28,10 @@ impl Real for f64 {
     #[inline(always)]
     fn exp_lanes(self) -> Self {
         self.exp()
+    }
+
+    fn tile_product(product: Product<Self>) {
+        product.portable();
     }
 }
 
@@ -89,6 +97,10 @@ impl Real for f32 {
             sum = sum.mul_add(r, next);
         }
         sum * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    }
+
+    fn tile_product(product: Product<Self>) {
+        pulp::Arch::new().dispatch(product);
     }
 }
 

@@ -38,14 +38,6 @@ pub fn sum<T: Real>(x: &[T]) -> T {
     fold(lanes)
 }
 
-/// y += a·x.
-#[inline(always)]
-pub fn axpy<T: Real>(a: T, x: &[T], y: &mut [T]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = a.mul_add(x, *y);
-    }
-}
-
 /// Adds the parts elementwise, in their order.
 pub fn sum_parts<T: Real>(parts: Vec<Vec<T>>) -> Vec<T> {
     let mut parts = parts.into_iter();

@@ -1,6 +1,7 @@
 //! The machine: memory, threads, CPU features, cancellation and named random streams.
 
-mod allocator;
+pub mod allocator;
+pub mod buffer;
 pub mod cancel;
 pub mod cpu;
 pub mod rng;

@@ -1,0 +1,453 @@
+//! Matrix products whose right side lies in tiles of 64 columns, [tile][row][64]: a step of the
+//! inner loop reads one contiguous line of the tile and broadcasts one element of six rows.
+//!
+//! One thread each: callers split the work, so that the number of threads does not change a bit.
+
+use super::Real;
+
+/// Columns of a tile.
+pub const TILE: usize = 64;
+/// Columns that have a place of their own in the result; a tile has four groups.
+pub const GROUP: usize = 16;
+/// Rows of the result that are summed up in registers.
+const ROWS: usize = 6;
+/// Depth of the part of a tile that stays in the first cache: 96 lines of 64 f32, 24 KiB.
+const DEPTH: usize = 96;
+
+/// A matrix inside a slice: element (i, k) lies at `i * row + k * col`.
+#[derive(Clone, Copy, Debug)]
+pub struct Left<'a, T> {
+    pub data: &'a [T],
+    pub row: usize,
+    pub col: usize,
+}
+
+impl<'a, T> Left<'a, T> {
+    /// Contiguous rows of `width` elements.
+    pub fn rows(data: &'a [T], width: usize) -> Self {
+        Self {
+            data,
+            row: width,
+            col: 1,
+        }
+    }
+
+    /// The transposed view.
+    pub fn t(self) -> Self {
+        Self {
+            row: self.col,
+            col: self.row,
+            ..self
+        }
+    }
+
+    /// The rows from `first` on.
+    pub fn from_row(self, first: usize) -> Self {
+        Self {
+            data: &self.data[(first * self.row).min(self.data.len())..],
+            ..self
+        }
+    }
+}
+
+/// Where a product goes: row i of column group g lies at `i * row + groups[g]`, 16 elements.
+#[derive(Debug)]
+pub struct Target<'a, T> {
+    pub data: &'a mut [T],
+    pub row: usize,
+    pub groups: &'a [usize],
+}
+
+/// Elements of `rows` × `columns` in tiles.
+pub fn tiled_len(rows: usize, columns: usize) -> usize {
+    columns.div_ceil(TILE) * rows * TILE
+}
+
+/// C = A·B, or C += A·B where `accumulate`: A has `m` rows of `k` elements, B lies in tiles of `k`
+/// lines, C has as many columns as the target has groups.
+///
+/// # Panics
+/// When an element would lie outside its slice, or the depth is 0.
+pub fn product<T: Real>(
+    size: (usize, usize),
+    accumulate: bool,
+    target: Target<T>,
+    left: Left<T>,
+    tiles: &[T],
+) {
+    product_steps(size, Steps::ONE, accumulate, target, left, tiles);
+}
+
+/// Matrices that follow each other: element distances in A and B.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    pub count: usize,
+    pub left: usize,
+    pub tiles: usize,
+}
+
+impl Steps {
+    const ONE: Self = Self {
+        count: 1,
+        left: 0,
+        tiles: 0,
+    };
+}
+
+/// The sum of the products of several matrices, each as in [`product`].
+///
+/// # Panics
+/// When an element would lie outside its slice, or the depth is 0.
+pub fn product_steps<T: Real>(
+    (m, k): (usize, usize),
+    steps: Steps,
+    accumulate: bool,
+    target: Target<T>,
+    left: Left<T>,
+    tiles: &[T],
+) {
+    if m == 0 || target.groups.is_empty() {
+        return;
+    }
+    assert!(k > 0 && steps.count > 0);
+    let last = steps.count - 1;
+    let reach = target.groups.iter().max().map_or(0, |last| last + GROUP);
+    assert!((m - 1) * target.row + reach <= target.data.len());
+    assert!(last * steps.left + (m - 1) * left.row + (k - 1) * left.col < left.data.len());
+    let columns = target.groups.len() * GROUP;
+    assert!(tiles.len() >= last * steps.tiles + tiled_len(k, columns));
+    T::tile_product(Product {
+        m,
+        k,
+        steps,
+        accumulate,
+        target,
+        left,
+        tiles,
+    });
+}
+
+/// A product whose bounds [`product`] has checked.
+pub struct Product<'a, T> {
+    m: usize,
+    k: usize,
+    steps: Steps,
+    accumulate: bool,
+    target: Target<'a, T>,
+    left: Left<'a, T>,
+    tiles: &'a [T],
+}
+
+impl<T: Real> Product<'_, T> {
+    /// The definition, column group by column group.
+    pub fn portable(self) {
+        for (g, &place) in self.target.groups.iter().enumerate() {
+            let first = g / 4 * self.k * TILE + g % 4 * GROUP;
+            for i in 0..self.m {
+                let c = &mut self.target.data[i * self.target.row + place..][..GROUP];
+                let mut sums = [T::zero(); GROUP];
+                if self.accumulate {
+                    sums.copy_from_slice(c);
+                }
+                for (step, k) in
+                    (0..self.steps.count).flat_map(|s| (0..self.k).map(move |k| (s, k)))
+                {
+                    let at = step * self.steps.left + i * self.left.row + k * self.left.col;
+                    let line = step * self.steps.tiles + first + k * TILE;
+                    let a = self.left.data[at];
+                    for (sum, &b) in sums.iter_mut().zip(&self.tiles[line..][..GROUP]) {
+                        *sum = a.mul_add(b, *sum);
+                    }
+                }
+                c.copy_from_slice(&sums);
+            }
+        }
+    }
+}
+
+impl pulp::WithSimd for Product<'_, f32> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let mut first = 0;
+        loop {
+            // Several matrices are summed up one after the other, each at its whole depth.
+            let most = if self.steps.count > 1 { self.k } else { DEPTH };
+            let depth = most.min(self.k - first);
+            let accumulate = self.accumulate || first > 0;
+            for (tile, groups) in self.target.groups.chunks(TILE / GROUP).enumerate() {
+                for i in (0..self.m).step_by(ROWS) {
+                    // SAFETY: `product` has checked that rows below m, k and the groups' places lie
+                    // inside the three slices; the target is borrowed mutably and overlaps no other.
+                    unsafe {
+                        let b = self.tiles.as_ptr().add((tile * self.k + first) * TILE);
+                        let a = self.left.data.as_ptr();
+                        let a = a.add(i * self.left.row + first * self.left.col);
+                        let c = self.target.data.as_mut_ptr().add(i * self.target.row);
+                        let block = Block {
+                            rows: ROWS.min(self.m - i),
+                            depth,
+                            steps: self.steps,
+                            accumulate,
+                            a,
+                            a_row: self.left.row,
+                            a_col: self.left.col,
+                            c_row: self.target.row,
+                        };
+                        match (S::F32_LANES, groups) {
+                            (16, &[g0, g1, g2, g3]) => {
+                                let c = [c.add(g0), c.add(g1), c.add(g2), c.add(g3)];
+                                block.run::<S, 4>(simd, b, c);
+                            }
+                            (16, &[g0, g1, g2]) => {
+                                block.run::<S, 3>(simd, b, [c.add(g0), c.add(g1), c.add(g2)]);
+                            }
+                            (16, &[g0, g1]) => block.run::<S, 2>(simd, b, [c.add(g0), c.add(g1)]),
+                            (16, &[g0]) => block.run::<S, 1>(simd, b, [c.add(g0)]),
+                            _ => {
+                                for (g, &place) in groups.iter().enumerate() {
+                                    let (b, c) = (b.add(g * GROUP), c.add(place));
+                                    match S::F32_LANES {
+                                        8 => block.run::<S, 2>(simd, b, [c, c.add(8)]),
+                                        4 => {
+                                            let c = [c, c.add(4), c.add(8), c.add(12)];
+                                            block.run::<S, 4>(simd, b, c);
+                                        }
+                                        lanes => {
+                                            for lane in (0..GROUP).step_by(lanes) {
+                                                block.run::<S, 1>(simd, b.add(lane), [c.add(lane)]);
+                                            }
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            first += depth;
+            if first >= self.k {
+                return;
+            }
+        }
+    }
+}
+
+/// At most six rows by `N` vectors of the result.
+#[derive(Clone, Copy)]
+struct Block {
+    rows: usize,
+    depth: usize,
+    steps: Steps,
+    accumulate: bool,
+    a: *const f32,
+    a_row: usize,
+    a_col: usize,
+    c_row: usize,
+}
+
+impl Block {
+    /// # Safety
+    /// In every step all `rows` × `depth` elements of a and `depth` lines of N vectors at `b`, and the vectors at each
+    /// `c` in `rows` rows lie inside their allocations; those at `c` overlap no other.
+    #[inline(always)]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "rows and vectors by number, as in registers"
+    )]
+    unsafe fn run<S: pulp::Simd, const N: usize>(self, simd: S, b: *const f32, c: [*mut f32; N]) {
+        // SAFETY: as the caller promises; rows beyond the last read the last one and are not stored.
+        unsafe {
+            let lanes = S::F32_LANES;
+            let mut sums = [[simd.splat_f32s(0.0); N]; ROWS];
+            if self.accumulate {
+                for i in 0..ROWS {
+                    for v in 0..N {
+                        let place = c[v].add(i.min(self.rows - 1) * self.c_row);
+                        sums[i][v] = place.cast::<S::f32s>().read_unaligned();
+                    }
+                }
+            }
+            let mut a = [self.a; ROWS];
+            for i in 0..ROWS {
+                a[i] = self.a.add(i.min(self.rows - 1) * self.a_row);
+            }
+            for step in 0..self.steps.count {
+                let mut b = b.add(step * self.steps.tiles);
+                let mut offset = step * self.steps.left;
+                for _ in 0..self.depth {
+                    let mut line = [simd.splat_f32s(0.0); N];
+                    for v in 0..N {
+                        line[v] = b.add(v * lanes).cast::<S::f32s>().read_unaligned();
+                    }
+                    for i in 0..ROWS {
+                        let weight = simd.splat_f32s(*a[i].add(offset));
+                        for v in 0..N {
+                            sums[i][v] = simd.mul_add_f32s(weight, line[v], sums[i][v]);
+                        }
+                    }
+                    b = b.wrapping_add(TILE);
+                    offset += self.a_col;
+                }
+            }
+            for i in 0..ROWS {
+                if i < self.rows {
+                    for v in 0..N {
+                        let place = c[v].add(i * self.c_row);
+                        place.cast::<S::f32s>().write_unaligned(sums[i][v]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::Simd;
+
+    fn check<T: Real>(tolerance: f64) {
+        let number = |i: usize| T::c((i as f64 * 0.7).sin());
+        for (m, n, k) in [
+            (1, 16, 1),
+            (7, 80, 5),
+            (13, 176, 200),
+            (6, 64, 96),
+            (5, 32, 97),
+        ] {
+            let a: Vec<T> = (0..m * k).map(number).collect();
+            let tiles: Vec<T> = (0..tiled_len(k, n)).map(|i| number(i + 5)).collect();
+            // Groups in reverse order, rows of n + 3.
+            let groups: Vec<usize> = (0..n / GROUP).rev().map(|g| g * GROUP).collect();
+            let width = n + 3;
+            for transposed in [false, true] {
+                let left = if transposed {
+                    Left {
+                        data: &a[..],
+                        row: 1,
+                        col: m,
+                    }
+                } else {
+                    Left::rows(&a[..], k)
+                };
+                for accumulate in [false, true] {
+                    let mut c = vec![T::one(); m * width];
+                    let target = Target {
+                        data: &mut c,
+                        row: width,
+                        groups: &groups,
+                    };
+                    product((m, k), accumulate, target, left, &tiles);
+                    for i in 0..m {
+                        for j in 0..n {
+                            let sum: f64 = (0..k)
+                                .map(|k_| {
+                                    let a = a[i * left.row + k_ * left.col];
+                                    let b = tiles[(j / TILE * k + k_) * TILE + j % TILE];
+                                    a.to_f64() * b.to_f64()
+                                })
+                                .sum();
+                            let expected = sum + f64::from(u8::from(accumulate));
+                            let at = groups[j / GROUP] + j % GROUP;
+                            let got = c[i * width + at].to_f64();
+                            assert!((got - expected).abs() < tolerance, "{got} {expected}");
+                        }
+                        assert!(
+                            c[i * width + n..(i + 1) * width]
+                                .iter()
+                                .all(|&v| v == T::one())
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_equal_the_definition() {
+        check::<f64>(1e-12);
+        check::<f32>(2e-5);
+    }
+
+    #[test]
+    fn steps_add_up() {
+        let (m, n, k, count) = (7, 48, 64, 3);
+        let number = |i: usize| (i as f32 * 0.3).cos();
+        let a: Vec<f32> = (0..count * m * k).map(number).collect();
+        let tiles: Vec<f32> = (0..count * tiled_len(k, n)).map(number).collect();
+        let groups: Vec<usize> = (0..n).step_by(GROUP).collect();
+        let mut one_by_one = vec![0.0; m * n];
+        let mut together = one_by_one.clone();
+        for (a, tiles) in a.chunks(m * k).zip(tiles.chunks(tiled_len(k, n))) {
+            let target = Target {
+                data: &mut one_by_one[..],
+                row: n,
+                groups: &groups,
+            };
+            product((m, k), true, target, Left::rows(a, k), tiles);
+        }
+        let steps = Steps {
+            count,
+            left: m * k,
+            tiles: tiled_len(k, n),
+        };
+        let target = Target {
+            data: &mut together[..],
+            row: n,
+            groups: &groups,
+        };
+        product_steps((m, k), steps, true, target, Left::rows(&a, k), &tiles);
+        assert_eq!(one_by_one, together);
+    }
+
+    /// Every instruction set that this machine has gives the bits of the portable path: each element
+    /// is one chain of fused multiply-adds in the same order.
+    #[test]
+    fn instruction_sets_agree_to_the_bit() {
+        let (m, k) = (13, 200);
+        let number = |i: usize| (i as f32 * 0.7).sin();
+        let a: Vec<f32> = (0..m * k).map(number).collect();
+        for n in [16, 32, 48, 64, 176] {
+            let tiles: Vec<f32> = (0..tiled_len(k, n)).map(|i| number(i + 5)).collect();
+            let groups: Vec<usize> = (0..n).step_by(GROUP).collect();
+            let with = |run: &dyn Fn(Product<f32>)| {
+                let mut c = vec![1.0; m * n];
+                let target = Target {
+                    data: &mut c,
+                    row: n,
+                    groups: &groups,
+                };
+                run(Product {
+                    m,
+                    k,
+                    steps: Steps::ONE,
+                    accumulate: true,
+                    target,
+                    left: Left::rows(&a, k),
+                    tiles: &tiles,
+                });
+                c
+            };
+            let portable = with(&|product| product.portable());
+            assert_eq!(
+                with(&|product| pulp::Scalar::new().vectorize(product)),
+                portable
+            );
+            assert_eq!(
+                with(&|product| pulp::Arch::new().dispatch(product)),
+                portable
+            );
+            #[cfg(target_arch = "x86_64")]
+            {
+                if let Some(simd) = pulp::x86::V3::try_new() {
+                    assert_eq!(with(&|product| Simd::vectorize(simd, product)), portable);
+                }
+                if let Some(simd) = pulp::x86::V4::try_new() {
+                    assert_eq!(with(&|product| Simd::vectorize(simd, product)), portable);
+                }
+            }
+        }
+    }
+}
