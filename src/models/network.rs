@@ -2,7 +2,7 @@
 
 use super::pad::reflect_pad;
 use super::promptir::{PromptIr, PromptIrConfig};
-use crate::nn::{Builder, Parameters, StateDict, parameters};
+use crate::nn::{Builder, Parameters, StateDict};
 use crate::prune::{self, Masks, PruneOptions, PruneReport};
 use crate::{Error, Result, ops};
 use candle_core::{Device, Tensor};
@@ -16,7 +16,7 @@ pub trait Forward: Send + Sync {
     /// Modules whose parameters the forward never uses.
     fn unused(&self) -> &'static [&'static str];
 
-    /// [n, 3, h, w] → the same
+    /// Images in rows of channels, [n, h, 3, w] → the same
     fn forward(&self, images: &Tensor) -> Result<Tensor>;
 }
 
@@ -147,10 +147,9 @@ impl Network {
     pub fn gradients(&self, degraded: Images, clean: Images) -> Result<StateDict> {
         let gradients = self.loss(degraded, clean)?.backward()?;
         let mut state = StateDict::default();
-        for (name, var) in self.parameters.iter() {
-            if let Some(gradient) = gradients.get(var) {
-                let values = parameters::read(gradient, <[f32]>::to_vec)?;
-                state.insert(name, var.dims().to_vec(), values);
+        for (name, parameter) in self.parameters.iter() {
+            if let Some(values) = parameter.gradient(&gradients, <[f32]>::to_vec)? {
+                state.insert(name, parameter.shape().to_vec(), values);
             }
         }
         Ok(state)
@@ -159,7 +158,10 @@ impl Network {
     fn run(&self, architecture: &dyn Forward, images: &Tensor) -> Result<Tensor> {
         let (_, _, h, w) = images.dims4()?;
         let multiple = architecture.multiple();
-        let restored = architecture.forward(&reflect_pad(images, multiple)?)?;
+        let padded = reflect_pad(images, multiple)?;
+        let restored = architecture
+            .forward(&padded.transpose(1, 2)?)?
+            .transpose(1, 2)?;
         if h.is_multiple_of(multiple) && w.is_multiple_of(multiple) {
             return Ok(restored);
         }

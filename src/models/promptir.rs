@@ -163,8 +163,8 @@ struct Prompted {
 }
 
 impl Prompted {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = Tensor::cat(&[x, &self.prompt.forward(x)?], 1)?; // [n, dim + prompt_dim, h, w]
+    fn forward(&self, x: Tensor) -> Result<Tensor> {
+        let x = Tensor::cat(&[&x, &self.prompt.forward(&x)?], 2)?; // [n, h, dim + prompt_dim, w]
         self.reduce.forward(&self.block.forward(&x)?)
     }
 }
@@ -184,16 +184,17 @@ impl Prompt {
         })
     }
 
-    /// [n, features, h, w] → [n, dim, h, w]
+    /// [n, h, features, w] → [n, h, dim, w]
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (n, _, h, w) = x.dims4()?;
+        let (n, h, _, w) = x.dims4()?;
         let (_, len, dim, size, _) = self.prompt_param.dims5()?;
         let logits = self.linear_layer.forward(&ops::global_avg_pool(x)?)?;
-        let weights = ops::softmax(&logits)?; // [n, len, 1, 1]
+        let weights = ops::softmax(&logits)?.reshape((n, len, 1, 1))?;
         // The weighted sum is a product: each image's weights are one output channel's.
-        let prompts = self.prompt_param.reshape((1, len, dim, size * size))?;
-        let mixed = ops::conv1x1(&prompts, &weights)?; // [1, n, dim, size²]
+        let prompts = self.prompt_param.reshape((1, 1, len, dim * size * size))?;
+        let mixed = ops::conv1x1(&prompts, &weights)?; // [1, 1, n, dim·size²]
         let mixed = mixed.reshape((n, dim, size, size))?;
+        let mixed = mixed.transpose(1, 2)?; // [n, size, dim, size]
         self.conv3x3.forward(&ops::resize_bilinear(&mixed, h, w)?)
     }
 }
@@ -207,10 +208,9 @@ impl Level {
         Ok(Self((0..depth).map(block).collect::<Result<_>>()?))
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.0
-            .iter()
-            .try_fold(x.clone(), |x, block| block.forward(&x))
+    /// Takes x, so that no level holds more than it needs.
+    fn forward(&self, x: Tensor) -> Result<Tensor> {
+        self.0.iter().try_fold(x, |x, block| block.forward(&x))
     }
 }
 
@@ -311,8 +311,17 @@ impl PromptIr {
         ops::pixel_unshuffle(&self.down[level].forward(x)?, 2)
     }
 
-    fn up(&self, level: usize, x: &Tensor) -> Result<Tensor> {
-        ops::pixel_shuffle(&self.up[level].forward(x)?, 2)
+    /// Twice the size, beside what the encoder had there.
+    fn up(&self, level: usize, x: Tensor, skip: &Tensor) -> Result<Tensor> {
+        let x = ops::pixel_shuffle(&self.up[level].forward(&x)?, 2)?;
+        Ok(Tensor::cat(&[&x, skip], 2)?)
+    }
+
+    /// Prompt, upsampling and decoder blocks of level 2 or 3.
+    fn decode(&self, level: usize, x: Tensor, skip: &Tensor) -> Result<Tensor> {
+        let x = self.up(level - 1, self.prompted[level - 1].forward(x)?, skip)?;
+        let x = self.reduce_chan[level - 2].forward(&x)?;
+        self.decoder[level - 1].forward(x)
     }
 }
 
@@ -326,22 +335,14 @@ impl Forward for PromptIr {
     }
 
     fn forward(&self, image: &Tensor) -> Result<Tensor> {
-        let e1 = self.encoder[0].forward(&self.patch_embed.forward(image)?)?; // [n, d, h, w]
-        let e2 = self.encoder[1].forward(&self.down(0, &e1)?)?; // [n, 2d, h/2, w/2]
-        let e3 = self.encoder[2].forward(&self.down(1, &e2)?)?; // [n, 4d, h/4, w/4]
-        let latent = self.latent.forward(&self.down(2, &e3)?)?; // [n, 8d, h/8, w/8]
-
-        let x = self.prompted[2].forward(&latent)?; // [n, 4d, h/8, w/8]
-        let x = Tensor::cat(&[&self.up(2, &x)?, &e3], 1)?; // [n, 6d, h/4, w/4]
-        let x = self.decoder[2].forward(&self.reduce_chan[1].forward(&x)?)?; // [n, 4d, h/4, w/4]
-
-        let x = self.prompted[1].forward(&x)?; // [n, 4d, h/4, w/4]
-        let x = Tensor::cat(&[&self.up(1, &x)?, &e2], 1)?; // [n, 4d, h/2, w/2]
-        let x = self.decoder[1].forward(&self.reduce_chan[0].forward(&x)?)?; // [n, 2d, h/2, w/2]
-
-        let x = self.prompted[0].forward(&x)?; // [n, 2d, h/2, w/2]
-        let x = Tensor::cat(&[&self.up(0, &x)?, &e1], 1)?; // [n, 2d, h, w]
-        let x = self.refinement.forward(&self.decoder[0].forward(&x)?)?; // [n, 2d, h, w]
-        Ok((self.output.forward(&x)? + image)?) // [n, 3, h, w]
+        let e1 = self.encoder[0].forward(self.patch_embed.forward(image)?)?; // [n, h, d, w]
+        let e2 = self.encoder[1].forward(self.down(0, &e1)?)?; // [n, h/2, 2d, w/2]
+        let e3 = self.encoder[2].forward(self.down(1, &e2)?)?; // [n, h/4, 4d, w/4]
+        let x = self.latent.forward(self.down(2, &e3)?)?; // [n, h/8, 8d, w/8]
+        let x = self.decode(3, x, &e3)?; // [n, h/4, 4d, w/4]
+        let x = self.decode(2, x, &e2)?; // [n, h/2, 2d, w/2]
+        let x = self.up(0, self.prompted[0].forward(x)?, &e1)?; // [n, h, 2d, w]
+        let x = self.refinement.forward(self.decoder[0].forward(x)?)?; // [n, h, 2d, w]
+        Ok((self.output.forward(&x)? + image)?) // [n, h, 3, w]
     }
 }

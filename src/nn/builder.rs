@@ -76,7 +76,17 @@ impl<'a> Builder<'a> {
 
     /// The parameter `name` at this place, declared with `init` when it does not exist yet.
     pub fn parameter(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
-        let name = self.join(name);
+        self.declare(&[(name, shape, init)], shape)
+    }
+
+    /// Several parameters one after the other in one vector, as the operator that takes them wants.
+    pub fn parameters(&self, parts: &[(&str, &[usize], Init)]) -> Result<Tensor> {
+        let length = parts.iter().map(|(_, shape, _)| size(shape));
+        let length = length.fold(0usize, usize::saturating_add);
+        self.declare(parts, &[length])
+    }
+
+    fn declare(&self, parts: &[(&str, &[usize], Init)], shape: &[usize]) -> Result<Tensor> {
         let (store, seed, tracked) = match self.target {
             Target::Store {
                 parameters,
@@ -84,8 +94,9 @@ impl<'a> Builder<'a> {
                 tracked,
             } => (parameters, seed, tracked),
             Target::Count(count) => {
-                let size = shape.iter().fold(1usize, |size, &n| size.saturating_mul(n));
-                count.set(count.get().saturating_add(size));
+                for (_, shape, _) in parts {
+                    count.set(count.get().saturating_add(size(shape)));
+                }
                 if count.get() > MOST_PARAMETERS {
                     return Err(Error::value(format!(
                         "a network of more than {MOST_PARAMETERS} parameters"
@@ -95,19 +106,16 @@ impl<'a> Builder<'a> {
             }
         };
         let mut parameters = store.borrow_mut();
-        if parameters.get(&name).is_none() {
-            let data = initial_values(&name, shape.iter().product(), init, seed);
-            let shape = shape.to_vec();
-            parameters.declare(name.clone(), Values { shape, data })?;
+        let names: Vec<String> = parts.iter().map(|(name, ..)| self.join(name)).collect();
+        if names.iter().all(|name| parameters.get(name).is_none()) {
+            let values = names.iter().zip(parts).map(|(name, (_, shape, init))| {
+                let data = initial_values(name, size(shape), *init, seed);
+                let shape = shape.to_vec();
+                (name.clone(), Values { shape, data })
+            });
+            parameters.declare(shape, values.collect())?;
         }
-        match parameters.get(&name) {
-            Some(var) if var.dims() == shape => Ok(if tracked {
-                var.as_tensor().clone()
-            } else {
-                var.as_detached_tensor()
-            }),
-            _ => Err(Error::value(format!("{name} is declared with two shapes"))),
-        }
+        parameters.tensor(&names, shape, tracked)
     }
 
     fn join(&self, name: impl std::fmt::Display) -> String {
@@ -117,6 +125,11 @@ impl<'a> Builder<'a> {
             format!("{}.{name}", self.path)
         }
     }
+}
+
+/// Saturating, since a hostile file may ask for anything.
+fn size(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |size, &n| size.saturating_mul(n))
 }
 
 fn initial_values(name: &str, count: usize, init: Init, seed: u64) -> Vec<f32> {

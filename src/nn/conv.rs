@@ -1,4 +1,4 @@
-//! The convolutions of the networks, without bias.
+//! The convolutions of the networks, without bias. Images are in rows of channels, [n, h, c, w].
 
 use super::{Builder, Init};
 use crate::{Result, ops};
@@ -34,22 +34,5 @@ impl Conv3x3 {
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::conv3x3(x, &self.weight)
-    }
-}
-
-/// 3×3, padding 1, each channel by itself.
-pub struct Depthwise {
-    weight: Tensor,
-}
-
-impl Depthwise {
-    pub fn new(b: &Builder, channels: usize) -> Result<Self> {
-        let init = Init::KaimingUniform { fan_in: 9 };
-        let weight = b.parameter("weight", &[channels, 1, 3, 3], init)?;
-        Ok(Self { weight })
-    }
-
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::depthwise(x, &self.weight)
     }
 }

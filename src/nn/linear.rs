@@ -17,11 +17,11 @@ impl Linear {
         })
     }
 
-    /// [n, c_in, 1, 1] → [n, c_out, 1, 1]
+    /// [n, 1, c_in, 1] → [n, 1, c_out, 1]
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (c_out, c_in) = self.weight.dims2()?;
         let weight = self.weight.reshape((c_out, c_in, 1, 1))?;
-        let bias = self.bias.reshape((1, c_out, 1, 1))?;
+        let bias = self.bias.reshape((1, 1, c_out, 1))?;
         Ok(ops::conv1x1(x, &weight)?.broadcast_add(&bias)?)
     }
 }

@@ -2,42 +2,136 @@
 
 use super::{StateDict, Values};
 use crate::{Error, Result};
+use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor, Var};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Mutex;
 
 #[derive(Debug, Default)]
 pub struct Parameters {
-    vars: Vec<(String, Var)>,
+    entries: Vec<Entry>,
+    vars: Vec<Var>,
     index: HashMap<String, usize>,
 }
 
-impl Parameters {
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
-        self.vars.iter().map(|(name, var)| (name.as_str(), var))
+/// A part of a variable.
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    var: usize,
+    start: usize,
+    shape: Vec<usize>,
+}
+
+/// One named parameter: values that lie together, alone or among others in a variable.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter<'a> {
+    var: &'a Var,
+    entry: &'a Entry,
+}
+
+impl<'a> Parameter<'a> {
+    pub fn shape(&self) -> &'a [usize] {
+        &self.entry.shape
     }
 
-    pub fn get(&self, name: &str) -> Option<&Var> {
-        self.index.get(name).map(|&at| &self.vars[at].1)
+    pub fn count(&self) -> usize {
+        self.entry.shape.iter().product()
+    }
+
+    /// Runs `f` on the values.
+    pub fn read<R>(&self, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        read(self.var, |values| f(&values[self.range()]))
+    }
+
+    /// Runs `f` on the values, in place.
+    pub fn write<R>(&self, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+        write(self.var, |values| f(&mut values[self.range()]))
+    }
+
+    /// Runs `f` on the gradient, where there is one.
+    pub fn gradient<R>(
+        &self,
+        gradients: &GradStore,
+        f: impl FnOnce(&[f32]) -> R,
+    ) -> Result<Option<R>> {
+        let gradient = gradients.get(self.var);
+        gradient
+            .map(|gradient| read(gradient, |values| f(&values[self.range()])))
+            .transpose()
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.entry.start..self.entry.start + self.count()
+    }
+}
+
+impl Parameters {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Parameter<'_>)> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.name.as_str(), self.parameter(entry)))
+    }
+
+    pub fn get(&self, name: &str) -> Option<Parameter<'_>> {
+        let entry = self.index.get(name).map(|&at| &self.entries[at]);
+        entry.map(|entry| self.parameter(entry))
+    }
+
+    fn parameter<'a>(&'a self, entry: &'a Entry) -> Parameter<'a> {
+        let var = &self.vars[entry.var];
+        Parameter { var, entry }
     }
 
     /// The number of values of all parameters.
     pub fn count(&self) -> usize {
-        self.iter().map(|(_, var)| var.elem_count()).sum()
+        self.iter().map(|(_, parameter)| parameter.count()).sum()
     }
 
-    pub(super) fn declare(&mut self, name: String, values: Values) -> Result<()> {
-        let tensor = Tensor::from_vec(values.data, values.shape, &Device::Cpu)?;
-        self.index.insert(name.clone(), self.vars.len());
-        self.vars.push((name, Var::from_tensor(&tensor)?));
+    /// Adds a variable of `shape` that holds `parts` one after the other.
+    pub(super) fn declare(&mut self, shape: &[usize], parts: Vec<(String, Values)>) -> Result<()> {
+        let mut all = Vec::with_capacity(shape.iter().product());
+        for (name, values) in parts {
+            self.index.insert(name.clone(), self.entries.len());
+            self.entries.push(Entry {
+                name,
+                var: self.vars.len(),
+                start: all.len(),
+                shape: values.shape,
+            });
+            all.extend(values.data);
+        }
+        let tensor = Tensor::from_vec(all, shape, &Device::Cpu)?;
+        self.vars.push(Var::from_tensor(&tensor)?);
         Ok(())
+    }
+
+    /// The variable of `shape` that holds `names`, to record gradients or not.
+    pub(super) fn tensor(
+        &self,
+        names: &[String],
+        shape: &[usize],
+        tracked: bool,
+    ) -> Result<Tensor> {
+        match names.first().and_then(|name| self.get(name)) {
+            Some(first) if first.var.dims() == shape => Ok(if tracked {
+                first.var.as_tensor().clone()
+            } else {
+                first.var.as_detached_tensor()
+            }),
+            _ => Err(Error::value(format!(
+                "{names:?} are declared with two shapes"
+            ))),
+        }
     }
 
     /// A copy of all values.
     pub fn state(&self) -> Result<StateDict> {
         let mut state = StateDict::default();
-        for (name, var) in self.iter() {
-            state.insert(name, var.dims().to_vec(), read(var, <[f32]>::to_vec)?);
+        for (name, parameter) in self.iter() {
+            let values = parameter.read(<[f32]>::to_vec)?;
+            state.insert(name, parameter.shape().to_vec(), values);
         }
         Ok(state)
     }
@@ -64,12 +158,14 @@ impl Parameters {
             faults.extend(listed("unexpected parameters", &unexpected));
         }
         for (name, values) in state.iter() {
-            let Some(var) = self.get(name) else { continue };
-            if var.dims() != values.shape {
+            let Some(parameter) = self.get(name) else {
+                continue;
+            };
+            if parameter.shape() != values.shape {
                 faults.push(format!(
                     "{name} has shape {:?} instead of {:?}",
                     values.shape,
-                    var.dims()
+                    parameter.shape()
                 ));
             } else if let Some(bad) = values.data.iter().find(|v| !v.is_finite()) {
                 faults.push(format!("{name} holds {bad}"));
@@ -79,8 +175,8 @@ impl Parameters {
             return Err(Error::value(faults.join("; ")));
         }
         for (name, values) in state.iter() {
-            if let Some(var) = self.get(name) {
-                write(var, |to| to.copy_from_slice(&values.data))?;
+            if let Some(parameter) = self.get(name) {
+                parameter.write(|to| to.copy_from_slice(&values.data))?;
             }
         }
         Ok(())
@@ -100,7 +196,7 @@ fn listed(what: &str, names: &[&str]) -> Option<String> {
 }
 
 /// Runs `f` on the values of a contiguous f32 tensor.
-pub fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => Ok(f(&data[start..end])),
@@ -110,8 +206,8 @@ pub fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     }
 }
 
-/// Runs `f` on the values of a parameter, in place.
-pub fn write<R>(var: &Var, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+/// Runs `f` on the values of a variable, in place.
+fn write<R>(var: &Var, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
     // candle hands out storage for writing only to an operator that it calls through `&self`.
     struct InPlace<F, R>(Mutex<(Option<F>, Option<R>)>);
     impl<F: FnOnce(&mut [f32]) -> R, R> InplaceOp1 for InPlace<F, R> {

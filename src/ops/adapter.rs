@@ -16,11 +16,6 @@ pub struct View<'a, T> {
 }
 
 impl<T> View<'_, T> {
-    /// The four sizes of an [n, c, h, w] tensor.
-    pub fn nchw(&self, name: &str) -> Result<[usize; 4]> {
-        self.sizes(name)
-    }
-
     pub fn sizes<const R: usize>(&self, name: &str) -> Result<[usize; R]> {
         self.shape.try_into().map_err(|_| {
             Error::value(format!(

@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019, algorithm 2) as PyTorch computes it, on masked parameters.
 
 use crate::kernels::simd::dispatch;
-use crate::nn::{Parameters, parameters};
+use crate::nn::Parameters;
 use crate::prune::{Mask, Masks};
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
@@ -63,15 +63,19 @@ struct Scalars {
 
 /// Values updated by one task.
 const CHUNK: usize = 1 << 14;
+/// Values that share a word of a mask.
+const WORD: usize = u64::BITS as usize;
+/// Running sums of a norm.
+const LANES: usize = 8;
 
 impl AdamW {
     pub fn new(config: AdamWConfig, all: &Parameters) -> Result<Self> {
         config.validate()?;
         let moments = all
             .iter()
-            .map(|(_, var)| Moments {
-                exp_avg: vec![0.0; var.elem_count()],
-                exp_avg_sq: vec![0.0; var.elem_count()],
+            .map(|(_, parameter)| Moments {
+                exp_avg: vec![0.0; parameter.count()],
+                exp_avg_sq: vec![0.0; parameter.count()],
             })
             .collect();
         Ok(Self {
@@ -104,12 +108,10 @@ impl AdamW {
         gradients: &GradStore,
     ) -> Result<f64> {
         let mut squares = 0.0;
-        for (name, var) in all.iter() {
-            let Some(gradient) = gradients.get(var) else {
-                continue;
-            };
+        for (name, parameter) in all.iter() {
             let mask = masks.get(name);
-            squares += parameters::read(gradient, |g| sum_of_squares(g, mask))?;
+            let sum = parameter.gradient(gradients, |g| sum_of_squares(g, mask))?;
+            squares += sum.unwrap_or(0.0);
         }
         Ok(squares.sqrt())
     }
@@ -138,14 +140,13 @@ impl AdamW {
             eps: self.config.eps as f32,
             gradient_scale: scale as f32,
         };
-        for ((name, var), moments) in all.iter().zip(&mut self.moments) {
-            let Some(gradient) = gradients.get(var) else {
-                continue;
-            };
+        for ((name, parameter), moments) in all.iter().zip(&mut self.moments) {
             let mask = masks.get(name);
-            parameters::read(gradient, |g| {
-                parameters::write(var, |p| update(scalars, p, g, moments, mask))
-            })??;
+            parameter
+                .gradient(gradients, |g| {
+                    parameter.write(|p| update(scalars, p, g, moments, mask))
+                })?
+                .transpose()?;
         }
         Ok(())
     }
@@ -191,9 +192,24 @@ fn sum_of_squares(g: &[f32], mask: Option<&Mask>) -> f64 {
         .par_chunks(CHUNK)
         .enumerate()
         .map(|(chunk, g)| {
-            let living = |i: usize| mask.is_none_or(|mask| mask.get(chunk * CHUNK + i));
-            let values = g.iter().enumerate().filter(|&(i, _)| living(i));
-            values.map(|(_, &g)| f64::from(g) * f64::from(g)).sum()
+            let words = mask.map(|mask| &mask.words()[chunk * CHUNK / WORD..]);
+            let mut lanes = [0.0; LANES];
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (word, g) in g.chunks(WORD).enumerate() {
+                        let bits = words.map_or(u64::MAX, |words| words[word]);
+                        for (part, g) in g.chunks(LANES).enumerate() {
+                            for (lane, &g) in g.iter().enumerate() {
+                                let alive = bits >> (part * LANES + lane) & 1 == 1;
+                                let g = f64::from(if alive { g } else { 0.0 });
+                                lanes[lane] = g.mul_add(g, lanes[lane]);
+                            }
+                        }
+                    }
+                },
+            );
+            lanes.iter().sum()
         })
         .collect();
     sums.iter().sum()

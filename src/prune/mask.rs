@@ -1,6 +1,6 @@
 //! Which weights are alive, one bit each.
 
-use crate::nn::{Parameters, parameters};
+use crate::nn::Parameters;
 use crate::{Error, Result};
 use std::collections::HashMap;
 
@@ -109,8 +109,8 @@ impl Masks {
     /// Masks of the prunable parameters that hold zeros, as a dense file of a pruned network tells.
     pub fn from_zeros(all: &Parameters) -> Result<Self> {
         let mut masks = Self::default();
-        for (name, var) in all.iter().filter(|(name, _)| super::is_prunable(name)) {
-            let mask = parameters::read(var, |w| Mask::from_fn(w.len(), |i| w[i] != 0.0))?;
+        for (name, parameter) in all.iter().filter(|(name, _)| super::is_prunable(name)) {
+            let mask = parameter.read(|w| Mask::from_fn(w.len(), |i| w[i] != 0.0))?;
             if mask.alive() < mask.len() {
                 masks.insert(name, mask);
             }
@@ -122,16 +122,16 @@ impl Masks {
     /// A name that is no parameter, or a length that is not the parameter's.
     pub fn validate(&self, all: &Parameters) -> Result<()> {
         for (name, mask) in &self.0 {
-            let Some(var) = all.get(name) else {
+            let Some(parameter) = all.get(name) else {
                 return Err(Error::value(format!(
                     "mask of an unknown parameter: {name}"
                 )));
             };
-            if var.elem_count() != mask.len() {
+            if parameter.count() != mask.len() {
                 return Err(Error::value(format!(
                     "{name}: a mask of {} weights for {} weights",
                     mask.len(),
-                    var.elem_count()
+                    parameter.count()
                 )));
             }
         }
@@ -140,9 +140,9 @@ impl Masks {
 
     /// Zeroes every masked weight.
     pub fn apply(&self, all: &Parameters) -> Result<()> {
-        for (name, var) in all.iter() {
+        for (name, parameter) in all.iter() {
             if let Some(mask) = self.get(name) {
-                parameters::write(var, |values| mask.apply(values))?;
+                parameter.write(|values| mask.apply(values))?;
             }
         }
         Ok(())

@@ -25,10 +25,10 @@ pub fn report(all: &Parameters, masks: &Masks, counted: impl Fn(&str) -> bool) -
     let layers = all
         .iter()
         .filter(|(name, _)| is_prunable(name) && counted(name))
-        .map(|(name, var)| LayerReport {
+        .map(|(name, parameter)| LayerReport {
             name: name.to_owned(),
-            alive: alive(name, var.elem_count()),
-            total: var.elem_count(),
+            alive: alive(name, parameter.count()),
+            total: parameter.count(),
         })
         .collect();
     PruneReport {
@@ -36,7 +36,7 @@ pub fn report(all: &Parameters, masks: &Masks, counted: impl Fn(&str) -> bool) -
         total: all.count(),
         alive: all
             .iter()
-            .map(|(name, var)| alive(name, var.elem_count()))
+            .map(|(name, parameter)| alive(name, parameter.count()))
             .sum(),
     }
 }

@@ -15,11 +15,11 @@ pub fn rewind(
     options: &RewindOptions,
 ) -> Result<()> {
     let mut back = StateDict::default();
-    for (name, var) in all.iter().filter(|(name, _)| options.rewinds(name)) {
+    for (name, parameter) in all.iter().filter(|(name, _)| options.rewinds(name)) {
         let Some(values) = snapshot.get(name) else {
             return Err(crate::Error::value(format!(
                 "the snapshot holds no {name} (shape {:?})",
-                var.dims()
+                parameter.shape()
             )));
         };
         back.insert(name, values.shape.clone(), values.data.clone());

@@ -2,9 +2,8 @@
 
 use super::score::{kth_smallest, magnitude};
 use super::{Alive, Mask, Masks, PruneOptions, Scope, Threshold, is_prunable};
-use crate::nn::{Parameters, parameters};
+use crate::nn::{Parameter, Parameters};
 use crate::{Error, Result};
-use candle_core::Var;
 use rayon::prelude::*;
 
 /// Prunes: extends `masks` and zeroes the weights that go. `unused` names the parameters that no
@@ -19,13 +18,13 @@ pub fn prune(
     unused: impl Fn(&str) -> bool,
 ) -> Result<()> {
     options.validate()?;
-    let candidates: Vec<(&str, &Var)> = all
+    let candidates: Vec<(&str, Parameter)> = all
         .iter()
         .filter(|(name, _)| is_prunable(name) && (options.unused || !unused(name)))
         .collect();
     let scores = candidates
         .par_iter()
-        .map(|(name, var)| scores(var, options.alive, masks.get(name)))
+        .map(|(name, parameter)| scores(*parameter, options.alive, masks.get(name)))
         .collect::<Result<Vec<_>>>()?;
 
     let cuts = match options.scope {
@@ -52,12 +51,12 @@ pub fn prune(
     };
     let mut ties = cuts.first().map_or(0, |cut| cut.ties);
     let mut pruned = Vec::with_capacity(candidates.len());
-    for ((name, var), cut) in candidates.iter().zip(&cuts) {
+    for ((name, parameter), cut) in candidates.iter().zip(&cuts) {
         if options.scope == Scope::Layerwise {
             ties = cut.ties;
         }
         let old = masks.get(name);
-        let mask = parameters::read(var, |weights| {
+        let mask = parameter.read(|weights| {
             Mask::from_fn(weights.len(), |i| {
                 if !is_alive(weights[i], i, options.alive, old) {
                     return false;
@@ -96,8 +95,8 @@ fn is_alive(weight: f32, i: usize, alive: Alive, mask: Option<&Mask>) -> bool {
 }
 
 /// The scores of the weights that are alive.
-fn scores(var: &Var, alive: Alive, mask: Option<&Mask>) -> Result<Vec<u32>> {
-    parameters::read(var, |weights| {
+fn scores(parameter: Parameter, alive: Alive, mask: Option<&Mask>) -> Result<Vec<u32>> {
+    parameter.read(|weights| {
         let living = weights.iter().enumerate();
         living
             .filter(|&(i, &weight)| is_alive(weight, i, alive, mask))

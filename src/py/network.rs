@@ -63,7 +63,7 @@ impl Network {
     fn parameters(&self, py: Python<'_>) -> Vec<(String, Vec<usize>)> {
         peek(py, &self.shared, |network| {
             let all = network.parameters().iter();
-            all.map(|(name, var)| (name.to_owned(), var.dims().to_vec()))
+            all.map(|(name, parameter)| (name.to_owned(), parameter.shape().to_vec()))
                 .collect()
         })
     }
@@ -131,10 +131,10 @@ impl Network {
     fn masks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let masks: Vec<(String, Vec<bool>, Vec<usize>)> = peek(py, &self.shared, |network| {
             let all = network.parameters().iter();
-            all.filter_map(|(name, var)| {
+            all.filter_map(|(name, parameter)| {
                 let mask = network.masks().get(name)?;
                 let bits = (0..mask.len()).map(|i| mask.get(i)).collect();
-                Some((name.to_owned(), bits, var.dims().to_vec()))
+                Some((name.to_owned(), bits, parameter.shape().to_vec()))
             })
             .collect()
         });
@@ -152,8 +152,8 @@ impl Network {
             let name: String = name.extract()?;
             let bits = owned::<bool>(&array, &name)?;
             let shape = peek(py, &self.shared, |network| {
-                let var = network.parameters().get(&name);
-                var.map(|var| var.dims().to_vec())
+                let parameter = network.parameters().get(&name);
+                parameter.map(|parameter| parameter.shape().to_vec())
             });
             if let Some(shape) = shape.filter(|shape| *shape != bits.shape) {
                 let message = format!("{name}: a mask of shape {:?} for {shape:?}", bits.shape);

@@ -111,22 +111,22 @@ fn own(file: &Tensors, config: PromptIrConfig) -> Result<Network> {
     let mut network = Network::promptir(config, 0)?;
     let mut masks = Masks::default();
     let mut state = StateDict::default();
-    for (name, var) in network.parameters().iter() {
+    for (name, parameter) in network.parameters().iter() {
         let Some((shape, data)) = file.floats(name) else {
             return Err(Error::value(format!("{name} is missing")));
         };
-        let len = var.elem_count();
+        let len = parameter.count();
         let mask = file.bytes(&format!("{MASK}{name}"));
         let mask = mask
             .map(|bytes| Mask::from_bytes(len, bytes))
             .transpose()
             .map_err(|error| Error::value(format!("{name}: {error}")))?;
         let data = match &mask {
-            Some(mask) if shape != var.dims() => {
+            Some(mask) if shape != parameter.shape() => {
                 if shape != [mask.alive()] {
                     return Err(Error::value(format!(
                         "{name}: shape {shape:?} is neither {:?} nor that of {} survivors",
-                        var.dims(),
+                        parameter.shape(),
                         mask.alive()
                     )));
                 }
@@ -139,7 +139,11 @@ fn own(file: &Tensors, config: PromptIrConfig) -> Result<Network> {
             }
             _ => data.to_vec(),
         };
-        let shape = if mask.is_some() { var.dims() } else { shape };
+        let shape = if mask.is_some() {
+            parameter.shape()
+        } else {
+            shape
+        };
         state.insert(name, shape.to_vec(), data);
         if let Some(mask) = mask {
             masks.insert(name, mask);

@@ -18,8 +18,8 @@ const PROGRESS: &str = "progress";
 pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -> Result<()> {
     let mut file = ticket::pack(network, Storage::Dense)?;
     let moments = trainer.optimizer().moments();
-    for ((name, var), moments) in network.parameters().iter().zip(moments) {
-        let shape = var.dims().to_vec();
+    for ((name, parameter), moments) in network.parameters().iter().zip(moments) {
+        let shape = parameter.shape().to_vec();
         file.insert(
             format!("{EXP_AVG}{name}"),
             shape.clone(),
@@ -67,10 +67,10 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
     let moments = network
         .parameters()
         .iter()
-        .map(|(name, var)| {
+        .map(|(name, parameter)| {
             Ok(Moments {
-                exp_avg: moment(EXP_AVG, name, var.elem_count())?,
-                exp_avg_sq: moment(EXP_AVG_SQ, name, var.elem_count())?,
+                exp_avg: moment(EXP_AVG, name, parameter.count())?,
+                exp_avg_sq: moment(EXP_AVG_SQ, name, parameter.count())?,
             })
         })
         .collect::<Result<_>>()?;

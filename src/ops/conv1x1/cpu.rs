@@ -1,70 +1,54 @@
 use super::Dims;
 use crate::kernels::Real;
-use crate::kernels::matmul::{Panel, matmul};
+use crate::kernels::tiles::{Left, TILE};
+use crate::ops::rows::{load_tiles, product_rows, tile_outer, transpose_tiles, transposed_len};
+use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 
-/// Rows of the result that one task computes.
-const ROWS: usize = 64;
-
 pub fn forward<T: Real>(d: Dims, x: &[T], weight: &[T]) -> Vec<T> {
-    product(d.n, d.hw, (d.co, d.ci), (weight, Panel::rows(0, d.ci)), x)
+    convolve(d, (d.co, d.ci), Left::rows(weight, d.ci), x)
 }
 
 pub fn backward_input<T: Real>(d: Dims, weight: &[T], dy: &[T]) -> Vec<T> {
-    product(
-        d.n,
-        d.hw,
-        (d.ci, d.co),
-        (weight, Panel::rows(0, d.ci).t()),
-        dy,
-    )
+    convolve(d, (d.ci, d.co), Left::rows(weight, d.ci).t(), dy)
 }
 
-/// y[n] = A·x[n] for every image; A has `rows`×`inner` elements.
-fn product<T: Real>(
-    n: usize,
-    hw: usize,
-    (rows, inner): (usize, usize),
-    (a, pa): (&[T], Panel),
-    x: &[T],
-) -> Vec<T> {
-    let mut y = vec![T::zero(); n * rows * hw];
-    y.par_chunks_mut((rows * hw).max(1))
-        .zip(x.par_chunks((inner * hw).max(1)))
+/// y = A·x at every pixel; A has `m`×`k` elements.
+fn convolve<T: Real>(d: Dims, (m, k): (usize, usize), a: Left<T>, x: &[T]) -> Vec<T> {
+    let grid = d.grid;
+    let mut y = vec![T::zero(); d.n * m * grid.h * grid.w];
+    y.par_chunks_mut((grid.h * m * grid.w).max(1))
+        .zip(x.par_chunks((grid.h * k * grid.w).max(1)))
         .for_each(|(y, x)| {
-            y.par_chunks_mut(ROWS * hw)
-                .enumerate()
-                .for_each(|(block, y)| {
-                    let panel = Panel {
-                        offset: pa.offset + block * ROWS * pa.row,
-                        ..pa
-                    };
-                    matmul(
-                        (y.len() / hw, hw, inner),
-                        false,
-                        (y, Panel::rows(0, hw)),
-                        (a, panel),
-                        (x, Panel::rows(0, hw)),
-                    );
+            y.par_chunks_mut(grid.strip * m * grid.w)
+                .zip(x.par_chunks(grid.strip * k * grid.w))
+                .for_each_init(Vec::new, |tiles, (y, x)| {
+                    let rows = x.len() / (k * grid.w);
+                    tiles.resize(grid.tiles(rows) * k * TILE, T::zero());
+                    load_tiles(grid, rows, k, x, tiles);
+                    product_rows(grid, (m, k), y, a, tiles);
                 });
         });
     y
 }
 
 pub fn backward_weight<T: Real>(d: Dims, x: &[T], dy: &[T]) -> Vec<T> {
-    let mut dw = vec![T::zero(); d.co * d.ci];
-    dw.par_chunks_mut(ROWS * d.ci)
+    let (grid, strips) = (d.grid, d.n * d.grid.strips());
+    let mut left = Buffer::new(strips * grid.tiles(grid.strip) * d.co * TILE);
+    let mut right = Buffer::new(strips * transposed_len(grid, grid.strip, d.ci));
+    left.par_chunks_mut(grid.tiles(grid.strip) * d.co * TILE)
+        .zip(right.par_chunks_mut(transposed_len(grid, grid.strip, d.ci)))
         .enumerate()
-        .for_each(|(block, dw)| {
-            for n in 0..d.n {
-                matmul(
-                    (dw.len() / d.ci, d.ci, d.hw),
-                    true,
-                    (dw, Panel::rows(0, d.ci)),
-                    (dy, Panel::rows((n * d.co + block * ROWS) * d.hw, d.hw)),
-                    (x, Panel::rows(n * d.ci * d.hw, d.hw).t()),
-                );
-            }
+        .for_each_init(Vec::new, |tiles, (strip, (left, right))| {
+            let rows = grid.rows_of(strip % grid.strips());
+            let first = strip / grid.strips() * grid.h + rows.start;
+            let of = |x: &[T], c: usize| {
+                first * c * grid.w..(first * c * grid.w + rows.len() * c * grid.w).min(x.len())
+            };
+            load_tiles(grid, rows.len(), d.co, &dy[of(dy, d.co)], left);
+            tiles.resize(grid.tiles(rows.len()) * d.ci * TILE, T::zero());
+            load_tiles(grid, rows.len(), d.ci, &x[of(x, d.ci)], tiles);
+            transpose_tiles(d.ci, tiles, right);
         });
-    dw
+    tile_outer((d.co, &left), (d.ci, &right))
 }

@@ -1,12 +1,13 @@
 //! 1×1 convolution without bias: a matrix product over channels at every pixel.
 //!
-//! x [n, ci, h, w], weight [co, ci, 1, 1] → y [n, co, h, w] with y = W·x.
+//! x [n, h, ci, w], weight [co, ci, 1, 1] → y [n, h, co, w] with y = W·x.
 //! Backward: dx = Wᵀ·dy, dW = Σₙ dy·xᵀ.
 
 mod cpu;
 #[cfg(test)]
 mod tests;
 
+use super::rows::Grid;
 use super::{Operator, View, apply2};
 use crate::kernels::Real;
 use crate::{Error, Result};
@@ -24,13 +25,13 @@ struct Dims {
     n: usize,
     ci: usize,
     co: usize,
-    hw: usize,
+    grid: Grid,
 }
 
 impl Dims {
     fn of<T>(x: View<T>, weight: View<T>) -> Result<Self> {
-        let [n, ci, h, w] = x.nchw("conv1x1 input")?;
-        let [co, wi, kh, kw] = weight.nchw("conv1x1 weight")?;
+        let [n, h, ci, w] = x.sizes("conv1x1 input")?;
+        let [co, wi, kh, kw] = weight.sizes("conv1x1 weight")?;
         if (wi, kh, kw) != (ci, 1, 1) {
             return Err(Error::value(format!(
                 "conv1x1: weight {:?} does not fit an input with {ci} channels",
@@ -41,7 +42,7 @@ impl Dims {
             n,
             ci,
             co,
-            hw: h * w,
+            grid: Grid::new(h, w),
         })
     }
 }
@@ -52,7 +53,7 @@ impl Operator for Conv1x1 {
     fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x, weight)?;
-        let shape = vec![dims.n, dims.co, x.shape[2], x.shape[3]];
+        let shape = vec![dims.n, x.shape[1], dims.co, x.shape[3]];
         Ok((cpu::forward(dims, x.data, weight.data), shape))
     }
 

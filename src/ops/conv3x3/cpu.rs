@@ -1,162 +1,106 @@
-//! Nine matrix products, one a tap, without im2col: on a plane padded to width w + 2, the input
-//! that tap (ky, kx) needs is the same plane read from ky·(w + 2) + kx on. Results are computed on
-//! rows of that width too; their last two columns hold no pixel and are left out of the copy.
+//! The windows of a strip's pixels in tiles, [tile][channel · 9 + tap][64], make the convolution a
+//! matrix product with the weights as they are.
 
 use super::Dims;
 use crate::kernels::Real;
-use crate::kernels::matmul::{Panel, matmul};
+use crate::kernels::tiles::{GROUP, Left, TILE};
+use crate::ops::rows::{
+    BORDER, Grid, Rows, load_tiles, pad_rows, product_rows, tile_outer, transpose_tiles,
+    transposed_len,
+};
+use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 
-/// Output channels that one task computes.
-const ROWS: usize = 64;
 const TAPS: usize = 9;
 
 pub fn forward<T: Real>(d: Dims, x: &[T], weight: &[T]) -> Vec<T> {
-    let taps = weights_by_tap(weight, d.co, d.ci, |tap| tap);
-    convolve(d, x, &taps)
-}
-
-pub fn backward_input<T: Real>(d: Dims, weight: &[T], dy: &[T]) -> Vec<T> {
-    let by_tap = weights_by_tap(weight, d.co, d.ci, |tap| TAPS - 1 - tap);
-    // [tap][co][ci] → [tap][ci][co]
-    let mut transposed = vec![T::zero(); by_tap.len()];
-    let matrix = (d.co * d.ci).max(1);
-    for (to, from) in transposed.chunks_mut(matrix).zip(by_tap.chunks(matrix)) {
-        for o in 0..d.co {
-            for i in 0..d.ci {
-                to[i * d.co + o] = from[o * d.ci + i];
-            }
-        }
-    }
-    convolve(d.t(), dy, &transposed)
-}
-
-pub fn backward_weight<T: Real>(d: Dims, x: &[T], dy: &[T]) -> Vec<T> {
-    let padded = Padded::of(x, d.n, d.ci, d.h, d.w, 1);
-    // dy on the same rows, zero where the rows hold no pixel.
-    let wide = Padded::of(dy, d.n, d.co, d.h, d.w, 0);
-    let mut by_tap = vec![T::zero(); TAPS * d.co * d.ci];
-    by_tap
-        .par_chunks_mut(d.co * d.ci)
-        .enumerate()
-        .for_each(|(tap, dw)| {
-            dw.par_chunks_mut(ROWS * d.ci)
+    let (grid, depth) = (d.grid, TAPS * d.ci);
+    let padded = pad_rows(grid, d.ci, x);
+    let row = grid.padded_row(d.ci);
+    let zeros = vec![T::zero(); row];
+    let mut y = vec![T::zero(); d.n * grid.h * d.co * grid.w];
+    y.par_chunks_mut((grid.h * d.co * grid.w).max(1))
+        .zip(padded.par_chunks((grid.h * row).max(1)))
+        .for_each(|(y, data)| {
+            let rows = Rows {
+                data,
+                row,
+                held: grid.h,
+                h: grid.h,
+                zeros: &zeros,
+            };
+            y.par_chunks_mut(grid.strip * d.co * grid.w)
                 .enumerate()
-                .for_each(|(block, dw)| {
-                    for n in 0..d.n {
-                        matmul(
-                            (dw.len() / d.ci, d.ci, d.h * (d.w + 2)),
-                            true,
-                            (dw, Panel::rows(0, d.ci)),
-                            (
-                                &wide.data,
-                                Panel::rows(wide.plane(n, block * ROWS), wide.stride),
-                            ),
-                            (&padded.data, padded.shifted(n, tap).t()),
-                        );
-                    }
-                });
-        });
-    let mut dw = vec![T::zero(); by_tap.len()];
-    for (tap, from) in by_tap.chunks(d.co * d.ci).enumerate() {
-        for (to, &value) in dw[tap..].iter_mut().step_by(TAPS).zip(from) {
-            *to = value;
-        }
-    }
-    dw
-}
-
-/// [co][ci][tap] → [order(tap)][co][ci], so that each tap is one contiguous matrix.
-fn weights_by_tap<T: Real>(
-    weight: &[T],
-    co: usize,
-    ci: usize,
-    order: impl Fn(usize) -> usize,
-) -> Vec<T> {
-    let mut by_tap = vec![T::zero(); weight.len()];
-    for (pair, taps) in weight.chunks_exact(TAPS).enumerate() {
-        for (tap, &value) in taps.iter().enumerate() {
-            by_tap[order(tap) * co * ci + pair] = value;
-        }
-    }
-    by_tap
-}
-
-fn convolve<T: Real>(d: Dims, x: &[T], by_tap: &[T]) -> Vec<T> {
-    let padded = Padded::of(x, d.n, d.ci, d.h, d.w, 1);
-    let (hw, wide) = (d.h * d.w, d.h * (d.w + 2));
-    let mut y = vec![T::zero(); d.n * d.co * hw];
-    y.par_chunks_mut((d.co * hw).max(1))
-        .enumerate()
-        .for_each(|(n, y)| {
-            y.par_chunks_mut((ROWS * hw).max(1))
-                .enumerate()
-                .for_each(|(block, y)| {
-                    let rows = y.len() / hw;
-                    let mut sums = vec![T::zero(); rows * wide];
-                    for tap in 0..TAPS {
-                        matmul(
-                            (rows, wide, d.ci),
-                            tap > 0,
-                            (&mut sums, Panel::rows(0, wide)),
-                            (
-                                by_tap,
-                                Panel::rows((tap * d.co + block * ROWS) * d.ci, d.ci),
-                            ),
-                            (&padded.data, padded.shifted(n, tap)),
-                        );
-                    }
-                    for (y, sums) in y.chunks_exact_mut(d.w).zip(sums.chunks_exact(d.w + 2)) {
-                        y.copy_from_slice(&sums[..d.w]);
-                    }
+                .for_each_init(Vec::new, |tiles, (strip, y)| {
+                    let range = grid.rows_of(strip);
+                    tiles.resize(grid.tiles(range.len()) * depth * TILE, T::zero());
+                    windows(grid, range, d.ci, rows, tiles);
+                    product_rows(grid, (d.co, depth), y, Left::rows(weight, depth), tiles);
                 });
         });
     y
 }
 
-/// Planes with rows of width w + 2.
-struct Padded<T> {
-    data: Vec<T>,
-    channels: usize,
-    /// Elements of a plane.
-    stride: usize,
-    row: usize,
+pub fn backward_input<T: Real>(d: Dims, weight: &[T], dy: &[T]) -> Vec<T> {
+    // [co][ci][tap] → [ci][co][8 − tap]
+    let mut turned = vec![T::zero(); weight.len()];
+    for (pair, taps) in weight.chunks_exact(TAPS).enumerate() {
+        let to = &mut turned[(pair % d.ci * d.co + pair / d.ci) * TAPS..][..TAPS];
+        to.copy_from_slice(taps);
+        to.reverse();
+    }
+    forward(d.t(), dy, &turned)
 }
 
-impl<T: Real> Padded<T> {
-    /// `margin` rows above and below and as many columns to the left; the rest of the two
-    /// additional columns lies to the right.
-    fn of(x: &[T], n: usize, channels: usize, h: usize, w: usize, margin: usize) -> Self {
-        let row = w + 2;
-        let stride = (h + 2 * margin) * row;
-        // The last tap of the last plane reads two elements beyond it.
-        let mut data = vec![T::zero(); n * channels * stride + 2];
-        data[..n * channels * stride]
-            .par_chunks_mut(stride.max(1))
-            .zip(x.par_chunks((h * w).max(1)))
-            .for_each(|(plane, x)| {
-                for (to, from) in plane
-                    .chunks_exact_mut(row)
-                    .skip(margin)
-                    .zip(x.chunks_exact(w))
-                {
-                    to[margin..margin + w].copy_from_slice(from);
-                }
-            });
-        Self {
-            data,
-            channels,
-            stride,
-            row,
+pub fn backward_weight<T: Real>(d: Dims, x: &[T], dy: &[T]) -> Vec<T> {
+    let (grid, depth) = (d.grid, TAPS * d.ci);
+    let padded = pad_rows(grid, d.ci, x);
+    let (row, dy_row) = (grid.padded_row(d.ci), d.co * grid.w);
+    let zeros = vec![T::zero(); row];
+    let strips = d.n * grid.strips();
+    let mut left = Buffer::new(strips * grid.tiles(grid.strip) * d.co * TILE);
+    let mut right = Buffer::new(strips * transposed_len(grid, grid.strip, depth));
+    left.par_chunks_mut(grid.tiles(grid.strip) * d.co * TILE)
+        .zip(right.par_chunks_mut(transposed_len(grid, grid.strip, depth)))
+        .enumerate()
+        .for_each_init(Vec::new, |tiles, (strip, (left, right))| {
+            let (image, range) = (strip / grid.strips(), grid.rows_of(strip % grid.strips()));
+            let data = &padded[image * grid.h * row..][..grid.h * row];
+            let rows = Rows {
+                data,
+                row,
+                held: grid.h,
+                h: grid.h,
+                zeros: &zeros,
+            };
+            let dy = &dy[(image * grid.h + range.start) * dy_row..][..range.len() * dy_row];
+            load_tiles(grid, range.len(), d.co, dy, left);
+            tiles.clear();
+            tiles.resize(grid.tiles(range.len()) * depth * TILE, T::zero());
+            windows(grid, range, d.ci, rows, tiles);
+            transpose_tiles(depth, tiles, right);
+        });
+    tile_outer((d.co, &left), (depth, &right))
+}
+
+/// The nine neighbours of every pixel. Columns beyond the image hold what lies there; they are not
+/// stored, or meet zeros.
+fn windows<T: Real>(
+    grid: Grid,
+    range: std::ops::Range<usize>,
+    channels: usize,
+    rows: Rows<T>,
+    tiles: &mut [T],
+) {
+    for place in grid.places(range.len()) {
+        let around = rows.around(range.start + place.row);
+        for c in 0..channels {
+            let at = c * grid.pitch() + BORDER + place.column;
+            for tap in 0..TAPS {
+                let from = at + tap % 3 - 1;
+                tiles[place.tiled(channels * TAPS, c * TAPS + tap)..][..GROUP]
+                    .copy_from_slice(&around[tap / 3][from..from + GROUP]);
+            }
         }
-    }
-
-    fn plane(&self, n: usize, channel: usize) -> usize {
-        (n * self.channels + channel) * self.stride
-    }
-
-    /// The planes of image `n` as tap `tap` reads them.
-    fn shifted(&self, n: usize, tap: usize) -> Panel {
-        Panel::rows(self.plane(n, 0) + tap / 3 * self.row + tap % 3, self.stride)
     }
 }

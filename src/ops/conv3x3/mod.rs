@@ -1,6 +1,6 @@
 //! 3×3 convolution, stride 1, zero padding 1, without bias.
 //!
-//! x [n, ci, h, w], weight [co, ci, 3, 3] → y [n, co, h, w].
+//! x [n, h, ci, w], weight [co, ci, 3, 3] → y [n, h, co, w].
 //! Backward: dx is the convolution of dy with the weights flipped in space and transposed in
 //! channels; dW[o, i, t] = Σ over images and pixels of dy[o]·x[i] shifted by tap t.
 
@@ -8,6 +8,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
+use super::rows::Grid;
 use super::{Operator, View, apply2};
 use crate::kernels::Real;
 use crate::{Error, Result};
@@ -25,21 +26,25 @@ struct Dims {
     n: usize,
     ci: usize,
     co: usize,
-    h: usize,
-    w: usize,
+    grid: Grid,
 }
 
 impl Dims {
     fn of<T>(x: View<T>, weight: View<T>) -> Result<Self> {
-        let [n, ci, h, w] = x.nchw("conv3x3 input")?;
-        let [co, wi, kh, kw] = weight.nchw("conv3x3 weight")?;
+        let [n, h, ci, w] = x.sizes("conv3x3 input")?;
+        let [co, wi, kh, kw] = weight.sizes("conv3x3 weight")?;
         if (wi, kh, kw) != (ci, 3, 3) {
             return Err(Error::value(format!(
                 "conv3x3: weight {:?} does not fit an input with {ci} channels",
                 weight.shape
             )));
         }
-        Ok(Self { n, ci, co, h, w })
+        Ok(Self {
+            n,
+            ci,
+            co,
+            grid: Grid::new(h, w),
+        })
     }
 
     /// The sizes of the transposed call.
@@ -60,7 +65,7 @@ impl Operator for Conv3x3 {
         let d = Dims::of(x, weight)?;
         Ok((
             cpu::forward(d, x.data, weight.data),
-            vec![d.n, d.co, d.h, d.w],
+            vec![d.n, d.grid.h, d.co, d.grid.w],
         ))
     }
 

@@ -6,15 +6,15 @@ fn reference(x: &[f64], weight: &[f64], [n, ci, co, h, w]: [usize; 5]) -> Vec<f6
         // Positions are shifted by one so that the padding needs no negative numbers.
         let inside = (1..=h).contains(&y) && (1..=w).contains(&x_);
         if inside {
-            x[((n * ci + i) * h + y - 1) * w + x_ - 1]
+            x[((n * h + y - 1) * ci + i) * w + x_ - 1]
         } else {
             0.0
         }
     };
     let mut out = Vec::new();
     for n in 0..n {
-        for o in 0..co {
-            for y in 0..h {
+        for y in 0..h {
+            for o in 0..co {
                 for x in 0..w {
                     let mut sum = 0.0;
                     for i in 0..ci {
@@ -39,12 +39,13 @@ fn forward_and_gradient() {
         (1, 2, 66, 2, 3),
         (1, 4, 4, 4, 4),
         (1, 2, 1, 1, 6),
+        (1, 2, 3, 9, 18),
     ];
     for (n, ci, co, h, w) in cases {
-        let x = values(&[n, ci, h, w], 1);
+        let x = values(&[n, h, ci, w], 1);
         let weight = values(&[co, ci, 3, 3], 2);
         let y = conv3x3(&x, &weight).unwrap();
-        assert_eq!(y.dims(), [n, co, h, w]);
+        assert_eq!(y.dims(), [n, h, co, w]);
         let expected = reference(&flat(&x), &flat(&weight), [n, ci, co, h, w]);
         let what = format!("conv3x3 {:?}", (n, ci, co, h, w));
         assert_close(&flat(&y), &expected, 1e-12, &what);

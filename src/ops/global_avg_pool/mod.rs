@@ -1,4 +1,4 @@
-//! The mean over all pixels: x [n, c, h, w] → y [n, c, 1, 1]; backward dx = dy/(h·w).
+//! The mean over all pixels: x [n, h, c, w] → y [n, 1, c, 1]; backward dx = dy/(h·w).
 
 #[cfg(test)]
 mod tests;
@@ -19,20 +19,25 @@ impl Operator for GlobalAvgPool {
     const NAME: &'static str = "global_avg_pool";
 
     fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let [n, c, h, w] = inputs[0].nchw("global_avg_pool input")?;
+        let [n, h, c, w] = inputs[0].sizes("global_avg_pool input")?;
         let scale = T::c(1.0 / (h * w) as f64);
-        let y = inputs[0]
-            .data
-            .par_chunks(h * w)
-            .map(|plane| {
-                scale
-                    * dispatch(
-                        #[inline(always)]
-                        || reduce::sum(plane),
-                    )
-            })
-            .collect();
-        Ok((y, vec![n, c, 1, 1]))
+        let mut y = vec![T::zero(); n * c];
+        y.par_chunks_mut(c)
+            .zip(inputs[0].data.par_chunks(h * c * w))
+            .for_each(|(y, x)| {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for row in x.chunks_exact(c * w) {
+                            for (y, x) in y.iter_mut().zip(row.chunks_exact(w)) {
+                                *y += reduce::sum(x);
+                            }
+                        }
+                    },
+                );
+                y.iter_mut().for_each(|y| *y *= scale);
+            });
+        Ok((y, vec![n, 1, c, 1]))
     }
 
     fn backward<T: Real>(
@@ -41,12 +46,14 @@ impl Operator for GlobalAvgPool {
         _output: View<T>,
         gradient: View<T>,
     ) -> Result<Vec<Vec<T>>> {
-        let [_, _, h, w] = inputs[0].nchw("global_avg_pool input")?;
+        let [_, h, c, w] = inputs[0].sizes("global_avg_pool input")?;
         let scale = T::c(1.0 / (h * w) as f64);
-        let dx = gradient
-            .data
-            .iter()
-            .flat_map(|&dy| std::iter::repeat_n(dy * scale, h * w));
-        Ok(vec![dx.collect()])
+        let mut dx = vec![T::zero(); inputs[0].data.len()];
+        for (dx, dy) in dx.chunks_mut(h * c * w).zip(gradient.data.chunks(c)) {
+            for (dx, &dy) in dx.chunks_mut(w).zip(dy.iter().cycle()) {
+                dx.fill(dy * scale);
+            }
+        }
+        Ok(vec![dx])
     }
 }

@@ -1,5 +1,5 @@
 //! Sub-pixel rearrangement (Shi et al. 2016, eq. 4), a permutation each way:
-//! shuffle [n, c·r², h, w] → [n, c, h·r, w·r], unshuffle back. Channel c·r² + i·r + j holds the pixels
+//! shuffle [n, h, c·r², w] → [n, h·r, c, w·r], unshuffle back. Channel c·r² + i·r + j holds the pixels
 //! (y·r + i, x·r + j). The backward of each is the other.
 
 #[cfg(test)]
@@ -32,45 +32,15 @@ impl Operator for Shuffle {
 
     fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let r = self.factor;
-        let [n, c, h, w] = inputs[0].nchw("pixel_shuffle input")?;
+        let [n, h, c, w] = inputs[0].sizes("pixel_shuffle input")?;
         if c % (r * r) != 0 {
             return Err(Error::value(format!(
                 "pixel_shuffle: {c} channels are no multiple of {}",
                 r * r
             )));
         }
-        Ok((
-            shuffle(inputs[0].data, r, h, w),
-            vec![n, c / (r * r), h * r, w * r],
-        ))
-    }
-
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        _output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
-        let [_, _, h, w] = inputs[0].nchw("pixel_shuffle input")?;
-        Ok(vec![unshuffle(gradient.data, self.factor, h, w)])
-    }
-}
-
-impl Operator for Unshuffle {
-    const NAME: &'static str = "pixel_unshuffle";
-
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let r = self.factor;
-        let [n, c, h, w] = inputs[0].nchw("pixel_unshuffle input")?;
-        if h % r != 0 || w % r != 0 {
-            return Err(Error::value(format!(
-                "pixel_unshuffle: {h}x{w} is no multiple of {r}"
-            )));
-        }
-        Ok((
-            unshuffle(inputs[0].data, r, h / r, w / r),
-            vec![n, c * r * r, h / r, w / r],
-        ))
+        let y = shuffle(inputs[0].data, r, c / (r * r), w);
+        Ok((y, vec![n, h * r, c / (r * r), w * r]))
     }
 
     fn backward<T: Real>(
@@ -79,45 +49,73 @@ impl Operator for Unshuffle {
         output: View<T>,
         gradient: View<T>,
     ) -> Result<Vec<Vec<T>>> {
-        let [_, _, h, w] = output.nchw("pixel_unshuffle output")?;
-        Ok(vec![shuffle(gradient.data, self.factor, h, w)])
+        let [_, _, c, w] = output.sizes("pixel_shuffle output")?;
+        Ok(vec![unshuffle(gradient.data, self.factor, c, w)])
     }
 }
 
-/// r² planes of h×w to one of h·r×w·r.
-fn shuffle<T: Real>(x: &[T], r: usize, h: usize, w: usize) -> Vec<T> {
+impl Operator for Unshuffle {
+    const NAME: &'static str = "pixel_unshuffle";
+
+    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+        let r = self.factor;
+        let [n, h, c, w] = inputs[0].sizes("pixel_unshuffle input")?;
+        if h % r != 0 || w % r != 0 {
+            return Err(Error::value(format!(
+                "pixel_unshuffle: {h}x{w} is no multiple of {r}"
+            )));
+        }
+        let y = unshuffle(inputs[0].data, r, c, w);
+        Ok((y, vec![n, h / r, c * r * r, w / r]))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        inputs: &[View<T>],
+        output: View<T>,
+        gradient: View<T>,
+    ) -> Result<Vec<Vec<T>>> {
+        let (c, w) = (inputs[0].shape[2], output.shape[3]);
+        Ok(vec![shuffle(gradient.data, self.factor, c, w)])
+    }
+}
+
+/// Rows of c·r² channels and w pixels to r rows of c channels and w·r pixels.
+fn shuffle<T: Real>(x: &[T], r: usize, c: usize, w: usize) -> Vec<T> {
     let mut y = vec![T::zero(); x.len()];
-    let plane = r * r * h * w;
-    y.par_chunks_mut(plane)
-        .zip(x.par_chunks(plane))
+    let row = c * r * r * w;
+    y.par_chunks_mut(row)
+        .zip(x.par_chunks(row))
         .for_each(|(y, x)| {
-            for (part, x) in x.chunks_exact(h * w).enumerate() {
-                for (row, x) in x.chunks_exact(w).enumerate() {
-                    let start = (row * r + part / r) * w * r + part % r;
-                    for (to, &value) in y[start..].iter_mut().step_by(r).zip(x) {
-                        *to = value;
-                    }
+            for (part, x) in x.chunks_exact(w).enumerate() {
+                let start = place(part, r, c, w);
+                for (to, &value) in y[start..].iter_mut().step_by(r).zip(x) {
+                    *to = value;
                 }
             }
         });
     y
 }
 
-/// One plane of h·r×w·r to r² of h×w.
-fn unshuffle<T: Real>(x: &[T], r: usize, h: usize, w: usize) -> Vec<T> {
+/// r rows of c channels and w pixels to a row of c·r² channels and w/r pixels.
+fn unshuffle<T: Real>(x: &[T], r: usize, c: usize, w: usize) -> Vec<T> {
     let mut y = vec![T::zero(); x.len()];
-    let plane = r * r * h * w;
-    y.par_chunks_mut(plane)
-        .zip(x.par_chunks(plane))
+    let row = c * r * w;
+    y.par_chunks_mut(row)
+        .zip(x.par_chunks(row))
         .for_each(|(y, x)| {
-            for (part, y) in y.chunks_exact_mut(h * w).enumerate() {
-                for (row, y) in y.chunks_exact_mut(w).enumerate() {
-                    let start = (row * r + part / r) * w * r + part % r;
-                    for (to, &value) in y.iter_mut().zip(x[start..].iter().step_by(r)) {
-                        *to = value;
-                    }
+            for (part, y) in y.chunks_exact_mut(w / r).enumerate() {
+                let start = place(part, r, c, w / r);
+                for (to, &value) in y.iter_mut().zip(x[start..].iter().step_by(r)) {
+                    *to = value;
                 }
             }
         });
     y
+}
+
+/// Where the pixels of channel `part` begin in r rows of c channels; they lie r apart.
+fn place(part: usize, r: usize, c: usize, w: usize) -> usize {
+    let (channel, i, j) = (part / (r * r), part / r % r, part % r);
+    (i * c + channel) * w * r + j
 }

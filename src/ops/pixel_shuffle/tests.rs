@@ -4,18 +4,18 @@ use crate::ops::testing::{assert_close, check_gradient, flat, values};
 #[test]
 fn forward_and_gradient() {
     for (n, c, h, w, r) in [(1, 1, 1, 1, 2), (2, 3, 4, 5, 2), (1, 2, 2, 3, 3)] {
-        let x = values(&[n, c * r * r, h, w], 15);
+        let x = values(&[n, h, c * r * r, w], 15);
         let y = pixel_shuffle(&x, r).unwrap();
-        assert_eq!(y.dims(), [n, c, h * r, w * r]);
+        assert_eq!(y.dims(), [n, h * r, c, w * r]);
         let (from, to) = (flat(&x), flat(&y));
         let mut expected = vec![0.0; from.len()];
         for n in 0..n {
             for channel in 0..c {
                 for (i, j) in (0..r).flat_map(|i| (0..r).map(move |j| (i, j))) {
                     for (row, col) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
-                        let source = (n * c + channel) * r * r + i * r + j;
-                        let target = (n * c + channel) * h * r + row * r + i;
-                        expected[target * w * r + col * r + j] = from[(source * h + row) * w + col];
+                        let source = (n * h + row) * c * r * r + channel * r * r + i * r + j;
+                        let target = (n * h * r + row * r + i) * c + channel;
+                        expected[target * w * r + col * r + j] = from[source * w + col];
                     }
                 }
             }
@@ -30,6 +30,6 @@ fn forward_and_gradient() {
 
 #[test]
 fn sizes_that_do_not_divide_are_refused() {
-    assert!(pixel_shuffle(&values(&[1, 3, 2, 2], 1), 2).is_err());
-    assert!(pixel_unshuffle(&values(&[1, 3, 2, 3], 1), 2).is_err());
+    assert!(pixel_shuffle(&values(&[1, 2, 3, 2], 1), 2).is_err());
+    assert!(pixel_unshuffle(&values(&[1, 2, 3, 3], 1), 2).is_err());
 }

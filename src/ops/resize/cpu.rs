@@ -26,15 +26,17 @@ fn taps<T: Real>(from: usize, to: usize) -> Vec<Tap<T>> {
         .collect()
 }
 
-pub fn forward<T: Real>(x: &[T], from: (usize, usize), to: (usize, usize)) -> Vec<T> {
+pub fn forward<T: Real>(x: &[T], c: usize, from: (usize, usize), to: (usize, usize)) -> Vec<T> {
     let (rows, cols) = (taps::<T>(from.0, to.0), taps::<T>(from.1, to.1));
-    let planes = x.len() / (from.0 * from.1);
-    let mut y = vec![T::zero(); planes * to.0 * to.1];
-    y.par_chunks_mut(to.0 * to.1)
-        .zip(x.par_chunks(from.0 * from.1))
-        .for_each(|(y, x)| {
-            for (y, row) in y.chunks_exact_mut(to.1).zip(&rows) {
-                let (upper, lower) = (&x[row.low * from.1..], &x[row.high * from.1..]);
+    let image = from.0 * c * from.1;
+    let mut y = vec![T::zero(); x.len() / image * to.0 * c * to.1];
+    y.par_chunks_mut(c * to.1)
+        .enumerate()
+        .for_each(|(index, y)| {
+            let (x, row) = (&x[index / to.0 * image..][..image], &rows[index % to.0]);
+            for (channel, y) in y.chunks_exact_mut(to.1).enumerate() {
+                let line = |row: usize| &x[(row * c + channel) * from.1..][..from.1];
+                let (upper, lower) = (line(row.low), line(row.high));
                 for (y, col) in y.iter_mut().zip(&cols) {
                     let mix = |line: &[T]| line[col.low] * col.near + line[col.high] * col.far;
                     *y = mix(upper) * row.near + mix(lower) * row.far;
@@ -44,18 +46,20 @@ pub fn forward<T: Real>(x: &[T], from: (usize, usize), to: (usize, usize)) -> Ve
     y
 }
 
-pub fn backward<T: Real>(dy: &[T], from: (usize, usize), to: (usize, usize)) -> Vec<T> {
+pub fn backward<T: Real>(dy: &[T], c: usize, from: (usize, usize), to: (usize, usize)) -> Vec<T> {
     let (rows, cols) = (taps::<T>(from.0, to.0), taps::<T>(from.1, to.1));
-    let planes = dy.len() / (to.0 * to.1);
-    let mut dx = vec![T::zero(); planes * from.0 * from.1];
-    dx.par_chunks_mut(from.0 * from.1)
-        .zip(dy.par_chunks(to.0 * to.1))
+    let (image, dy_image) = (from.0 * c * from.1, to.0 * c * to.1);
+    let mut dx = vec![T::zero(); dy.len() / dy_image * image];
+    dx.par_chunks_mut(image)
+        .zip(dy.par_chunks(dy_image))
         .for_each(|(dx, dy)| {
-            for (dy, row) in dy.chunks_exact(to.1).zip(&rows) {
+            for (index, dy) in dy.chunks_exact(to.1).enumerate() {
+                let (row, channel) = (&rows[index / c], index % c);
                 for (&dy, col) in dy.iter().zip(&cols) {
                     for (line, weight) in [(row.low, row.near), (row.high, row.far)] {
-                        dx[line * from.1 + col.low] += dy * weight * col.near;
-                        dx[line * from.1 + col.high] += dy * weight * col.far;
+                        let dx = &mut dx[(line * c + channel) * from.1..][..from.1];
+                        dx[col.low] += dy * weight * col.near;
+                        dx[col.high] += dy * weight * col.far;
                     }
                 }
             }

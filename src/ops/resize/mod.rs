@@ -2,7 +2,7 @@
 //! `interpolate(mode="bilinear")`: the centre of output pixel i lies at (i + ½)·in/out − ½ of the input,
 //! not below 0, and the pixel beyond the last one is the last one.
 //!
-//! x [n, c, h, w] → y [n, c, height, width]. Backward: the transposed weights.
+//! x [n, h, c, w] → y [n, height, c, width]. Backward: the transposed weights.
 
 mod cpu;
 #[cfg(test)]
@@ -26,9 +26,9 @@ impl Operator for Resize {
     const NAME: &'static str = "resize_bilinear";
 
     fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let [n, c, h, w] = inputs[0].nchw("resize_bilinear input")?;
-        let y = cpu::forward(inputs[0].data, (h, w), (self.height, self.width));
-        Ok((y, vec![n, c, self.height, self.width]))
+        let [n, h, c, w] = inputs[0].sizes("resize_bilinear input")?;
+        let y = cpu::forward(inputs[0].data, c, (h, w), (self.height, self.width));
+        Ok((y, vec![n, self.height, c, self.width]))
     }
 
     fn backward<T: Real>(
@@ -37,9 +37,10 @@ impl Operator for Resize {
         _output: View<T>,
         gradient: View<T>,
     ) -> Result<Vec<Vec<T>>> {
-        let [_, _, h, w] = inputs[0].nchw("resize_bilinear input")?;
+        let [_, h, c, w] = inputs[0].sizes("resize_bilinear input")?;
         Ok(vec![cpu::backward(
             gradient.data,
+            c,
             (h, w),
             (self.height, self.width),
         )])

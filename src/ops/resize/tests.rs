@@ -2,7 +2,7 @@ use super::resize_bilinear;
 use crate::ops::testing::{assert_close, check_gradient, flat, values};
 
 /// A tent of the input's pitch around each output centre, its weights clamped at the borders.
-fn reference(x: &[f64], [planes, h, w]: [usize; 3], [height, width]: [usize; 2]) -> Vec<f64> {
+fn reference(x: &[f64], [n, c, h, w]: [usize; 4], [height, width]: [usize; 2]) -> Vec<f64> {
     let weight = |i: usize, j: usize, from: usize, to: usize| {
         let centre = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
         let tent = |d: f64| (1.0 - d.abs()).max(0.0);
@@ -10,14 +10,14 @@ fn reference(x: &[f64], [planes, h, w]: [usize; 3], [height, width]: [usize; 2])
         tent(centre - j as f64)
     };
     let mut y = Vec::new();
-    for plane in 0..planes {
-        for r in 0..height {
-            for c in 0..width {
+    for (n, r) in (0..n).flat_map(|n| (0..height).map(move |r| (n, r))) {
+        for channel in 0..c {
+            for col in 0..width {
                 let mut sum = 0.0;
                 for i in 0..h {
                     for j in 0..w {
-                        let both = weight(r, i, h, height) * weight(c, j, w, width);
-                        sum += both * x[(plane * h + i) * w + j];
+                        let both = weight(r, i, h, height) * weight(col, j, w, width);
+                        sum += both * x[((n * h + i) * c + channel) * w + j];
                     }
                 }
                 y.push(sum);
@@ -37,10 +37,10 @@ fn forward_and_gradient() {
         ((4, 6), (1, 1)),
     ];
     for ((h, w), (height, width)) in cases {
-        let x = values(&[2, 2, h, w], 16);
+        let x = values(&[2, h, 3, w], 16);
         let y = resize_bilinear(&x, height, width).unwrap();
-        assert_eq!(y.dims(), [2, 2, height, width]);
-        let expected = reference(&flat(&x), [4, h, w], [height, width]);
+        assert_eq!(y.dims(), [2, height, 3, width]);
+        let expected = reference(&flat(&x), [2, 3, h, w], [height, width]);
         let what = format!("resize_bilinear {h}x{w} to {height}x{width}");
         assert_close(&flat(&y), &expected, 1e-14, &what);
         check_gradient(&what, |t| resize_bilinear(&t[0], height, width), &[x]);

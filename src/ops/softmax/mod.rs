@@ -1,4 +1,4 @@
-//! Softmax over channels: y = exp(x − max x)/Σ exp(x − max x) for x [n, c, 1, 1].
+//! Softmax over channels: y = exp(x − max x)/Σ exp(x − max x) for x [n, 1, c, 1].
 //! Backward: dx = y·(dy − Σ y·dy).
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ impl Operator for Softmax {
     const NAME: &'static str = "softmax";
 
     fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let [_, c, h, w] = inputs[0].nchw("softmax input")?;
+        let [_, h, c, w] = inputs[0].sizes("softmax input")?;
         if (h, w) != (1, 1) {
             return Err(Error::value(format!(
                 "softmax: {h}x{w} pixels instead of one"
@@ -57,7 +57,7 @@ impl Operator for Softmax {
         output: View<T>,
         gradient: View<T>,
     ) -> Result<Vec<Vec<T>>> {
-        let c = output.shape[1];
+        let c = output.shape[2];
         let mut dx = gradient.data.to_vec();
         for (dx, y) in dx.chunks_mut(c).zip(output.data.chunks(c)) {
             softmax_row_backward(y, dx);

@@ -1,0 +1,476 @@
+//! y = x + W_out·(A·v): the attention half of a block. A is the attention between the channels of a
+//! head, so that W_out·A is one small matrix and y one product with v.
+
+use super::expand::Expand;
+use crate::kernels::Real;
+use crate::kernels::matmul::{Panel, matmul};
+use crate::kernels::reduce::{dot, sum_parts};
+use crate::kernels::simd::dispatch;
+use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
+use crate::ops::rows::{
+    BORDER, Grid, Rows, clear_borders, clip, load_tiles, product_rows, tile_outer, transpose_tiles,
+    transposed_len, window,
+};
+use crate::ops::softmax::{softmax_row, softmax_row_backward};
+use crate::runtime::buffer::Buffer;
+use rayon::prelude::*;
+
+/// PyTorch's `normalize` divides by no less.
+const EPSILON: f64 = 1e-12;
+
+#[derive(Clone, Copy)]
+pub struct Attention<'a, T> {
+    pub expand: Expand<'a, T>,
+    pub heads: usize,
+    pub temperature: &'a [T],
+    /// [dim, dim]
+    pub project_out: &'a [T],
+}
+
+/// What one image's queries and keys come to.
+pub struct Scores<T> {
+    /// S = q̂·k̂ᵀ of each head, [heads, c, c]
+    cosine: Vec<T>,
+    /// A = softmax(τ·S)
+    attention: Vec<T>,
+    q_scale: Vec<T>,
+    k_scale: Vec<T>,
+}
+
+/// Sums over some rows: q·kᵀ of each head in lines of whole groups, ‖q‖² and ‖k‖² of each channel.
+pub struct Sums<T>(Vec<T>);
+
+/// Buffers of one task.
+pub struct Scratch<T> {
+    tiles: Vec<T>,
+    keys: Vec<T>,
+    transposed: Vec<T>,
+    queries: Vec<T>,
+}
+
+impl<T> Default for Scratch<T> {
+    fn default() -> Self {
+        Self {
+            tiles: vec![],
+            keys: vec![],
+            transposed: vec![],
+            queries: vec![],
+        }
+    }
+}
+
+impl<'a, T: Real> Attention<'a, T> {
+    /// Splits the parameters [γ, β, τ, W_qkv, taps, W_out].
+    pub fn new(grid: Grid, dim: usize, heads: usize, parameters: &'a [T]) -> Self {
+        let (gamma, rest) = parameters.split_at(dim);
+        let (beta, rest) = rest.split_at(dim);
+        let (temperature, rest) = rest.split_at(heads);
+        let (weight, rest) = rest.split_at(3 * dim * dim);
+        let (taps, project_out) = rest.split_at(3 * dim * 9);
+        let expand = Expand {
+            grid,
+            dim,
+            wide: 3 * dim,
+            gamma,
+            beta,
+            weight,
+            taps,
+        };
+        Self {
+            expand,
+            heads,
+            temperature,
+            project_out,
+        }
+    }
+
+    fn c(&self) -> usize {
+        self.expand.dim / self.heads
+    }
+
+    /// Channels of a head in whole groups.
+    fn line(&self) -> usize {
+        self.c().next_multiple_of(GROUP)
+    }
+
+    pub fn no_sums(&self) -> Sums<T> {
+        Sums(vec![T::zero(); self.expand.dim * (self.line() + 2)])
+    }
+
+    /// Adds a strip's products of queries and keys to `sums` and writes its values, rows of dim × w.
+    pub fn gather(
+        &self,
+        strip: usize,
+        rows: Rows<T>,
+        values: &mut [T],
+        sums: &mut Sums<T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
+        let range = grid.rows_of(strip);
+        let tiles = grid.tiles(range.len());
+        // One head's channels lie together: [head][tile][channel][64].
+        for buffer in [&mut scratch.queries, &mut scratch.keys] {
+            buffer.clear();
+            buffer.resize(tiles * dim * TILE, T::zero());
+        }
+        self.windows(range.clone(), rows, 0..dim, |place, channel, window| {
+            let at = channel / c * tiles * c * TILE + place.tiled(c, channel % c);
+            scratch.queries[at..at + GROUP].copy_from_slice(&window);
+        });
+        self.windows(
+            range.clone(),
+            rows,
+            dim..2 * dim,
+            |place, channel, window| {
+                let channel = channel - dim;
+                let at = channel / c * tiles * c * TILE + place.tiled(c, channel % c);
+                scratch.keys[at..at + GROUP].copy_from_slice(&window);
+            },
+        );
+        self.windows(
+            range.clone(),
+            rows,
+            2 * dim..3 * dim,
+            |place, channel, window| {
+                let at = (place.row * dim + channel - 2 * dim) * grid.w + place.column;
+                values[at..at + place.pixels].copy_from_slice(&window[..place.pixels]);
+            },
+        );
+        let (products, norms) = sums.0.split_at_mut(dim * self.line());
+        let head = tiles * c * TILE;
+        scratch
+            .transposed
+            .resize(tiles * c.next_multiple_of(TILE) * TILE, T::zero());
+        let groups: Vec<usize> = (0..self.line()).step_by(GROUP).collect();
+        for h in 0..self.heads {
+            let (q, k) = (
+                &scratch.queries[h * head..][..head],
+                &scratch.keys[h * head..][..head],
+            );
+            transpose_tiles(c, k, &mut scratch.transposed);
+            let products = &mut products[h * c * self.line()..][..c * self.line()];
+            for (q, k) in q.chunks_exact(c * TILE).zip(
+                scratch
+                    .transposed
+                    .chunks_exact(c.next_multiple_of(TILE) * TILE),
+            ) {
+                let target = Target {
+                    data: &mut *products,
+                    row: self.line(),
+                    groups: &groups,
+                };
+                product((c, TILE), true, target, Left::rows(q, TILE), k);
+            }
+            let (q_norms, k_norms) = norms.split_at_mut(dim);
+            for (x, norms) in [
+                (q, &mut q_norms[h * c..][..c]),
+                (k, &mut k_norms[h * c..][..c]),
+            ] {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for tile in x.chunks_exact(c * TILE) {
+                            for (line, norm) in tile.chunks_exact(TILE).zip(norms.iter_mut()) {
+                                *norm += dot(line, line);
+                            }
+                        }
+                    },
+                );
+            }
+        }
+    }
+
+    /// Calls `write` with every window of some channels of a strip, zero where there is no pixel.
+    #[inline(always)]
+    fn windows(
+        &self,
+        range: std::ops::Range<usize>,
+        rows: Rows<T>,
+        channels: std::ops::Range<usize>,
+        mut write: impl FnMut(crate::ops::rows::Place, usize, [T; GROUP]),
+    ) {
+        let grid = self.expand.grid;
+        let places: Vec<_> = rows.places(grid, range.start, range.len()).collect();
+        dispatch(
+            #[inline(always)]
+            || {
+                for channel in channels {
+                    let taps = self.expand.taps_of(channel);
+                    for (place, around) in &places {
+                        let at = channel * grid.pitch() + BORDER + place.column;
+                        let mut values = window(taps, around, at);
+                        clip(&mut values, place.pixels);
+                        write(*place, channel, values);
+                    }
+                }
+            },
+        );
+    }
+
+    /// The attention that an image's parts come to.
+    pub fn scores(&self, parts: Vec<Sums<T>>) -> Scores<T> {
+        let (dim, c, line) = (self.expand.dim, self.c(), self.line());
+        let sums = sum_parts(parts.into_iter().map(|sums| sums.0).collect());
+        let (products, norms) = sums.split_at(dim * line);
+        // A dead channel has the scale 0: its products are 0 as those of q/ε with q = 0.
+        let scale = |&square: &T| {
+            let norm = square.sqrt();
+            if norm > T::c(EPSILON) {
+                norm.recip()
+            } else {
+                T::zero()
+            }
+        };
+        let q_scale: Vec<T> = norms[..dim].iter().map(scale).collect();
+        let k_scale: Vec<T> = norms[dim..].iter().map(scale).collect();
+        let mut cosine = Vec::with_capacity(dim * c);
+        for (i, line) in products.chunks_exact(line).enumerate() {
+            let k_scale = &k_scale[i / c * c..][..c];
+            cosine.extend(line.iter().zip(k_scale).map(|(&p, &k)| p * q_scale[i] * k));
+        }
+        let mut attention = cosine.clone();
+        for (i, row) in attention.chunks_exact_mut(c).enumerate() {
+            row.iter_mut().for_each(|s| *s *= self.temperature[i / c]);
+            softmax_row(row);
+        }
+        Scores {
+            cosine,
+            attention,
+            q_scale,
+            k_scale,
+        }
+    }
+
+    /// M = W_out·A, [dim, dim].
+    pub fn mixing(&self, scores: &Scores<T>) -> Vec<T> {
+        let (dim, c) = (self.expand.dim, self.c());
+        let mut mixing = vec![T::zero(); dim * dim];
+        let at = |offset| Panel {
+            offset,
+            row: dim,
+            col: 1,
+        };
+        for h in 0..self.heads {
+            matmul(
+                (dim, c, c),
+                false,
+                (&mut mixing, at(h * c)),
+                (self.project_out, at(h * c)),
+                (&scores.attention, Panel::rows(h * c * c, c)),
+            );
+        }
+        mixing
+    }
+
+    /// y = x + M·values on some rows, where y holds the values before.
+    pub fn finish(&self, mixing: &[T], x: &[T], y: &mut [T], tiles: &mut Vec<T>) {
+        let (grid, dim) = (self.expand.grid, self.expand.dim);
+        let rows = x.len() / self.expand.x_row();
+        tiles.resize(grid.tiles(rows) * dim * TILE, T::zero());
+        load_tiles(grid, rows, dim, y, tiles);
+        y.copy_from_slice(x);
+        product_rows(grid, (dim, dim), y, Left::rows(mixing, dim), tiles);
+    }
+
+    /// dx and the gradient of the parameters.
+    pub fn backward(
+        &self,
+        (x, projected, dy): (&[T], &[T], &[T]),
+        scores: &[Scores<T>],
+    ) -> (Vec<T>, Vec<T>) {
+        let (grid, row) = (
+            self.expand.grid,
+            self.expand.grid.padded_row(self.expand.wide),
+        );
+        let mut dh = Buffer::new(projected.len());
+        let zeros = self.expand.zeros();
+        let image = grid.h * self.expand.x_row();
+        let small: Vec<Vec<T>> = dh
+            .par_chunks_mut(grid.h * row)
+            .zip(projected.par_chunks(grid.h * row))
+            .zip(dy.par_chunks(image))
+            .zip(scores)
+            .map(|(((dh, projected), dy), scores)| {
+                let rows = self.expand.rows(projected, grid.h, &zeros);
+                self.image_backward(rows, dy, scores, dh)
+            })
+            .collect();
+        let small = sum_parts(small);
+        let (dtemperature, dproject_out) = small.split_at(self.heads);
+        let front = self.expand.backward(x, projected, &dh, dy);
+        let [dgamma, dbeta, dweight, dtaps] = front.parameters;
+        let parts: [&[T]; 6] = [
+            &dgamma,
+            &dbeta,
+            dtemperature,
+            &dweight,
+            &dtaps,
+            dproject_out,
+        ];
+        (front.dx, parts.concat())
+    }
+
+    /// Writes the gradient of queries, keys and values; returns that of τ and W_out.
+    fn image_backward(&self, rows: Rows<T>, dy: &[T], scores: &Scores<T>, dh: &mut [T]) -> Vec<T> {
+        let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
+        let strip_tiles = grid.tiles(grid.strip);
+        let tiles = grid.strips() * strip_tiles;
+        // E = Σ dy·vᵀ holds all that dA and dW_out need.
+        let mut dy_tiles = Buffer::new(tiles * dim * TILE);
+        let mut values = Buffer::new(tiles * dim.next_multiple_of(TILE) * TILE);
+        dy_tiles
+            .par_chunks_mut(strip_tiles * dim * TILE)
+            .zip(values.par_chunks_mut(transposed_len(grid, grid.strip, dim)))
+            .zip(dy.par_chunks(grid.strip * self.expand.x_row()))
+            .enumerate()
+            .for_each_init(Vec::new, |v, (strip, ((dy_tiles, values), dy))| {
+                let range = grid.rows_of(strip);
+                load_tiles(grid, range.len(), dim, dy, dy_tiles);
+                v.clear();
+                v.resize(grid.tiles(range.len()) * dim * TILE, T::zero());
+                self.windows(range, rows, 2 * dim..3 * dim, |place, channel, window| {
+                    v[place.tiled(dim, channel - 2 * dim)..][..GROUP].copy_from_slice(&window);
+                });
+                transpose_tiles(dim, v, values);
+            });
+        let outer = tile_outer((dim, &dy_tiles), (dim, &values));
+        drop(values);
+        let (small, matrices) = self.small_backward(&outer, scores);
+        let mixing = self.mixing(scores);
+        dh.par_chunks_mut(grid.strip * rows.row)
+            .zip(dy_tiles.par_chunks(strip_tiles * dim * TILE))
+            .enumerate()
+            .for_each_init(Scratch::default, |scratch, (strip, (dh, dy))| {
+                let range = grid.rows_of(strip);
+                clear_borders(grid, 3 * dim, dh);
+                let tiles = grid.tiles(range.len());
+                let groups = |channel: usize| -> Vec<usize> {
+                    let at = |p: crate::ops::rows::Place| {
+                        grid.in_padded(3 * dim, p.row, p.column) + channel * grid.pitch()
+                    };
+                    grid.places(range.len()).map(at).collect()
+                };
+                let target = Target {
+                    data: &mut *dh,
+                    row: grid.pitch(),
+                    groups: &groups(2 * dim),
+                };
+                product(
+                    (dim, dim),
+                    false,
+                    target,
+                    Left::rows(&mixing, dim).t(),
+                    &dy[..tiles * dim * TILE],
+                );
+                // [head][tile][channel][64] for queries, then for keys.
+                scratch.tiles.clear();
+                scratch.tiles.resize(2 * tiles * dim * TILE, T::zero());
+                self.windows(range.clone(), rows, 0..2 * dim, |place, channel, window| {
+                    let head = channel / c * tiles * c * TILE;
+                    let at = head + place.tiled(c, channel % c);
+                    scratch.tiles[at..at + GROUP].copy_from_slice(&window);
+                });
+                let (q, k) = scratch.tiles.split_at(tiles * dim * TILE);
+                for h in 0..self.heads {
+                    let head = h * tiles * c * TILE..(h + 1) * tiles * c * TILE;
+                    let left = Left::rows(&matrices.between[h * c * c..][..c * c], c);
+                    for (first, left, other) in [(h * c, left, k), (dim + h * c, left.t(), q)] {
+                        let target = Target {
+                            data: &mut *dh,
+                            row: grid.pitch(),
+                            groups: &groups(first),
+                        };
+                        product((c, c), false, target, left, &other[head.clone()]);
+                    }
+                }
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for place in grid.places(range.len()) {
+                            let to = grid.in_padded(3 * dim, place.row, place.column);
+                            for (channel, &along) in matrices.along.iter().enumerate() {
+                                let head = channel / c * tiles * c * TILE;
+                                let x =
+                                    &scratch.tiles[head + place.tiled(c, channel % c)..][..GROUP];
+                                let dx = &mut dh[to + channel * grid.pitch()..][..GROUP];
+                                for i in 0..GROUP {
+                                    dx[i] = along.mul_add(x[i], dx[i]);
+                                }
+                            }
+                        }
+                    },
+                );
+            });
+        small
+    }
+
+    /// From E to the gradients of τ and W_out, and to the matrices that take q and k to dk and dq.
+    fn small_backward(&self, outer: &[T], scores: &Scores<T>) -> (Vec<T>, Matrices<T>) {
+        let (dim, c) = (self.expand.dim, self.c());
+        let at = |offset| Panel {
+            offset,
+            row: dim,
+            col: 1,
+        };
+        let mut small = vec![T::zero(); self.heads + dim * dim];
+        let (dtemperature, dproject_out) = small.split_at_mut(self.heads);
+        let mut between = vec![T::zero(); dim * c];
+        let mut along = vec![T::zero(); 2 * dim];
+        for h in 0..self.heads {
+            let head = Panel::rows(h * c * c, c);
+            // dW_out = E·Aᵀ and dA = W_outᵀ·E, in the columns of the head.
+            let e = (outer, at(h * c));
+            matmul(
+                (dim, c, c),
+                false,
+                (dproject_out, at(h * c)),
+                e,
+                (&scores.attention, head.t()),
+            );
+            matmul(
+                (c, c, dim),
+                false,
+                (&mut between, head),
+                (self.project_out, at(h * c).t()),
+                e,
+            );
+            let cosine = &scores.cosine[h * c * c..][..c * c];
+            let ds = &mut between[h * c * c..][..c * c];
+            for (ds, a) in ds
+                .chunks_exact_mut(c)
+                .zip(scores.attention[h * c * c..].chunks_exact(c))
+            {
+                softmax_row_backward(a, ds);
+            }
+            dtemperature[h] = dot(ds, cosine);
+            for (i, (ds, cosine)) in ds
+                .chunks_exact_mut(c)
+                .zip(cosine.chunks_exact(c))
+                .enumerate()
+            {
+                for (j, (ds, &s)) in ds.iter_mut().zip(cosine).enumerate() {
+                    let (q, k) = (h * c + i, h * c + j);
+                    *ds *= self.temperature[h];
+                    along[q] -= *ds * s;
+                    along[dim + k] -= *ds * s;
+                    *ds *= scores.q_scale[q] * scores.k_scale[k];
+                }
+            }
+        }
+        for (along, &scale) in along
+            .iter_mut()
+            .zip(scores.q_scale.iter().chain(&scores.k_scale))
+        {
+            *along *= scale * scale;
+        }
+        (small, Matrices { between, along })
+    }
+}
+
+/// dq = D·k + a·q and dk = Dᵀ·q + b·k: D of each head; a and b of each channel. A dead channel, of
+/// scale 0, gets no gradient.
+struct Matrices<T> {
+    between: Vec<T>,
+    along: Vec<T>,
+}

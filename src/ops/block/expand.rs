@@ -1,0 +1,365 @@
+//! The front of both halves of a block: layer normalisation, 1×1 convolution, depthwise 3×3.
+
+use crate::kernels::Real;
+use crate::kernels::reduce::{dot, sum, sum_parts};
+use crate::kernels::simd::dispatch;
+use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
+use crate::ops::rows::{
+    BORDER, Grid, Rows, clear_borders, clear_rest, load_tiles, tile_outer, tiled_groups,
+    transpose_tiles, transposed_len, window,
+};
+use crate::runtime::buffer::Buffer;
+use rayon::prelude::*;
+
+/// PyTorch's default, as the published network uses it.
+const EPSILON: f64 = 1e-5;
+/// Channels whose taps one task computes.
+const CHANNELS: usize = 16;
+
+/// Sizes and parameters: x of `dim` channels to `wide` ones.
+#[derive(Clone, Copy)]
+pub struct Expand<'a, T> {
+    pub grid: Grid,
+    pub dim: usize,
+    pub wide: usize,
+    pub gamma: &'a [T],
+    pub beta: &'a [T],
+    /// [wide, dim]
+    pub weight: &'a [T],
+    /// [wide, 9]
+    pub taps: &'a [T],
+}
+
+/// The gradients of x and of the parameters, in the order of [`Expand`].
+pub struct Gradients<T> {
+    pub dx: Vec<T>,
+    pub parameters: [Vec<T>; 4],
+}
+
+impl<'a, T: Real> Expand<'a, T> {
+    /// Elements of x in one row.
+    pub fn x_row(&self) -> usize {
+        self.dim * self.grid.w
+    }
+
+    /// The 1×1 convolution of rows from `first` on; row r goes to padded row r modulo `held`.
+    pub fn project(&self, first: usize, x: &[T], out: &mut [T], held: usize, tiles: &mut Vec<T>) {
+        let (grid, rows) = (self.grid, x.len() / self.x_row());
+        tiles.resize(grid.tiles(rows) * self.dim * TILE, T::zero());
+        load_tiles(grid, rows, self.dim, x, tiles);
+        self.normalise(rows, tiles, None);
+        self.affine(rows, tiles);
+        let groups: Vec<usize> = grid
+            .places(rows)
+            .map(|place| grid.in_padded(self.wide, (first + place.row) % held, place.column))
+            .collect();
+        let target = Target {
+            data: out,
+            row: grid.pitch(),
+            groups: &groups,
+        };
+        product(
+            (self.wide, self.dim),
+            false,
+            target,
+            Left::rows(self.weight, self.dim),
+            tiles,
+        );
+    }
+
+    /// The 1×1 convolution of all rows of all images.
+    pub fn project_all(&self, x: &[T]) -> Buffer<T> {
+        let (grid, row) = (self.grid, self.grid.padded_row(self.wide));
+        let mut out = Buffer::new(x.len() / self.x_row() * row);
+        out.par_chunks_mut(grid.h * row)
+            .zip(x.par_chunks(grid.h * self.x_row()))
+            .for_each(|(out, x)| {
+                out.par_chunks_mut(grid.strip * row)
+                    .zip(x.par_chunks(grid.strip * self.x_row()))
+                    .for_each_init(Vec::new, |tiles, (out, x)| {
+                        self.project(0, x, out, grid.strip, tiles);
+                        clear_borders(grid, self.wide, out);
+                    });
+            });
+        out
+    }
+
+    pub fn taps_of(&self, channel: usize) -> &'a [T; 9] {
+        &self.taps.as_chunks::<9>().0[channel]
+    }
+
+    /// Padded rows of one image.
+    pub fn rows<'b>(&self, data: &'b [T], held: usize, zeros: &'b [T]) -> Rows<'b, T> {
+        Rows {
+            data,
+            row: self.grid.padded_row(self.wide),
+            held,
+            h: self.grid.h,
+            zeros,
+        }
+    }
+
+    /// A padded row of zeros.
+    pub fn zeros(&self) -> Vec<T> {
+        vec![T::zero(); self.grid.padded_row(self.wide)]
+    }
+
+    /// (x − μ)/√(σ² + ε) over the channels of each pixel, in place; 1/√(σ² + ε) to `scales`.
+    fn normalise(&self, rows: usize, tiles: &mut [T], mut scales: Option<&mut [T]>) {
+        let share = T::c(1.0 / self.dim as f64);
+        for (t, tile) in tiles[..self.grid.tiles(rows) * self.dim * TILE]
+            .chunks_exact_mut(self.dim * TILE)
+            .enumerate()
+        {
+            dispatch(
+                #[inline(always)]
+                || {
+                    let (lines, _) = tile.as_chunks_mut::<TILE>();
+                    let (mut mean, mut scale) = ([T::zero(); TILE], [T::zero(); TILE]);
+                    for line in lines.iter() {
+                        for i in 0..TILE {
+                            mean[i] += line[i];
+                        }
+                    }
+                    mean.iter_mut().for_each(|mean| *mean *= share);
+                    for line in lines.iter() {
+                        for i in 0..TILE {
+                            let centred = line[i] - mean[i];
+                            scale[i] = centred.mul_add(centred, scale[i]);
+                        }
+                    }
+                    for scale in &mut scale {
+                        *scale = scale.mul_add(share, T::c(EPSILON)).sqrt().recip();
+                    }
+                    for line in lines {
+                        for i in 0..TILE {
+                            line[i] = (line[i] - mean[i]) * scale[i];
+                        }
+                    }
+                    if let Some(scales) = &mut scales {
+                        scales[t * TILE..][..TILE].copy_from_slice(&scale);
+                    }
+                },
+            );
+        }
+    }
+
+    /// γ·x̂ + β, in place; 0 where there is no pixel.
+    fn affine(&self, rows: usize, tiles: &mut [T]) {
+        for tile in
+            tiles[..self.grid.tiles(rows) * self.dim * TILE].chunks_exact_mut(self.dim * TILE)
+        {
+            dispatch(
+                #[inline(always)]
+                || {
+                    let lines = tile.as_chunks_mut::<TILE>().0;
+                    for (line, (&gamma, &beta)) in
+                        lines.iter_mut().zip(self.gamma.iter().zip(self.beta))
+                    {
+                        for value in line {
+                            *value = value.mul_add(gamma, beta);
+                        }
+                    }
+                },
+            );
+        }
+        for place in self.grid.places(rows).filter(|place| place.pixels < GROUP) {
+            for c in 0..self.dim {
+                tiles[place.tiled(self.dim, c)..][place.pixels..GROUP].fill(T::zero());
+            }
+        }
+        clear_rest(self.grid, rows, self.dim, tiles);
+    }
+
+    /// Back from `dh`, the gradient of the depthwise convolution's results in padded rows; `dy` goes
+    /// past the block and is added to dx. `projected` holds the rows of [`Self::project_all`].
+    pub fn backward(&self, x: &[T], projected: &[T], dh: &[T], dy: &[T]) -> Gradients<T> {
+        let (grid, row) = (self.grid, self.grid.padded_row(self.wide));
+        let images = x.len() / (grid.h * self.x_row());
+        let strip_tiles = grid.tiles(grid.strip);
+        let tiles = images * grid.strips() * strip_tiles;
+        let mut dp = Buffer::new(tiles * self.wide * TILE);
+        let mut normalised = Buffer::new(tiles * self.dim.next_multiple_of(TILE) * TILE);
+        let mut dx = vec![T::zero(); x.len()];
+        let zeros = self.zeros();
+        let image = grid.strips() * strip_tiles;
+        let affine: Vec<Vec<Vec<T>>> = dx
+            .par_chunks_mut(grid.h * self.x_row())
+            .zip(x.par_chunks(grid.h * self.x_row()))
+            .zip(dy.par_chunks(grid.h * self.x_row()))
+            .zip(dh.par_chunks(grid.h * row))
+            .zip(dp.par_chunks_mut(image * self.wide * TILE))
+            .zip(normalised.par_chunks_mut(image * self.dim.next_multiple_of(TILE) * TILE))
+            .map(|(((((dx, x), dy), dh), dp), normalised)| {
+                let dh = self.rows(dh, grid.h, &zeros);
+                let length = grid.strip * self.x_row();
+                dx.par_chunks_mut(length)
+                    .zip(x.par_chunks(length))
+                    .zip(dy.par_chunks(length))
+                    .zip(dp.par_chunks_mut(strip_tiles * self.wide * TILE))
+                    .zip(normalised.par_chunks_mut(transposed_len(grid, grid.strip, self.dim)))
+                    .enumerate()
+                    .map_init(
+                        || (Vec::new(), Vec::new(), Vec::new()),
+                        |scratch, (strip, ((((dx, x), dy), dp), normalised))| {
+                            self.strip_backward(
+                                grid.rows_of(strip),
+                                (x, dy, dh),
+                                (dx, dp, normalised),
+                                scratch,
+                            )
+                        },
+                    )
+                    .collect()
+            })
+            .collect();
+        let affine = sum_parts(affine.into_iter().flatten().collect());
+        let (dgamma, dbeta) = affine.split_at(self.dim);
+        Gradients {
+            dx,
+            parameters: [
+                dgamma.to_vec(),
+                dbeta.to_vec(),
+                tile_outer((self.wide, &dp), (self.dim, &normalised)),
+                self.taps_backward(projected, dh),
+            ],
+        }
+    }
+
+    /// dx of a strip, its dP in tiles and its layer norm's results transposed; returns dγ and dβ.
+    fn strip_backward(
+        &self,
+        range: std::ops::Range<usize>,
+        (x, dy, dh): (&[T], &[T], Rows<T>),
+        (dx, dp, transposed): (&mut [T], &mut [T], &mut [T]),
+        (tiles, dn, scales): &mut (Vec<T>, Vec<T>, Vec<T>),
+    ) -> Vec<T> {
+        let (grid, rows, dim) = (self.grid, range.len(), self.dim);
+        let count = grid.tiles(rows);
+        let places: Vec<_> = dh.places(grid, range.start, rows).collect();
+        dispatch(
+            #[inline(always)]
+            || {
+                for c in 0..self.wide {
+                    // The transposed convolution reads with the taps in reverse.
+                    let mut taps = *self.taps_of(c);
+                    taps.reverse();
+                    for (place, around) in &places {
+                        let values =
+                            window(&taps, around, c * grid.pitch() + BORDER + place.column);
+                        dp[place.tiled(self.wide, c)..][..GROUP].copy_from_slice(&values);
+                    }
+                }
+            },
+        );
+        clear_rest(grid, rows, self.wide, dp);
+        for buffer in [&mut *tiles, &mut *dn] {
+            buffer.resize(count * dim * TILE, T::zero());
+        }
+        scales.resize(count * TILE, T::zero());
+        load_tiles(grid, rows, dim, x, tiles);
+        self.normalise(rows, tiles, Some(scales));
+        let groups = tiled_groups(grid, rows, dim);
+        let target = Target {
+            data: &mut dn[..],
+            row: TILE,
+            groups: &groups,
+        };
+        product(
+            (dim, self.wide),
+            false,
+            target,
+            Left::rows(self.weight, dim).t(),
+            dp,
+        );
+        // Columns without a pixel have gradients of the window's overhang.
+        for place in grid.places(rows).filter(|place| place.pixels < GROUP) {
+            for c in 0..dim {
+                dn[place.tiled(dim, c)..][place.pixels..GROUP].fill(T::zero());
+            }
+        }
+        clear_rest(grid, rows, dim, dn);
+
+        let mut affine = vec![T::zero(); 2 * dim];
+        let share = T::c(1.0 / dim as f64);
+        for t in 0..count {
+            let x = &tiles[t * dim * TILE..][..dim * TILE];
+            let dn = &mut dn[t * dim * TILE..][..dim * TILE];
+            let scale = &scales[t * TILE..][..TILE];
+            dispatch(
+                #[inline(always)]
+                || {
+                    let (mut g_mean, mut gx_mean) = ([T::zero(); TILE], [T::zero(); TILE]);
+                    let (x, dn) = (x.as_chunks::<TILE>().0, dn.as_chunks_mut::<TILE>().0);
+                    for (c, (x, dn)) in x.iter().zip(&mut *dn).enumerate() {
+                        affine[c] += dot(dn, x);
+                        affine[dim + c] += sum(&dn[..]);
+                        for i in 0..TILE {
+                            dn[i] *= self.gamma[c];
+                            g_mean[i] += dn[i];
+                            gx_mean[i] = dn[i].mul_add(x[i], gx_mean[i]);
+                        }
+                    }
+                    for i in 0..TILE {
+                        g_mean[i] *= share;
+                        gx_mean[i] *= share;
+                    }
+                    for (x, dn) in x.iter().zip(dn) {
+                        for i in 0..TILE {
+                            dn[i] = scale[i] * x[i].mul_add(-gx_mean[i], dn[i] - g_mean[i]);
+                        }
+                    }
+                },
+            );
+        }
+        for place in grid.places(rows) {
+            for c in 0..dim {
+                let at = (place.row * dim + c) * grid.w + place.column;
+                let from = &dn[place.tiled(dim, c)..][..place.pixels];
+                let pixels = at..at + place.pixels;
+                for ((dx, &dy), &dn) in dx[pixels.clone()].iter_mut().zip(&dy[pixels]).zip(from) {
+                    *dx = dy + dn;
+                }
+            }
+        }
+        self.affine(rows, tiles);
+        transpose_tiles(dim, &tiles[..count * dim * TILE], transposed);
+        affine
+    }
+
+    fn taps_backward(&self, projected: &[T], dh: &[T]) -> Vec<T> {
+        let (grid, row) = (self.grid, self.grid.padded_row(self.wide));
+        let zeros = self.zeros();
+        let mut dtaps = vec![T::zero(); self.wide * 9];
+        dtaps
+            .par_chunks_mut(CHANNELS * 9)
+            .enumerate()
+            .for_each(|(block, dtaps)| {
+                for (projected, dh) in projected
+                    .chunks_exact(grid.h * row)
+                    .zip(dh.chunks_exact(grid.h * row))
+                {
+                    let projected = self.rows(projected, grid.h, &zeros);
+                    for (r, dh) in dh.chunks_exact(row).enumerate() {
+                        let around = projected.around(r);
+                        dispatch(
+                            #[inline(always)]
+                            || {
+                                for (c, dtaps) in
+                                    dtaps.as_chunks_mut::<9>().0.iter_mut().enumerate()
+                                {
+                                    let at = (block * CHANNELS + c) * grid.pitch() + BORDER;
+                                    let dh = &dh[at..at + grid.padded];
+                                    for (tap, sum) in dtaps.iter_mut().enumerate() {
+                                        let from = at + tap % 3 - 1;
+                                        *sum += dot(&around[tap / 3][from..from + grid.padded], dh);
+                                    }
+                                }
+                            },
+                        );
+                    }
+                }
+            });
+        dtaps
+    }
+}

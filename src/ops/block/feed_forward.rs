@@ -1,0 +1,189 @@
+//! y = x + W_out·gate(depthwise(W_in·LN(x))): the gated feed-forward half of a block.
+
+use super::expand::Expand;
+use crate::kernels::Real;
+use crate::kernels::simd::dispatch;
+use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
+use crate::ops::rows::{
+    BORDER, Grid, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows, tile_outer,
+    tiled_groups, transpose_tiles, transposed_len, window,
+};
+use crate::runtime::buffer::Buffer;
+use rayon::prelude::*;
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
+
+#[derive(Clone, Copy)]
+pub struct FeedForward<'a, T> {
+    pub expand: Expand<'a, T>,
+    /// [dim, hidden]
+    pub project_out: &'a [T],
+}
+
+impl<'a, T: Real> FeedForward<'a, T> {
+    /// Splits the parameters [γ, β, W_in, taps, W_out] of `hidden` gated channels.
+    pub fn new(grid: Grid, dim: usize, hidden: usize, parameters: &'a [T]) -> Self {
+        let (gamma, rest) = parameters.split_at(dim);
+        let (beta, rest) = rest.split_at(dim);
+        let (weight, rest) = rest.split_at(2 * hidden * dim);
+        let (taps, project_out) = rest.split_at(2 * hidden * 9);
+        let expand = Expand {
+            grid,
+            dim,
+            wide: 2 * hidden,
+            gamma,
+            beta,
+            weight,
+            taps,
+        };
+        Self {
+            expand,
+            project_out,
+        }
+    }
+
+    fn hidden(&self) -> usize {
+        self.expand.wide / 2
+    }
+
+    /// Rows `first`.. of y, as many as it holds.
+    pub fn finish(&self, first: usize, rows: Rows<T>, x: &[T], y: &mut [T], tiles: &mut Vec<T>) {
+        let (grid, hidden) = (self.expand.grid, self.hidden());
+        let count = x.len() / self.expand.x_row();
+        tiles.resize(grid.tiles(count) * hidden * TILE, T::zero());
+        let places: Vec<_> = rows.places(grid, first, count).collect();
+        dispatch(
+            #[inline(always)]
+            || {
+                for c in 0..hidden {
+                    for (place, around) in &places {
+                        let [a, b] = self.windows(around, c, place.column);
+                        let to = &mut tiles[place.tiled(hidden, c)..][..GROUP];
+                        for i in 0..GROUP {
+                            to[i] = a[i] * normal_cdf(a[i]) * b[i];
+                        }
+                    }
+                }
+            },
+        );
+        let left = Left::rows(self.project_out, hidden);
+        y.copy_from_slice(x);
+        product_rows(grid, (self.expand.dim, hidden), y, left, tiles);
+    }
+
+    /// Both halves of a gated channel before the gate.
+    #[inline(always)]
+    fn windows(&self, around: &[&[T]; 3], c: usize, column: usize) -> [[T; GROUP]; 2] {
+        let (hidden, pitch) = (self.hidden(), self.expand.grid.pitch());
+        let half = |c: usize| window(self.expand.taps_of(c), around, c * pitch + BORDER + column);
+        [half(c), half(c + hidden)]
+    }
+
+    /// dx and the gradient of the parameters.
+    pub fn backward(&self, x: &[T], projected: &[T], dy: &[T]) -> (Vec<T>, Vec<T>) {
+        let (grid, dim, hidden) = (self.expand.grid, self.expand.dim, self.hidden());
+        let (row, strip_tiles) = (grid.padded_row(self.expand.wide), grid.tiles(grid.strip));
+        let images = x.len() / (grid.h * self.expand.x_row());
+        let tiles = images * grid.strips() * strip_tiles;
+        let mut dh = Buffer::new(images * grid.h * row);
+        let mut gated = Buffer::new(tiles * hidden * TILE);
+        let mut outer = Buffer::new(tiles * dim.next_multiple_of(TILE) * TILE);
+        let zeros = self.expand.zeros();
+        let image = grid.strips() * strip_tiles;
+        dh.par_chunks_mut(grid.h * row)
+            .zip(projected.par_chunks(grid.h * row))
+            .zip(dy.par_chunks(grid.h * self.expand.x_row()))
+            .zip(gated.par_chunks_mut(image * hidden * TILE))
+            .zip(outer.par_chunks_mut(image * dim.next_multiple_of(TILE) * TILE))
+            .for_each(|((((dh, projected), dy), gated), outer)| {
+                let projected = self.expand.rows(projected, grid.h, &zeros);
+                dh.par_chunks_mut(grid.strip * row)
+                    .zip(dy.par_chunks(grid.strip * self.expand.x_row()))
+                    .zip(gated.par_chunks_mut(strip_tiles * hidden * TILE))
+                    .zip(outer.par_chunks_mut(transposed_len(grid, grid.strip, dim)))
+                    .enumerate()
+                    .for_each_init(
+                        || (Vec::new(), Vec::new()),
+                        |scratch, (strip, (((dh, dy), gated), outer))| {
+                            let first = strip * grid.strip;
+                            self.gate_backward(first, (projected, dy), (dh, gated, outer), scratch);
+                        },
+                    );
+            });
+        let transposed = tile_outer((hidden, &gated), (dim, &outer));
+        drop((gated, outer));
+        let front = self.expand.backward(x, projected, &dh, dy);
+        let mut parameters = front.parameters.concat();
+        let start = parameters.len();
+        parameters.resize(start + dim * hidden, T::zero());
+        for (c, line) in transposed.chunks_exact(dim).enumerate() {
+            for (d, &value) in line.iter().enumerate() {
+                parameters[start + d * hidden + c] = value;
+            }
+        }
+        (front.dx, parameters)
+    }
+
+    /// The gradient before the gate, the gate's results, and dy transposed, of one strip.
+    fn gate_backward(
+        &self,
+        first: usize,
+        (projected, dy): (Rows<T>, &[T]),
+        (dh, gated, outer): (&mut [T], &mut [T], &mut [T]),
+        (tiles, dgated): &mut (Vec<T>, Vec<T>),
+    ) {
+        let (grid, dim, hidden) = (self.expand.grid, self.expand.dim, self.hidden());
+        let rows = dy.len() / self.expand.x_row();
+        tiles.resize(grid.tiles(rows) * dim * TILE, T::zero());
+        dgated.resize(grid.tiles(rows) * hidden * TILE, T::zero());
+        load_tiles(grid, rows, dim, dy, tiles);
+        transpose_tiles(dim, tiles, outer);
+        clear_borders(grid, self.expand.wide, dh);
+        clear_rest(grid, rows, hidden, gated);
+        let groups = tiled_groups(grid, rows, hidden);
+        let target = Target {
+            data: &mut dgated[..],
+            row: TILE,
+            groups: &groups,
+        };
+        product(
+            (hidden, dim),
+            false,
+            target,
+            Left::rows(self.project_out, hidden).t(),
+            tiles,
+        );
+        let places: Vec<_> = projected.places(grid, first, rows).collect();
+        dispatch(
+            #[inline(always)]
+            || {
+                let density_scale = T::c(1.0 / (2.0 * PI).sqrt());
+                for c in 0..hidden {
+                    for (place, around) in &places {
+                        let [a, b] = self.windows(around, c, place.column);
+                        let dg = &dgated[place.tiled(hidden, c)..][..GROUP];
+                        let g = &mut gated[place.tiled(hidden, c)..][..GROUP];
+                        let (mut da, mut db) = ([T::zero(); GROUP], [T::zero(); GROUP]);
+                        for i in 0..GROUP {
+                            let cdf = normal_cdf(a[i]);
+                            let density = (a[i] * a[i] * T::c(-0.5)).exp_lanes() * density_scale;
+                            g[i] = a[i] * cdf * b[i];
+                            da[i] = dg[i] * b[i] * a[i].mul_add(density, cdf);
+                            db[i] = dg[i] * a[i] * cdf;
+                        }
+                        let to = grid.in_padded(self.expand.wide, place.row, place.column);
+                        for (c, values) in [(c, &mut da), (c + hidden, &mut db)] {
+                            clip(values, place.pixels);
+                            dh[to + c * grid.pitch()..][..GROUP].copy_from_slice(values);
+                        }
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// Φ(a), the distribution function of the standard normal.
+#[inline(always)]
+fn normal_cdf<T: Real>(a: T) -> T {
+    T::c(0.5) * (T::one() + (a * T::c(FRAC_1_SQRT_2)).erf())
+}
