@@ -1,0 +1,296 @@
+"""PromptIR of the published sizes on this CPU, beside PyTorch, ONNX Runtime and OpenVINO.
+
+Every library has a process of its own that holds the same weights; they take turns, so that what
+else the machine does meets all of them. Needs the peers: pip install ".[bench]".
+
+    python benchmarks/cpu.py --out benchmarks/results/cpu.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import mirl
+from mirl.io import write_text
+
+INFERENCE = (1, 3, 256, 256)
+TRAINING = ((1, 3, 128, 128), (2, 3, 128, 128))
+GROWTH = (128, 256, 512, 1024)
+"""Heights and widths of the images that show how time and memory grow."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=None, help="JSON of the results")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--worker", nargs=2, metavar=("PEER", "WORK"), help=argparse.SUPPRESS)
+    parser.add_argument("--onnx", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(*arguments.worker, arguments.onnx)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        onnx = str(Path(folder, "promptir.onnx"))
+        export(onnx)
+        rows = [compare(arguments, onnx, "infer", INFERENCE, ["onnxruntime", "openvino", "torch"])]
+        rows += [compare(arguments, onnx, "train", shape, ["torch"]) for shape in TRAINING]
+        growth = [grow(arguments, size) for size in GROWTH]
+    print(table(rows, growth))
+    if arguments.out is not None:
+        result = {
+            "machine": mirl.machine.versions() | {"cpu": mirl.devices()["cpu"]} | cpu_model(),
+            "threads": arguments.threads,
+            "peers": peer_versions(),
+            "rows": rows,
+            "growth": growth,
+        }
+        write_text(arguments.out, json.dumps(result, indent=2) + "\n")
+
+
+def weights() -> mirl.PromptIR:
+    return mirl.PromptIR(seed=0)
+
+
+def torch_network() -> Any:
+    import torch
+    from peers.promptir import PromptIR
+
+    network = weights()
+    peer = PromptIR(network.config)
+    state = {name: torch.from_numpy(values) for name, values in network.state_dict().items()}
+    peer.load_state_dict({name: state[name] for name in peer.state_dict()})
+    return peer
+
+
+def export(path: str) -> None:
+    """Write the network as ONNX for images of the size that is measured."""
+    import torch
+
+    image = torch.zeros(INFERENCE)
+    torch.onnx.export(torch_network().eval(), (image,), path, input_names=["image"], dynamo=False)
+
+
+def compare(
+    arguments: argparse.Namespace, onnx: str, kind: str, shape: tuple[int, ...], peers: list[str]
+) -> dict[str, Any]:
+    """Medians of all peers, taken in turns."""
+    name = f"{kind} {'x'.join(map(str, shape))}"
+    workers = [Worker(peer, name, arguments.threads, onnx) for peer in ["mirl", *peers]]
+    if kind == "infer":
+        outputs = [worker.ask("output") for worker in workers]
+        for worker, output in zip(workers[1:], outputs[1:], strict=True):
+            difference = abs(np.load(output) - np.load(outputs[0])).max()
+            assert difference < 1e-3, f"{worker.peer} differs by {difference}"
+    seconds: dict[str, list[float]] = {worker.peer: [] for worker in workers}
+    for repeat in range(arguments.repeats + 1):
+        for worker in workers:
+            took = float(worker.ask("run"))
+            if repeat > 0:  # The first is a warm-up.
+                seconds[worker.peer].append(took)
+    result = {
+        worker.peer: {
+            "seconds": median(seconds[worker.peer]),
+            "all": seconds[worker.peer],
+            "peak_bytes": int(worker.ask("memory")),
+        }
+        for worker in workers
+    }
+    for worker in workers:
+        worker.ask("stop")
+    return {"work": name, "results": result}
+
+
+def grow(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
+    """Time and memory of mirl alone at one size, with all threads and with one."""
+    taken: dict[str, Any] = {"size": size}
+    for threads in sorted({1, arguments.threads}):
+        worker = Worker("mirl", f"infer 1x3x{size}x{size}", threads, "")
+        runs = [float(worker.ask("run")) for _ in range(4 if size <= 512 else 2)]
+        taken[f"seconds_{threads}"] = median(runs[1:])
+        taken[f"peak_bytes_{threads}"] = int(worker.ask("memory"))
+        worker.ask("stop")
+    return taken
+
+
+class Worker:
+    """A peer in a process of its own."""
+
+    def __init__(self, peer: str, work: str, threads: int, onnx: str) -> None:
+        self.peer = peer
+        environment = os.environ | {
+            "MIRL_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+            "BENCH_THREADS": str(threads),
+        }
+        command = [sys.executable, __file__, "--worker", peer, work, "--onnx", onnx]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def ask(self, question: str) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(question + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().strip()
+        if question == "stop":
+            self.process.wait()
+        elif not answer:
+            raise RuntimeError(f"{self.peer} failed")
+        return answer
+
+
+def work(peer: str, name: str, onnx: str) -> None:
+    """Answer the questions of the process that measures."""
+    kind, sizes = name.split()
+    shape = tuple(int(size) for size in sizes.split("x"))
+    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    threads = int(os.environ["BENCH_THREADS"])
+    step = {
+        ("mirl", "infer"): mirl_inference,
+        ("mirl", "train"): mirl_training,
+        ("torch", "infer"): torch_inference,
+        ("torch", "train"): torch_training,
+        ("onnxruntime", "infer"): onnxruntime_inference,
+        ("openvino", "infer"): openvino_inference,
+    }[peer, kind](image, threads, onnx)
+    for question in sys.stdin:
+        match question.strip():
+            case "run":
+                start = time.perf_counter()
+                step()
+                print(time.perf_counter() - start, flush=True)
+            case "output":
+                file = Path(tempfile.gettempdir(), f"mirl-bench-{peer}.npy")
+                np.save(file, np.asarray(step()))
+                print(file, flush=True)
+            case "memory":
+                print(peak_memory(), flush=True)
+            case "stop":
+                return
+
+
+def mirl_inference(image: Any, threads: int, onnx: str) -> Any:
+    network = weights()
+    return lambda: network(image)
+
+
+def mirl_training(image: Any, threads: int, onnx: str) -> Any:
+    trainer = mirl.Trainer(weights())
+    clean = image * np.float32(0.9)
+    return lambda: trainer.step(image, clean)
+
+
+def torch_inference(image: Any, threads: int, onnx: str) -> Any:
+    import torch
+
+    torch.set_num_threads(threads)
+    network, tensor = torch_network().eval(), torch.from_numpy(image)
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return network(tensor)
+
+    return run
+
+
+def torch_training(image: Any, threads: int, onnx: str) -> Any:
+    import torch
+
+    torch.set_num_threads(threads)
+    network = torch_network()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4)
+    tensor = torch.from_numpy(image)
+    clean = tensor * 0.9
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = (network(tensor) - clean).abs().mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def onnxruntime_inference(image: Any, threads: int, onnx: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"image": image})[0]
+
+
+def openvino_inference(image: Any, threads: int, onnx: str) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    hints = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    model = core.compile_model(onnx, "CPU", hints)
+    return lambda: model([image])[0]
+
+
+def peak_memory() -> int:
+    """Most memory of this process since it began, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def peer_versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "onnxruntime", "openvino")}
+
+
+def cpu_model() -> dict[str, Any]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    about = dict(line.split(":", 1) for line in lines if ":" in line)
+    named = {key.strip(): value.strip() for key, value in about.items()}
+    keys = ("model name", "cpu family", "model", "cpu MHz", "cache size")
+    return {key: named[key] for key in keys if key in named}
+
+
+def table(rows: list[dict[str, Any]], growth: list[dict[str, Any]]) -> str:
+    lines = [f"{'work':24}{'library':14}{'seconds':>9}{'ratio':>8}{'GB':>8}"]
+    for row in rows:
+        own = row["results"]["mirl"]
+        for peer, result in row["results"].items():
+            ratio = own["seconds"] / result["seconds"]
+            memory = result["peak_bytes"] / 1e9
+            lines.append(
+                f"{row['work']:24}{peer:14}{result['seconds']:9.3f}{ratio:8.2f}{memory:8.2f}"
+            )
+    lines.append("")
+    for row in growth:
+        values = "  ".join(
+            f"{key} {value / 1e9:.2f} GB" if "bytes" in key else f"{key} {value:.3f}"
+            for key, value in row.items()
+            if key != "size"
+        )
+        lines.append(f"infer {row['size']}: {values}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The same network in the libraries that mirl is measured against."""
