@@ -1,5 +1,7 @@
 """Training steps against the published code, and what a checkpoint keeps."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,24 @@ def test_clipping_scales_the_gradient(batch):
     assert norms[1] == pytest.approx(1e-3, rel=0.01)
 
 
+def test_recomputing_gives_the_same_bits(batch):
+    results = []
+    for recompute in (None, "block"):
+        model = mirl.PromptIR(seed=1, **SMALL)
+        trainer = mirl.Trainer(model, lr=1e-3, recompute=recompute)
+        results.append(([trainer.step(*batch) for _ in range(3)], model(batch[0]).tobytes()))
+    assert results[0] == results[1]
+
+
+def test_the_parts_of_a_step_are_timed(small, batch):
+    trainer = mirl.Trainer(small)
+    assert trainer.seconds == (0.0, 0.0, 0.0)
+    start = time.perf_counter()
+    trainer.step(*batch)
+    assert all(seconds > 0 for seconds in trainer.seconds)
+    assert sum(trainer.seconds) < time.perf_counter() - start
+
+
 def test_divergence_names_the_step_and_changes_nothing(small, batch):
     trainer = mirl.Trainer(small, lr=1e-3)
     trainer.step(*batch)
@@ -163,6 +183,7 @@ def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
         ({"eps": -1.0}, "eps"),
         ({"weight_decay": float("nan")}, "weight_decay"),
         ({"clip_grad_norm": 0.0}, "clip_grad_norm"),
+        ({"recompute": "layer"}, "recompute"),
     ],
 )
 def test_wrong_settings_are_named(small, settings, message):

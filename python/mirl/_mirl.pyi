@@ -155,12 +155,18 @@ class Trainer:
         eps: SupportsFloat | SupportsIndex,
         weight_decay: SupportsFloat | SupportsIndex,
         clip_grad_norm: SupportsFloat | SupportsIndex | None,
+        recompute: bool,
     ) -> Trainer: ...
     def load_checkpoint(self, /, path: str | PathLike[str]) -> str:
         """
         Puts a checkpoint back and returns the progress saved with it.
         """
     def save_checkpoint(self, /, path: str | PathLike[str], progress: str) -> None: ...
+    @property
+    def seconds(self, /) -> tuple[float, float, float]:
+        """
+        Seconds that forward, backward and optimizer of the last step took.
+        """
     def step(
         self,
         /,

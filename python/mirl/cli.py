@@ -109,6 +109,9 @@ def train(
     clip_grad_norm: Annotated[
         float | None, typer.Option(help="Largest norm of the gradient.", show_default=False)
     ] = None,
+    recompute: Annotated[
+        bool, typer.Option(help="Less memory, more time, the same result.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(help="Patches of a step.")] = 8,
     patch_size: Annotated[int, typer.Option(help="Their height and width.")] = 128,
     task: Annotated[
@@ -175,6 +178,7 @@ def train(
             lr=lr,
             warmup_epochs=warmup_epochs,
             clip_grad_norm=clip_grad_norm,
+            recompute="block" if recompute else None,
             preset=preset,
             evaluate=mirl.test_sets(data) if evaluate else None,
             out=out,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mirl import _mirl
 
@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mirl.models import PromptIR
+
+
+class StepSeconds(NamedTuple):
+    """What the parts of a training step took, in seconds."""
+
+    forward: float
+    """The network and the loss."""
+    backward: float
+    """The gradients."""
+    optimizer: float
+    """Norm of the gradients and AdamW."""
 
 
 class Trainer:
@@ -31,6 +42,9 @@ class Trainer:
     clip_grad_norm
         Largest norm over all gradients at living weights; longer gradients are scaled down to it,
         as by PyTorch's ``clip_grad_norm_``.
+    recompute
+        ``"block"``: each half of a transformer block keeps nothing but its input and computes the
+        rest again in the backward. The same bits for less memory and more time; for large patches.
 
     Raises
     ------
@@ -47,15 +61,25 @@ class Trainer:
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         clip_grad_norm: float | None = None,
+        recompute: str | None = None,
     ) -> None:
+        if recompute not in (None, "block"):
+            raise ValueError(f"recompute must be None or 'block', got {recompute!r}")
         self.model = model
         self.lr = lr
-        self._trainer = _mirl.Trainer(model._network, betas, eps, weight_decay, clip_grad_norm)
+        self._trainer = _mirl.Trainer(
+            model._network, betas, eps, weight_decay, clip_grad_norm, recompute is not None
+        )
 
     @property
     def steps(self) -> int:
         """Steps taken so far."""
         return self._trainer.steps
+
+    @property
+    def seconds(self) -> StepSeconds:
+        """Seconds that the parts of the last step took; zeros before the first."""
+        return StepSeconds(*self._trainer.seconds)
 
     def step(self, degraded: NDArray[np.float32], clean: NDArray[np.float32]) -> float:
         """Train on one batch.

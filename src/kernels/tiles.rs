@@ -249,8 +249,8 @@ struct Block {
 
 impl Block {
     /// # Safety
-    /// In every step all `rows` × `depth` elements of a and `depth` lines of N vectors at `b`, and the vectors at each
-    /// `c` in `rows` rows lie inside their allocations; those at `c` overlap no other.
+    /// In every step all `rows` × `depth` elements of a and `depth` lines of N vectors at `b`, and the
+    /// vectors at each `c` in `rows` rows lie inside their allocations; those at `c` overlap no other.
     #[inline(always)]
     #[expect(
         clippy::needless_range_loop,

@@ -2,10 +2,11 @@
 
 use super::pad::reflect_pad;
 use super::promptir::{PromptIr, PromptIrConfig};
-use crate::nn::{Builder, Parameters, StateDict};
+use crate::nn::{Builder, Mode, Parameters, StateDict};
+use crate::ops::{self, Gradients, Keep, Tensor};
 use crate::prune::{self, Masks, PruneOptions, PruneReport};
-use crate::{Error, Result, ops};
-use candle_core::{Device, Tensor};
+use crate::{Error, Result};
+use candle_core::Device;
 use std::cell::{Cell, RefCell};
 
 /// What an architecture provides beside its constructor.
@@ -24,10 +25,10 @@ pub struct Network {
     config: PromptIrConfig,
     parameters: Parameters,
     masks: Masks,
-    /// Over tensors that record gradients.
-    tracked: Box<dyn Forward>,
-    /// Over the same values without a record.
-    detached: Box<dyn Forward>,
+    /// Over the same values, one for each mode.
+    infer: Box<dyn Forward>,
+    train: Box<dyn Forward>,
+    train_recomputing: Box<dyn Forward>,
 }
 
 /// A batch of images: values in row-major order of [n, 3, h, w].
@@ -60,9 +61,11 @@ impl Images<'_> {
         }
     }
 
-    fn tensor(&self, what: &str) -> Result<Tensor> {
+    /// In rows of channels, [n, h, 3, w].
+    fn tensor(&self, what: &str) -> Result<candle_core::Tensor> {
         self.validate(what)?;
-        Ok(Tensor::from_slice(self.data, &self.shape, &Device::Cpu)?)
+        let images = candle_core::Tensor::from_slice(self.data, &self.shape, &Device::Cpu)?;
+        Ok(images.transpose(1, 2)?.contiguous()?)
     }
 }
 
@@ -71,14 +74,17 @@ impl Network {
     pub fn promptir(config: PromptIrConfig, seed: u64) -> Result<Self> {
         PromptIr::new(&config, &Builder::rehearsal(&Cell::default()))?;
         let parameters = RefCell::new(Parameters::default());
-        let tracked = PromptIr::new(&config, &Builder::new(&parameters, seed, true))?;
-        let detached = PromptIr::new(&config, &Builder::new(&parameters, seed, false))?;
+        let build = |mode| PromptIr::new(&config, &Builder::new(&parameters, seed, mode));
+        let infer = Box::new(build(Mode::Infer)?);
+        let train = Box::new(build(Mode::Train(Keep::Projections))?);
+        let train_recomputing = Box::new(build(Mode::Train(Keep::Nothing))?);
         Ok(Self {
             config,
             parameters: parameters.into_inner(),
             masks: Masks::default(),
-            tracked: Box::new(tracked),
-            detached: Box::new(detached),
+            infer,
+            train,
+            train_recomputing,
         })
     }
 
@@ -96,12 +102,12 @@ impl Network {
 
     /// Whether the forward never uses this parameter.
     pub fn is_unused(&self, name: &str) -> bool {
-        is_unused(&*self.detached, name)
+        is_unused(&*self.infer, name)
     }
 
     /// Removes weights; see [`prune::prune`].
     pub fn prune(&mut self, options: &PruneOptions) -> Result<()> {
-        let unused = |name: &str| is_unused(&*self.detached, name);
+        let unused = |name: &str| is_unused(&*self.infer, name);
         prune::prune(&self.parameters, &mut self.masks, options, unused)
     }
 
@@ -127,25 +133,31 @@ impl Network {
 
     /// Restored images, not clipped.
     pub fn restore(&self, images: Images) -> Result<Vec<f32>> {
-        let restored = self.run(&*self.detached, &images.tensor("images")?)?;
-        Ok(restored.flatten_all()?.to_vec1()?)
+        let restored = run(&*self.infer, &images.tensor("images")?)?;
+        let images = restored.values().transpose(1, 2)?; // [n, 3, h, w]
+        Ok(images.flatten_all()?.to_vec1()?)
     }
 
-    /// The mean absolute error between the restored images and the clean ones, with its graph.
-    pub fn loss(&self, degraded: Images, clean: Images) -> Result<Tensor> {
+    /// The mean absolute error between the restored images and the clean ones, and its gradients.
+    pub fn loss(&self, degraded: Images, clean: Images, keep: Keep) -> Result<Loss> {
         if degraded.shape != clean.shape {
             return Err(Error::value(format!(
                 "degraded and clean differ in shape: {:?} and {:?}",
                 degraded.shape, clean.shape
             )));
         }
-        let restored = self.run(&*self.tracked, &degraded.tensor("degraded")?)?;
-        ops::l1_loss(&restored, &clean.tensor("clean")?)
+        let architecture = match keep {
+            Keep::Projections => &self.train,
+            Keep::Nothing => &self.train_recomputing,
+        };
+        let restored = run(&**architecture, &degraded.tensor("degraded")?)?;
+        let clean = Tensor::constant(clean.tensor("clean")?);
+        Ok(Loss(ops::l1_loss(&restored, &clean)?))
     }
 
     /// The gradient of the loss by every parameter that it depends on.
     pub fn gradients(&self, degraded: Images, clean: Images) -> Result<StateDict> {
-        let gradients = self.loss(degraded, clean)?.backward()?;
+        let gradients = self.loss(degraded, clean, Keep::Projections)?.backward()?;
         let mut state = StateDict::default();
         for (name, parameter) in self.parameters.iter() {
             if let Some(values) = parameter.gradient(&gradients, <[f32]>::to_vec)? {
@@ -154,19 +166,28 @@ impl Network {
         }
         Ok(state)
     }
+}
 
-    fn run(&self, architecture: &dyn Forward, images: &Tensor) -> Result<Tensor> {
-        let (_, _, h, w) = images.dims4()?;
-        let multiple = architecture.multiple();
-        let padded = reflect_pad(images, multiple)?;
-        let restored = architecture
-            .forward(&padded.transpose(1, 2)?)?
-            .transpose(1, 2)?;
-        if h.is_multiple_of(multiple) && w.is_multiple_of(multiple) {
-            return Ok(restored);
-        }
-        Ok(restored.narrow(2, 0, h)?.narrow(3, 0, w)?)
+/// A loss with its graph.
+pub struct Loss(Tensor);
+
+impl Loss {
+    pub fn value(&self) -> Result<f64> {
+        Ok(f64::from(self.0.values().to_scalar::<f32>()?))
     }
+
+    pub fn backward(self) -> Result<Gradients> {
+        let one = self.0.values().ones_like()?;
+        self.0.backward(one)
+    }
+}
+
+/// [n, h, 3, w] of any size → the same
+fn run(architecture: &dyn Forward, images: &candle_core::Tensor) -> Result<Tensor> {
+    let (_, h, _, w) = images.dims4()?;
+    let padded = reflect_pad(images, architecture.multiple())?;
+    let restored = architecture.forward(&Tensor::constant(padded))?;
+    ops::crop(restored, h, w)
 }
 
 fn is_unused(architecture: &dyn Forward, name: &str) -> bool {

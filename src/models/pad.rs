@@ -3,13 +3,13 @@
 use crate::Result;
 use candle_core::Tensor;
 
-/// [n, c, h, w] → [n, c, h', w'] with h' and w' the next multiples of `multiple`. Rows and columns are
+/// [n, h, c, w] → [n, h', c, w'] with h' and w' the next multiples of `multiple`. Rows and columns are
 /// mirrored below and to the right without repeating the border, again and again where the image is
 /// smaller than the padding; a single row or column is repeated.
 pub fn reflect_pad(x: &Tensor, multiple: usize) -> Result<Tensor> {
-    let (_, _, h, w) = x.dims4()?;
+    let (_, h, _, w) = x.dims4()?;
     let mut x = x.clone();
-    for (dim, size) in [(2, h), (3, w)] {
+    for (dim, size) in [(1, h), (3, w)] {
         let padded = size.next_multiple_of(multiple);
         if padded > size {
             let index: Vec<u32> = (0..padded).map(|i| reflected(i, size) as u32).collect();

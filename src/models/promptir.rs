@@ -6,8 +6,8 @@
 
 use super::network::Forward;
 use crate::nn::{Builder, Conv1x1, Conv3x3, Init, Linear, StateDict, TransformerBlock};
-use crate::{Error, Result, ops};
-use candle_core::Tensor;
+use crate::ops::{self, Tensor};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Convolutions that the published network declares and its forward never uses. They are parameters
@@ -164,7 +164,7 @@ struct Prompted {
 
 impl Prompted {
     fn forward(&self, x: Tensor) -> Result<Tensor> {
-        let x = Tensor::cat(&[&x, &self.prompt.forward(&x)?], 2)?; // [n, h, dim + prompt_dim, w]
+        let x = ops::cat(&x, &self.prompt.forward(&x)?)?; // [n, h, dim + prompt_dim, w]
         self.reduce.forward(&self.block.forward(&x)?)
     }
 }
@@ -186,15 +186,9 @@ impl Prompt {
 
     /// [n, h, features, w] → [n, h, dim, w]
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (n, h, _, w) = x.dims4()?;
-        let (_, len, dim, size, _) = self.prompt_param.dims5()?;
-        let logits = self.linear_layer.forward(&ops::global_avg_pool(x)?)?;
-        let weights = ops::softmax(&logits)?.reshape((n, len, 1, 1))?;
-        // The weighted sum is a product: each image's weights are one output channel's.
-        let prompts = self.prompt_param.reshape((1, 1, len, dim * size * size))?;
-        let mixed = ops::conv1x1(&prompts, &weights)?; // [1, 1, n, dim·size²]
-        let mixed = mixed.reshape((n, dim, size, size))?;
-        let mixed = mixed.transpose(1, 2)?; // [n, size, dim, size]
+        let (_, h, _, w) = x.dims4()?;
+        let logits = self.linear_layer.forward(&ops::global_avg_pool(x)?)?; // [n, 1, len, 1]
+        let mixed = ops::weighted_sum(&ops::softmax(&logits)?, &self.prompt_param)?; // [n, size, dim, size]
         self.conv3x3.forward(&ops::resize_bilinear(&mixed, h, w)?)
     }
 }
@@ -314,7 +308,7 @@ impl PromptIr {
     /// Twice the size, beside what the encoder had there.
     fn up(&self, level: usize, x: Tensor, skip: &Tensor) -> Result<Tensor> {
         let x = ops::pixel_shuffle(&self.up[level].forward(&x)?, 2)?;
-        Ok(Tensor::cat(&[&x, skip], 2)?)
+        ops::cat(&x, skip)
     }
 
     /// Prompt, upsampling and decoder blocks of level 2 or 3.
@@ -343,6 +337,6 @@ impl Forward for PromptIr {
         let x = self.decode(2, x, &e2)?; // [n, h/2, 2d, w/2]
         let x = self.up(0, self.prompted[0].forward(x)?, &e1)?; // [n, h, 2d, w]
         let x = self.refinement.forward(self.decoder[0].forward(x)?)?; // [n, h, 2d, w]
-        Ok((self.output.forward(&x)? + image)?) // [n, h, 3, w]
+        ops::add(&self.output.forward(&x)?, image) // [n, h, 3, w]
     }
 }

@@ -1,9 +1,10 @@
 //! Declares parameters under dotted paths, or finds those declared before.
 
 use super::{Parameters, Values};
+use crate::ops::{Keep, Tensor};
 use crate::runtime::rng;
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use rand::RngExt;
 use std::cell::{Cell, RefCell};
 
@@ -23,12 +24,20 @@ pub enum Init {
 
 /// One place in the tree of parameter names.
 ///
-/// A network is built twice over the same parameters: once with tensors that record gradients,
-/// once with detached ones, so that inference keeps no graph.
+/// A network is built several times over the same parameters, once for each [`Mode`].
 #[derive(Clone)]
 pub struct Builder<'a> {
     target: Target<'a>,
     path: String,
+}
+
+/// What a network's tensors are for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// Constants: inference, which keeps no graph.
+    Infer,
+    /// Variables, whose gradients are wanted.
+    Train(Keep),
 }
 
 #[derive(Clone, Copy)]
@@ -36,7 +45,7 @@ enum Target<'a> {
     Store {
         parameters: &'a RefCell<Parameters>,
         seed: u64,
-        tracked: bool,
+        mode: Mode,
     },
     /// Only adds up the sizes.
     Count(&'a Cell<usize>),
@@ -47,12 +56,12 @@ const MOST_PARAMETERS: usize = 1 << 28;
 
 impl<'a> Builder<'a> {
     /// The root. Each parameter's initial values follow from `seed` and its name.
-    pub fn new(parameters: &'a RefCell<Parameters>, seed: u64, tracked: bool) -> Self {
+    pub fn new(parameters: &'a RefCell<Parameters>, seed: u64, mode: Mode) -> Self {
         Self {
             target: Target::Store {
                 parameters,
                 seed,
-                tracked,
+                mode,
             },
             path: String::new(),
         }
@@ -74,6 +83,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// What blocks leave to their backward.
+    pub fn keep(&self) -> Keep {
+        match self.target {
+            Target::Store {
+                mode: Mode::Train(keep),
+                ..
+            } => keep,
+            _ => Keep::Nothing,
+        }
+    }
+
     /// The parameter `name` at this place, declared with `init` when it does not exist yet.
     pub fn parameter(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         self.declare(&[(name, shape, init)], shape)
@@ -87,12 +107,12 @@ impl<'a> Builder<'a> {
     }
 
     fn declare(&self, parts: &[(&str, &[usize], Init)], shape: &[usize]) -> Result<Tensor> {
-        let (store, seed, tracked) = match self.target {
+        let (store, seed, mode) = match self.target {
             Target::Store {
                 parameters,
                 seed,
-                tracked,
-            } => (parameters, seed, tracked),
+                mode,
+            } => (parameters, seed, mode),
             Target::Count(count) => {
                 for (_, shape, _) in parts {
                     count.set(count.get().saturating_add(size(shape)));
@@ -102,7 +122,8 @@ impl<'a> Builder<'a> {
                         "a network of more than {MOST_PARAMETERS} parameters"
                     )));
                 }
-                return Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?);
+                let nothing = candle_core::Tensor::zeros((), DType::F32, &Device::Cpu)?;
+                return Ok(Tensor::constant(nothing));
             }
         };
         let mut parameters = store.borrow_mut();
@@ -115,7 +136,7 @@ impl<'a> Builder<'a> {
             });
             parameters.declare(shape, values.collect())?;
         }
-        parameters.tensor(&names, shape, tracked)
+        parameters.tensor(&names, shape, mode)
     }
 
     fn join(&self, name: impl std::fmt::Display) -> String {

@@ -1,8 +1,8 @@
 //! The convolutions of the networks, without bias. Images are in rows of channels, [n, h, c, w].
 
 use super::{Builder, Init};
-use crate::{Result, ops};
-use candle_core::Tensor;
+use crate::Result;
+use crate::ops::{self, Tensor};
 
 pub struct Conv1x1 {
     weight: Tensor,

@@ -1,6 +1,6 @@
 use super::{Builder, Init};
-use crate::{Result, ops};
-use candle_core::Tensor;
+use crate::Result;
+use crate::ops::{self, Tensor};
 
 /// A linear layer with bias on the channels of single pixels.
 pub struct Linear {
@@ -19,9 +19,6 @@ impl Linear {
 
     /// [n, 1, c_in, 1] → [n, 1, c_out, 1]
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (c_out, c_in) = self.weight.dims2()?;
-        let weight = self.weight.reshape((c_out, c_in, 1, 1))?;
-        let bias = self.bias.reshape((1, 1, c_out, 1))?;
-        Ok(ops::conv1x1(x, &weight)?.broadcast_add(&bias)?)
+        ops::linear(x, &self.weight, &self.bias)
     }
 }

@@ -1,9 +1,9 @@
 //! The named parameters of a network, in the order in which it declares them.
 
-use super::{StateDict, Values};
+use super::{Mode, StateDict, Values};
+use crate::ops::{Gradients, Tensor};
 use crate::{Error, Result};
-use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor, Var};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use std::sync::Mutex;
 #[derive(Debug, Default)]
 pub struct Parameters {
     entries: Vec<Entry>,
-    vars: Vec<Var>,
+    variables: Vec<Tensor>,
     index: HashMap<String, usize>,
 }
 
@@ -19,7 +19,7 @@ pub struct Parameters {
 #[derive(Debug)]
 struct Entry {
     name: String,
-    var: usize,
+    variable: usize,
     start: usize,
     shape: Vec<usize>,
 }
@@ -27,7 +27,7 @@ struct Entry {
 /// One named parameter: values that lie together, alone or among others in a variable.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter<'a> {
-    var: &'a Var,
+    variable: &'a Tensor,
     entry: &'a Entry,
 }
 
@@ -42,21 +42,24 @@ impl<'a> Parameter<'a> {
 
     /// Runs `f` on the values.
     pub fn read<R>(&self, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-        read(self.var, |values| f(&values[self.range()]))
+        read(self.variable.values(), |values| f(&values[self.range()]))
     }
 
     /// Runs `f` on the values, in place.
     pub fn write<R>(&self, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
-        write(self.var, |values| f(&mut values[self.range()]))
+        write(
+            self.variable.values(),
+            |values| f(&mut values[self.range()]),
+        )
     }
 
     /// Runs `f` on the gradient, where there is one.
     pub fn gradient<R>(
         &self,
-        gradients: &GradStore,
+        gradients: &Gradients,
         f: impl FnOnce(&[f32]) -> R,
     ) -> Result<Option<R>> {
-        let gradient = gradients.get(self.var);
+        let gradient = gradients.get(self.variable);
         gradient
             .map(|gradient| read(gradient, |values| f(&values[self.range()])))
             .transpose()
@@ -80,8 +83,8 @@ impl Parameters {
     }
 
     fn parameter<'a>(&'a self, entry: &'a Entry) -> Parameter<'a> {
-        let var = &self.vars[entry.var];
-        Parameter { var, entry }
+        let variable = &self.variables[entry.variable];
+        Parameter { variable, entry }
     }
 
     /// The number of values of all parameters.
@@ -96,29 +99,23 @@ impl Parameters {
             self.index.insert(name.clone(), self.entries.len());
             self.entries.push(Entry {
                 name,
-                var: self.vars.len(),
+                variable: self.variables.len(),
                 start: all.len(),
                 shape: values.shape,
             });
             all.extend(values.data);
         }
-        let tensor = Tensor::from_vec(all, shape, &Device::Cpu)?;
-        self.vars.push(Var::from_tensor(&tensor)?);
+        let values = candle_core::Tensor::from_vec(all, shape, &Device::Cpu)?;
+        self.variables.push(Tensor::variable(values));
         Ok(())
     }
 
-    /// The variable of `shape` that holds `names`, to record gradients or not.
-    pub(super) fn tensor(
-        &self,
-        names: &[String],
-        shape: &[usize],
-        tracked: bool,
-    ) -> Result<Tensor> {
+    /// The variable of `shape` that holds `names`, for what `mode` is for.
+    pub(super) fn tensor(&self, names: &[String], shape: &[usize], mode: Mode) -> Result<Tensor> {
         match names.first().and_then(|name| self.get(name)) {
-            Some(first) if first.var.dims() == shape => Ok(if tracked {
-                first.var.as_tensor().clone()
-            } else {
-                first.var.as_detached_tensor()
+            Some(first) if first.variable.dims() == shape => Ok(match mode {
+                Mode::Train(_) => first.variable.clone(),
+                Mode::Infer => Tensor::constant(first.variable.values().clone()),
             }),
             _ => Err(Error::value(format!(
                 "{names:?} are declared with two shapes"
@@ -196,7 +193,7 @@ fn listed(what: &str, names: &[&str]) -> Option<String> {
 }
 
 /// Runs `f` on the values of a contiguous f32 tensor.
-fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+fn read<R>(tensor: &candle_core::Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => Ok(f(&data[start..end])),
@@ -206,8 +203,8 @@ fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     }
 }
 
-/// Runs `f` on the values of a variable, in place.
-fn write<R>(var: &Var, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+/// Runs `f` on the values of a contiguous f32 tensor, in place.
+fn write<R>(tensor: &candle_core::Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
     // candle hands out storage for writing only to an operator that it calls through `&self`.
     struct InPlace<F, R>(Mutex<(Option<F>, Option<R>)>);
     impl<F: FnOnce(&mut [f32]) -> R, R> InplaceOp1 for InPlace<F, R> {
@@ -229,7 +226,7 @@ fn write<R>(var: &Var, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
         }
     }
     let op = InPlace(Mutex::new((Some(f), None)));
-    var.inplace_op1(&op)?;
+    tensor.inplace_op1(&op)?;
     let result = op.0.into_inner().ok().and_then(|slot| slot.1);
     result.ok_or_else(|| Error::value("the parameter could not be written"))
 }

@@ -1,8 +1,8 @@
 //! The transformer block of Restormer (Zamir et al., CVPR 2022, arXiv 2111.09881).
 
 use super::{Builder, Init};
-use crate::{Error, Result, ops};
-use candle_core::Tensor;
+use crate::ops::{self, Keep, Tensor};
+use crate::{Error, Result};
 
 /// x ← x + MDTA(LN(x)); x ← x + GDFN(LN(x)).
 pub struct TransformerBlock {
@@ -10,6 +10,7 @@ pub struct TransformerBlock {
     heads: usize,
     feed_forward: Tensor,
     hidden: usize,
+    keep: Keep,
 }
 
 impl TransformerBlock {
@@ -45,12 +46,13 @@ impl TransformerBlock {
                 ("ffn.project_out.weight", &[dim, hidden, 1, 1], from(hidden)),
             ])?,
             hidden,
+            keep: b.keep(),
         })
     }
 
     /// [n, h, dim, w] → the same
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = ops::attention(x, &self.attention, self.heads)?;
-        ops::feed_forward(&x, &self.feed_forward, self.hidden)
+        let x = ops::attention(x, &self.attention, self.heads, self.keep)?;
+        ops::feed_forward(&x, &self.feed_forward, self.hidden, self.keep)
     }
 }

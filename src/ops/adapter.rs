@@ -1,12 +1,9 @@
-//! From slices to candle: one adapter turns every [`Operator`] into a differentiable custom op.
+//! From slices to candle's tensors, and from number types to the one that a tensor has.
 
+use super::Tensor;
 use crate::kernels::Real;
-use crate::runtime::cancel;
 use crate::{Error, Result};
-use candle_core::backend::BackendStorage;
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Shape, Storage, Tensor,
-};
+use candle_core::{DType, Device, Storage, Tensor as Values};
 
 /// A contiguous tensor, as an operator sees it.
 #[derive(Clone, Copy, Debug)]
@@ -27,178 +24,89 @@ impl<T> View<'_, T> {
 }
 
 /// An operator with one output, on the CPU.
-pub trait Operator: Send + Sync + 'static {
+pub trait Operator: Send + 'static {
     const NAME: &'static str;
 
     /// The output's values and shape.
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)>;
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)>;
 
-    /// The gradient of each input, given that of the output (same shape as `output`).
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>>;
+    /// The gradient of each input, given that of the output.
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>>;
 }
 
-pub fn apply1<O: Operator>(op: O, a: &Tensor) -> Result<Tensor> {
-    Ok(a.contiguous()?.apply_op1(Adapter(op))?)
+/// An operator that has run, of any type.
+pub trait Recorded: Send {
+    fn backward(self: Box<Self>, inputs: &[Tensor], gradient: &Values) -> Result<Vec<Values>>;
 }
 
-pub fn apply2<O: Operator>(op: O, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Ok(a.contiguous()?.apply_op2(&b.contiguous()?, Adapter(op))?)
+impl std::fmt::Debug for dyn Recorded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("operator")
+    }
 }
 
-pub fn apply3<O: Operator>(op: O, a: &Tensor, b: &Tensor, c: &Tensor) -> Result<Tensor> {
-    Ok(a.contiguous()?
-        .apply_op3(&b.contiguous()?, &c.contiguous()?, Adapter(op))?)
-}
-
-struct Adapter<O>(O);
+pub struct Adapter<O>(pub O);
 
 impl<O: Operator> Adapter<O> {
-    fn forward(
-        &self,
-        inputs: &[(&CpuStorage, &Layout)],
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        cancel::check()?;
-        match inputs[0].0.dtype() {
-            DType::F32 => self.forward_as::<f32>(inputs),
-            DType::F64 => self.forward_as::<f64>(inputs),
-            other => candle_core::bail!("{}: dtype {other:?} is not supported", O::NAME),
+    pub fn forward(operator: &mut O, inputs: &[Tensor]) -> Result<Values> {
+        match inputs[0].values().dtype() {
+            DType::F32 => Self::forward_as::<f32>(operator, inputs),
+            DType::F64 => Self::forward_as::<f64>(operator, inputs),
+            other => Err(unsupported::<O>(other)),
         }
     }
 
-    fn forward_as<T: Real>(
-        &self,
-        inputs: &[(&CpuStorage, &Layout)],
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let views = inputs
-            .iter()
-            .map(|(storage, layout)| view::<T>(storage, layout))
-            .collect::<Result<Vec<_>>>()?;
-        let (data, shape) = self.0.forward(&views)?;
-        Ok((T::to_cpu_storage_owned(data), shape.into()))
+    fn forward_as<T: Real>(operator: &mut O, inputs: &[Tensor]) -> Result<Values> {
+        let inputs: Vec<&Values> = inputs.iter().map(Tensor::values).collect();
+        with_views::<T, _>(&inputs, |views| {
+            let (data, shape) = operator.forward(views)?;
+            Ok(Values::from_vec(data, shape, &Device::Cpu)?)
+        })
     }
 
-    fn backward(
-        &self,
-        inputs: &[&Tensor],
-        output: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<Vec<Tensor>> {
-        cancel::check()?;
-        match output.dtype() {
-            DType::F32 => self.backward_as::<f32>(inputs, output, gradient),
-            DType::F64 => self.backward_as::<f64>(inputs, output, gradient),
-            other => candle_core::bail!("{}: dtype {other:?} is not supported", O::NAME),
-        }
-    }
-
-    fn backward_as<T: Real>(
-        &self,
-        inputs: &[&Tensor],
-        output: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<Vec<Tensor>> {
-        let gradient = gradient.contiguous()?;
-        let tensors: Vec<&Tensor> = inputs.iter().copied().chain([output, &gradient]).collect();
-        let held: Vec<_> = tensors.iter().map(|t| t.storage_and_layout()).collect();
-        let mut views = Vec::with_capacity(held.len());
-        for (storage, layout) in &held {
-            let Storage::Cpu(storage) = &**storage else {
-                candle_core::bail!("{}: expected a tensor on the CPU", O::NAME)
+    fn backward_as<T: Real>(self, inputs: &[Tensor], gradient: &Values) -> Result<Vec<Values>> {
+        let tensors = inputs.iter().map(Tensor::values).chain([gradient]);
+        with_views::<T, _>(&tensors.collect::<Vec<_>>(), |views| {
+            let (gradient, inputs) = views.split_last().ok_or_else(|| Error::value(O::NAME))?;
+            let parts = self.0.backward(inputs, *gradient)?;
+            let tensor = |(data, input): (Vec<T>, &View<T>)| {
+                Ok(Values::from_vec(data, input.shape, &Device::Cpu)?)
             };
-            views.push(view::<T>(storage, layout)?);
+            parts.into_iter().zip(inputs).map(tensor).collect()
+        })
+    }
+}
+
+impl<O: Operator> Recorded for Adapter<O> {
+    fn backward(self: Box<Self>, inputs: &[Tensor], gradient: &Values) -> Result<Vec<Values>> {
+        match gradient.dtype() {
+            DType::F32 => self.backward_as::<f32>(inputs, gradient),
+            DType::F64 => self.backward_as::<f64>(inputs, gradient),
+            other => Err(unsupported::<O>(other)),
         }
-        let (operands, results) = views.split_at(inputs.len());
-        let gradients = self.0.backward(operands, results[0], results[1])?;
-        gradients
-            .into_iter()
-            .zip(inputs)
-            .map(|(data, input)| Tensor::from_vec(data, input.shape(), input.device()))
-            .collect()
     }
 }
 
-fn view<'a, T: Real>(storage: &'a CpuStorage, layout: &'a Layout) -> Result<View<'a, T>> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        return Err(Error::value("operators take contiguous tensors"));
-    };
-    Ok(View {
-        data: &T::cpu_storage_as_slice(storage)?[start..end],
-        shape: layout.dims(),
-    })
+fn unsupported<O: Operator>(dtype: DType) -> Error {
+    Error::value(format!("{}: dtype {dtype:?} is not supported", O::NAME))
 }
 
-impl<O: Operator> CustomOp1 for Adapter<O> {
-    fn name(&self) -> &'static str {
-        O::NAME
+/// Runs `work` on the values of contiguous tensors on the CPU.
+fn with_views<T: Real, R>(
+    tensors: &[&Values],
+    work: impl FnOnce(&[View<T>]) -> Result<R>,
+) -> Result<R> {
+    let held: Vec<_> = tensors.iter().map(|t| t.storage_and_layout()).collect();
+    let mut views = Vec::with_capacity(held.len());
+    for (storage, layout) in &held {
+        let (Storage::Cpu(storage), Some((start, end))) = (&**storage, layout.contiguous_offsets())
+        else {
+            return Err(Error::value("operators take contiguous tensors on the CPU"));
+        };
+        views.push(View {
+            data: &T::cpu_storage_as_slice(storage)?[start..end],
+            shape: layout.dims(),
+        });
     }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        self.forward(&[(s, l)])
-    }
-
-    fn bwd(&self, a: &Tensor, out: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(self.backward(&[a], out, grad)?.pop())
-    }
-}
-
-impl<O: Operator> CustomOp2 for Adapter<O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        self.forward(&[(s1, l1), (s2, l2)])
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        out: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = self.backward(&[a, b], out, grad)?.into_iter();
-        Ok((gradients.next(), gradients.next()))
-    }
-}
-
-impl<O: Operator> CustomOp3 for Adapter<O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        self.forward(&[(s1, l1), (s2, l2), (s3, l3)])
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        c: &Tensor,
-        out: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = self.backward(&[a, b, c], out, grad)?.into_iter();
-        Ok((gradients.next(), gradients.next(), gradients.next()))
-    }
+    work(&views)
 }

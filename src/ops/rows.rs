@@ -76,6 +76,36 @@ impl Grid {
         (rows * self.padded).div_ceil(TILE)
     }
 
+    /// Elements of a strip in tiles.
+    pub fn strip_tiles(&self, channels: usize) -> usize {
+        self.tiles(self.strip) * channels * TILE
+    }
+
+    /// Elements of a strip in transposed tiles.
+    pub fn strip_transposed(&self, channels: usize) -> usize {
+        self.tiles(self.strip) * channels.next_multiple_of(TILE) * TILE
+    }
+
+    /// The strips of all images, one after the other: rows of `row` elements.
+    pub fn split<'a, T>(&self, row: usize, images: &'a [T]) -> Vec<&'a [T]> {
+        images
+            .chunks((self.h * row).max(1))
+            .flat_map(|image| image.chunks(self.strip * row))
+            .collect()
+    }
+
+    pub fn split_mut<'a, T>(&self, row: usize, images: &'a mut [T]) -> Vec<&'a mut [T]> {
+        images
+            .chunks_mut((self.h * row).max(1))
+            .flat_map(|image| image.chunks_mut(self.strip * row))
+            .collect()
+    }
+
+    /// Image and rows of a strip of [`Self::split`].
+    pub fn locate(&self, strip: usize) -> (usize, Range<usize>) {
+        (strip / self.strips(), self.rows_of(strip % self.strips()))
+    }
+
     /// The groups of so many rows, in the order of tiles.
     pub fn places(self, rows: usize) -> impl Iterator<Item = Place> {
         (0..rows * self.padded / GROUP).map(move |g| {
@@ -152,6 +182,16 @@ pub fn clear_rest<T: Real>(grid: Grid, rows: usize, channels: usize, tiles: &mut
     tiles[grid.tiles(rows) * channels * TILE..].fill(T::zero());
 }
 
+/// Zeroes what tiles hold where there is no pixel.
+pub fn clear_missing<T: Real>(grid: Grid, rows: usize, channels: usize, tiles: &mut [T]) {
+    for place in grid.places(rows).filter(|place| place.pixels < GROUP) {
+        for c in 0..channels {
+            tiles[place.tiled(channels, c)..][place.pixels..GROUP].fill(T::zero());
+        }
+    }
+    clear_rest(grid, rows, channels, tiles);
+}
+
 /// Tiles [tile][channel][64] to [tile][channel tile][pixel][64 channels]: the right side of a product
 /// that sums over pixels. Channels beyond the last whole group are left as they are; tiles that are
 /// missing become zero.
@@ -180,11 +220,6 @@ fn transpose_tile<T: Real>(from: &[T], to: &mut [T]) {
             }
         }
     }
-}
-
-/// Elements of transposed tiles.
-pub fn transposed_len(grid: Grid, rows: usize, channels: usize) -> usize {
-    grid.tiles(rows) * channels.next_multiple_of(TILE) * TILE
 }
 
 /// Zeroes the borders of padded rows.

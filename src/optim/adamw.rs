@@ -2,9 +2,9 @@
 
 use crate::kernels::simd::dispatch;
 use crate::nn::Parameters;
+use crate::ops::Gradients;
 use crate::prune::{Mask, Masks};
 use crate::{Error, Result};
-use candle_core::backprop::GradStore;
 use rayon::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,7 +105,7 @@ impl AdamW {
         &self,
         all: &Parameters,
         masks: &Masks,
-        gradients: &GradStore,
+        gradients: &Gradients,
     ) -> Result<f64> {
         let mut squares = 0.0;
         for (name, parameter) in all.iter() {
@@ -123,7 +123,7 @@ impl AdamW {
         &mut self,
         all: &Parameters,
         masks: &Masks,
-        gradients: &GradStore,
+        gradients: &Gradients,
         lr: f64,
         scale: f64,
     ) -> Result<()> {

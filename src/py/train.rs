@@ -4,6 +4,7 @@ use super::array::owned;
 use super::enter::{lock, peek, run};
 use super::network::Network;
 use crate::models;
+use crate::ops::Keep;
 use crate::optim::AdamWConfig;
 use crate::train;
 use pyo3::prelude::*;
@@ -26,15 +27,21 @@ impl Trainer {
         eps: f64,
         weight_decay: f64,
         clip_grad_norm: Option<f64>,
+        recompute: bool,
     ) -> PyResult<Self> {
         let config = AdamWConfig {
             betas,
             eps,
             weight_decay,
         };
+        let keep = if recompute {
+            Keep::Nothing
+        } else {
+            Keep::Projections
+        };
         let network = network.shared.clone();
         let trainer = peek(py, &network, |network| {
-            train::Trainer::new(network, config, clip_grad_norm)
+            train::Trainer::new(network, config, clip_grad_norm, keep)
         })?;
         Ok(Self {
             network,
@@ -46,6 +53,13 @@ impl Trainer {
     #[getter]
     fn steps(&self, py: Python<'_>) -> u64 {
         peek(py, &self.trainer, |trainer| trainer.optimizer().steps())
+    }
+
+    /// Seconds that forward, backward and optimizer of the last step took.
+    #[getter]
+    fn seconds(&self, py: Python<'_>) -> (f64, f64, f64) {
+        let seconds = peek(py, &self.trainer, |trainer| trainer.seconds());
+        (seconds.forward, seconds.backward, seconds.optimizer)
     }
 
     /// Trains on one batch and returns its loss from before the step.

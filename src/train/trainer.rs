@@ -1,8 +1,10 @@
 //! One step: L1 loss, backward, masked AdamW.
 
 use crate::models::{Images, Network};
+use crate::ops::Keep;
 use crate::optim::{AdamW, AdamWConfig};
 use crate::{Error, Result};
+use std::time::Instant;
 
 /// Added to the norm by PyTorch's `clip_grad_norm_`.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -10,6 +12,16 @@ const CLIP_EPSILON: f64 = 1e-6;
 pub struct Trainer {
     optimizer: AdamW,
     clip_grad_norm: Option<f64>,
+    keep: Keep,
+    seconds: Seconds,
+}
+
+/// What the parts of a step took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seconds {
+    pub forward: f64,
+    pub backward: f64,
+    pub optimizer: f64,
 }
 
 impl Trainer {
@@ -19,6 +31,7 @@ impl Trainer {
         network: &Network,
         config: AdamWConfig,
         clip_grad_norm: Option<f64>,
+        keep: Keep,
     ) -> Result<Self> {
         if let Some(norm) = clip_grad_norm
             && !(norm.is_finite() && norm > 0.0)
@@ -30,6 +43,8 @@ impl Trainer {
         Ok(Self {
             optimizer: AdamW::new(config, network.parameters())?,
             clip_grad_norm,
+            keep,
+            seconds: Seconds::default(),
         })
     }
 
@@ -39,6 +54,11 @@ impl Trainer {
 
     pub fn optimizer_mut(&mut self) -> &mut AdamW {
         &mut self.optimizer
+    }
+
+    /// Of the last step; zero before the first.
+    pub fn seconds(&self) -> Seconds {
+        self.seconds
     }
 
     /// Trains on one batch and returns its loss from before the step.
@@ -56,8 +76,9 @@ impl Trainer {
         if !(lr.is_finite() && lr >= 0.0) {
             return Err(Error::value(format!("lr must be at least 0, got {lr}")));
         }
-        let loss = network.loss(degraded, clean)?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
+        let start = Instant::now();
+        let loss = network.loss(degraded, clean, self.keep)?;
+        let value = loss.value()?;
         let diverged = |loss| Error::Diverged {
             step: self.optimizer.steps(),
             loss,
@@ -65,7 +86,9 @@ impl Trainer {
         if !value.is_finite() {
             return Err(diverged(value));
         }
+        let forward = start.elapsed();
         let gradients = loss.backward()?;
+        let both = start.elapsed();
         let (all, masks) = (network.parameters(), network.masks());
         let norm = self.optimizer.gradient_norm(all, masks, &gradients)?;
         if !norm.is_finite() {
@@ -75,6 +98,11 @@ impl Trainer {
             .clip_grad_norm
             .map_or(1.0, |largest| (largest / (norm + CLIP_EPSILON)).min(1.0));
         self.optimizer.step(all, masks, &gradients, lr, scale)?;
+        self.seconds = Seconds {
+            forward: forward.as_secs_f64(),
+            backward: (both - forward).as_secs_f64(),
+            optimizer: (start.elapsed() - both).as_secs_f64(),
+        };
         Ok(value)
     }
 }

@@ -81,6 +81,7 @@ def find_ticket(
     rewind_biases: str | None = None,
     rewind_prompts: bool = False,
     rewind_temperatures: bool = False,
+    recompute: str | None = None,
     evaluate: Any = None,
     out: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
@@ -123,6 +124,8 @@ def find_ticket(
         code (paper-code) does it once: from then on its training overwrites the values it saved.
     rewind_prompts, rewind_temperatures
         Whether they are rewound too.
+    recompute
+        ``"block"`` trains in less memory and more time, to the same bits; see `mirl.Trainer`.
     evaluate
         What to measure after each round: whatever `mirl.evaluate` takes as data, or a function of
         the model that returns ``{task: {"psnr": …, "ssim": …}}``.
@@ -174,7 +177,7 @@ def find_ticket(
 
         loggers = default_loggers(None if folder is None else folder.path, progress=progress)
     try:
-        run = _Run(model, data, recipe, folder, evaluate, loggers, checkpoint_seconds)
+        run = _Run(model, data, recipe, folder, evaluate, loggers, checkpoint_seconds, recompute)
         return run.finish()
     finally:
         for logger in loggers:
@@ -195,6 +198,7 @@ class _Run:
         evaluate: Any,
         loggers: Sequence[Logger],
         checkpoint_seconds: float,
+        recompute: str | None,
     ) -> None:
         self.model = model
         self.data = data
@@ -203,6 +207,7 @@ class _Run:
         self.evaluate = evaluate
         self.loggers = loggers
         self.checkpoint_seconds = checkpoint_seconds
+        self.recompute = recompute
         self.steps = _steps(data)
         self.place = Progress()
         self.description = self._describe()
@@ -225,6 +230,7 @@ class _Run:
             eps=self.recipe.eps,
             weight_decay=self.recipe.weight_decay,
             clip_grad_norm=self.recipe.clip_grad_norm,
+            recompute=self.recompute,
         )
 
     def _start(self) -> Snapshot:

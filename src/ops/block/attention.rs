@@ -2,18 +2,20 @@
 //! head, so that W_out·A is one small matrix and y one product with v.
 
 use super::expand::Expand;
+use super::stream::{Source, band, part, stream};
 use crate::kernels::Real;
 use crate::kernels::matmul::{Panel, matmul};
 use crate::kernels::reduce::{dot, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
 use crate::ops::rows::{
-    BORDER, Grid, Rows, clear_borders, clip, load_tiles, product_rows, tile_outer, transpose_tiles,
-    transposed_len, window,
+    BORDER, Grid, Place, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows,
+    tile_outer, transpose_tiles, window,
 };
 use crate::ops::softmax::{softmax_row, softmax_row_backward};
-use crate::runtime::buffer::Buffer;
+use crate::runtime::buffer::{Buffer, copied};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// PyTorch's `normalize` divides by no less.
 const EPSILON: f64 = 1e-12;
@@ -38,23 +40,21 @@ pub struct Scores<T> {
 }
 
 /// Sums over some rows: q·kᵀ of each head in lines of whole groups, ‖q‖² and ‖k‖² of each channel.
-pub struct Sums<T>(Vec<T>);
+struct Sums<T>(Vec<T>);
 
 /// Buffers of one task.
-pub struct Scratch<T> {
-    tiles: Vec<T>,
+struct Scratch<T> {
+    queries: Vec<T>,
     keys: Vec<T>,
     transposed: Vec<T>,
-    queries: Vec<T>,
 }
 
 impl<T> Default for Scratch<T> {
     fn default() -> Self {
         Self {
-            tiles: vec![],
+            queries: vec![],
             keys: vec![],
             transposed: vec![],
-            queries: vec![],
         }
     }
 }
@@ -93,12 +93,53 @@ impl<'a, T: Real> Attention<'a, T> {
         self.c().next_multiple_of(GROUP)
     }
 
-    pub fn no_sums(&self) -> Sums<T> {
+    fn no_sums(&self) -> Sums<T> {
         Sums(vec![T::zero(); self.expand.dim * (self.line() + 2)])
     }
 
+    /// y, from the rows in `projected` where it holds any, and each image's scores.
+    pub fn forward(&self, x: &[T], projected: &[T]) -> (Vec<T>, Vec<Scores<T>>) {
+        let (grid, row) = (self.expand.grid, self.expand.x_row());
+        let length = grid.strip * row;
+        // The values lie in y until they are mixed.
+        let mut y = copied(x);
+        let scores = y
+            .par_chunks_mut(grid.h * row)
+            .zip(x.par_chunks(grid.h * row))
+            .enumerate()
+            .map(|(image, (y, x))| {
+                let source = Source::of(&self.expand, projected, image);
+                let parts = y
+                    .par_chunks_mut(band(grid, source.is_held()) * length)
+                    .enumerate()
+                    .flat_map_iter(|(index, values)| {
+                        let mut parts = vec![];
+                        let mut scratch = Scratch::default();
+                        let mut values = values.chunks_mut(length);
+                        stream(&self.expand, x, &source, index, |strip, rows| {
+                            if strip.is_multiple_of(part(grid)) {
+                                parts.push(self.no_sums());
+                            }
+                            if let (Some(sums), Some(values)) = (parts.last_mut(), values.next()) {
+                                self.gather(strip, rows, values, sums, &mut scratch);
+                            }
+                        });
+                        parts
+                    })
+                    .collect();
+                let scores = self.scores(parts);
+                let mixing = self.mixing(&scores);
+                y.par_chunks_mut(length)
+                    .zip(x.par_chunks(length))
+                    .for_each_init(Vec::new, |tiles, (y, x)| self.finish(&mixing, x, y, tiles));
+                scores
+            })
+            .collect();
+        (y, scores)
+    }
+
     /// Adds a strip's products of queries and keys to `sums` and writes its values, rows of dim × w.
-    pub fn gather(
+    fn gather(
         &self,
         strip: usize,
         rows: Rows<T>,
@@ -109,34 +150,15 @@ impl<'a, T: Real> Attention<'a, T> {
         let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
         let range = grid.rows_of(strip);
         let tiles = grid.tiles(range.len());
-        // One head's channels lie together: [head][tile][channel][64].
         for buffer in [&mut scratch.queries, &mut scratch.keys] {
-            buffer.clear();
             buffer.resize(tiles * dim * TILE, T::zero());
         }
-        self.windows(range.clone(), rows, 0..dim, |place, channel, window| {
-            let at = channel / c * tiles * c * TILE + place.tiled(c, channel % c);
-            scratch.queries[at..at + GROUP].copy_from_slice(&window);
+        self.heads_of(range.clone(), rows, 0, &mut scratch.queries);
+        self.heads_of(range.clone(), rows, dim, &mut scratch.keys);
+        self.windows(range, rows, 2 * dim..3 * dim, |place, channel, window| {
+            let at = (place.row * dim + channel - 2 * dim) * grid.w + place.column;
+            values[at..at + place.pixels].copy_from_slice(&window[..place.pixels]);
         });
-        self.windows(
-            range.clone(),
-            rows,
-            dim..2 * dim,
-            |place, channel, window| {
-                let channel = channel - dim;
-                let at = channel / c * tiles * c * TILE + place.tiled(c, channel % c);
-                scratch.keys[at..at + GROUP].copy_from_slice(&window);
-            },
-        );
-        self.windows(
-            range.clone(),
-            rows,
-            2 * dim..3 * dim,
-            |place, channel, window| {
-                let at = (place.row * dim + channel - 2 * dim) * grid.w + place.column;
-                values[at..at + place.pixels].copy_from_slice(&window[..place.pixels]);
-            },
-        );
         let (products, norms) = sums.0.split_at_mut(dim * self.line());
         let head = tiles * c * TILE;
         scratch
@@ -181,14 +203,29 @@ impl<'a, T: Real> Attention<'a, T> {
         }
     }
 
+    /// Windows of dim channels from `first` on, in tiles of each head: [head][tile][channel][64].
+    fn heads_of(&self, range: Range<usize>, rows: Rows<T>, first: usize, tiles: &mut [T]) {
+        let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
+        let count = range.len();
+        let head = grid.tiles(count) * c * TILE;
+        self.windows(range, rows, first..first + dim, |place, channel, window| {
+            let channel = channel - first;
+            let at = channel / c * head + place.tiled(c, channel % c);
+            tiles[at..at + GROUP].copy_from_slice(&window);
+        });
+        for tiles in tiles.chunks_exact_mut(head) {
+            clear_rest(grid, count, c, tiles);
+        }
+    }
+
     /// Calls `write` with every window of some channels of a strip, zero where there is no pixel.
     #[inline(always)]
     fn windows(
         &self,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         rows: Rows<T>,
-        channels: std::ops::Range<usize>,
-        mut write: impl FnMut(crate::ops::rows::Place, usize, [T; GROUP]),
+        channels: Range<usize>,
+        mut write: impl FnMut(Place, usize, [T; GROUP]),
     ) {
         let grid = self.expand.grid;
         let places: Vec<_> = rows.places(grid, range.start, range.len()).collect();
@@ -209,7 +246,7 @@ impl<'a, T: Real> Attention<'a, T> {
     }
 
     /// The attention that an image's parts come to.
-    pub fn scores(&self, parts: Vec<Sums<T>>) -> Scores<T> {
+    fn scores(&self, parts: Vec<Sums<T>>) -> Scores<T> {
         let (dim, c, line) = (self.expand.dim, self.c(), self.line());
         let sums = sum_parts(parts.into_iter().map(|sums| sums.0).collect());
         let (products, norms) = sums.split_at(dim * line);
@@ -243,7 +280,7 @@ impl<'a, T: Real> Attention<'a, T> {
     }
 
     /// M = W_out·A, [dim, dim].
-    pub fn mixing(&self, scores: &Scores<T>) -> Vec<T> {
+    fn mixing(&self, scores: &Scores<T>) -> Vec<T> {
         let (dim, c) = (self.expand.dim, self.c());
         let mut mixing = vec![T::zero(); dim * dim];
         let at = |offset| Panel {
@@ -264,7 +301,7 @@ impl<'a, T: Real> Attention<'a, T> {
     }
 
     /// y = x + M·values on some rows, where y holds the values before.
-    pub fn finish(&self, mixing: &[T], x: &[T], y: &mut [T], tiles: &mut Vec<T>) {
+    fn finish(&self, mixing: &[T], x: &[T], y: &mut [T], tiles: &mut Vec<T>) {
         let (grid, dim) = (self.expand.grid, self.expand.dim);
         let rows = x.len() / self.expand.x_row();
         tiles.resize(grid.tiles(rows) * dim * TILE, T::zero());
@@ -276,23 +313,19 @@ impl<'a, T: Real> Attention<'a, T> {
     /// dx and the gradient of the parameters.
     pub fn backward(
         &self,
-        (x, projected, dy): (&[T], &[T], &[T]),
+        (x, projected, dy): (&[T], Buffer<T>, &[T]),
         scores: &[Scores<T>],
     ) -> (Vec<T>, Vec<T>) {
-        let (grid, row) = (
-            self.expand.grid,
-            self.expand.grid.padded_row(self.expand.wide),
-        );
+        let (grid, row) = (self.expand.grid, self.expand.padded_row());
         let mut dh = Buffer::new(projected.len());
         let zeros = self.expand.zeros();
-        let image = grid.h * self.expand.x_row();
         let small: Vec<Vec<T>> = dh
             .par_chunks_mut(grid.h * row)
-            .zip(projected.par_chunks(grid.h * row))
-            .zip(dy.par_chunks(image))
+            .zip(dy.par_chunks(grid.h * self.expand.x_row()))
             .zip(scores)
-            .map(|(((dh, projected), dy), scores)| {
-                let rows = self.expand.rows(projected, grid.h, &zeros);
+            .enumerate()
+            .map(|(image, ((dh, dy), scores))| {
+                let rows = self.expand.rows_of(&projected, image, &zeros);
                 self.image_backward(rows, dy, scores, dh)
             })
             .collect();
@@ -314,24 +347,25 @@ impl<'a, T: Real> Attention<'a, T> {
     /// Writes the gradient of queries, keys and values; returns that of τ and W_out.
     fn image_backward(&self, rows: Rows<T>, dy: &[T], scores: &Scores<T>, dh: &mut [T]) -> Vec<T> {
         let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
-        let strip_tiles = grid.tiles(grid.strip);
-        let tiles = grid.strips() * strip_tiles;
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
-        let mut dy_tiles = Buffer::new(tiles * dim * TILE);
-        let mut values = Buffer::new(tiles * dim.next_multiple_of(TILE) * TILE);
-        dy_tiles
-            .par_chunks_mut(strip_tiles * dim * TILE)
-            .zip(values.par_chunks_mut(transposed_len(grid, grid.strip, dim)))
-            .zip(dy.par_chunks(grid.strip * self.expand.x_row()))
+        let mut dy_tiles = Buffer::new(grid.strips() * grid.strip_tiles(dim));
+        let mut values = Buffer::new(grid.strips() * grid.strip_transposed(dim));
+        (
+            dy_tiles.par_chunks_mut(grid.strip_tiles(dim)),
+            values.par_chunks_mut(grid.strip_transposed(dim)),
+            dy.par_chunks(grid.strip * self.expand.x_row()),
+        )
+            .into_par_iter()
             .enumerate()
-            .for_each_init(Vec::new, |v, (strip, ((dy_tiles, values), dy))| {
+            .for_each_init(Vec::new, |v, (strip, (dy_tiles, values, dy))| {
                 let range = grid.rows_of(strip);
-                load_tiles(grid, range.len(), dim, dy, dy_tiles);
-                v.clear();
-                v.resize(grid.tiles(range.len()) * dim * TILE, T::zero());
+                let count = range.len();
+                load_tiles(grid, count, dim, dy, dy_tiles);
+                v.resize(grid.tiles(count) * dim * TILE, T::zero());
                 self.windows(range, rows, 2 * dim..3 * dim, |place, channel, window| {
                     v[place.tiled(dim, channel - 2 * dim)..][..GROUP].copy_from_slice(&window);
                 });
+                clear_rest(grid, count, dim, v);
                 transpose_tiles(dim, v, values);
             });
         let outer = tile_outer((dim, &dy_tiles), (dim, &values));
@@ -339,14 +373,14 @@ impl<'a, T: Real> Attention<'a, T> {
         let (small, matrices) = self.small_backward(&outer, scores);
         let mixing = self.mixing(scores);
         dh.par_chunks_mut(grid.strip * rows.row)
-            .zip(dy_tiles.par_chunks(strip_tiles * dim * TILE))
+            .zip(dy_tiles.par_chunks(grid.strip_tiles(dim)))
             .enumerate()
             .for_each_init(Scratch::default, |scratch, (strip, (dh, dy))| {
                 let range = grid.rows_of(strip);
                 clear_borders(grid, 3 * dim, dh);
                 let tiles = grid.tiles(range.len());
                 let groups = |channel: usize| -> Vec<usize> {
-                    let at = |p: crate::ops::rows::Place| {
+                    let at = |p: Place| {
                         grid.in_padded(3 * dim, p.row, p.column) + channel * grid.pitch()
                     };
                     grid.places(range.len()).map(at).collect()
@@ -363,17 +397,13 @@ impl<'a, T: Real> Attention<'a, T> {
                     Left::rows(&mixing, dim).t(),
                     &dy[..tiles * dim * TILE],
                 );
-                // [head][tile][channel][64] for queries, then for keys.
-                scratch.tiles.clear();
-                scratch.tiles.resize(2 * tiles * dim * TILE, T::zero());
-                self.windows(range.clone(), rows, 0..2 * dim, |place, channel, window| {
-                    let head = channel / c * tiles * c * TILE;
-                    let at = head + place.tiled(c, channel % c);
-                    scratch.tiles[at..at + GROUP].copy_from_slice(&window);
-                });
-                let (q, k) = scratch.tiles.split_at(tiles * dim * TILE);
+                for (first, buffer) in [(0, &mut scratch.queries), (dim, &mut scratch.keys)] {
+                    buffer.resize(tiles * dim * TILE, T::zero());
+                    self.heads_of(range.clone(), rows, first, buffer);
+                }
+                let (q, k) = (&scratch.queries, &scratch.keys);
+                let head = tiles * c * TILE;
                 for h in 0..self.heads {
-                    let head = h * tiles * c * TILE..(h + 1) * tiles * c * TILE;
                     let left = Left::rows(&matrices.between[h * c * c..][..c * c], c);
                     for (first, left, other) in [(h * c, left, k), (dim + h * c, left.t(), q)] {
                         let target = Target {
@@ -381,7 +411,7 @@ impl<'a, T: Real> Attention<'a, T> {
                             row: grid.pitch(),
                             groups: &groups(first),
                         };
-                        product((c, c), false, target, left, &other[head.clone()]);
+                        product((c, c), false, target, left, &other[h * head..][..head]);
                     }
                 }
                 dispatch(
@@ -390,9 +420,9 @@ impl<'a, T: Real> Attention<'a, T> {
                         for place in grid.places(range.len()) {
                             let to = grid.in_padded(3 * dim, place.row, place.column);
                             for (channel, &along) in matrices.along.iter().enumerate() {
-                                let head = channel / c * tiles * c * TILE;
-                                let x =
-                                    &scratch.tiles[head + place.tiled(c, channel % c)..][..GROUP];
+                                let x = if channel < dim { q } else { k };
+                                let at = channel % dim / c * head + place.tiled(c, channel % c);
+                                let x = &x[at..at + GROUP];
                                 let dx = &mut dh[to + channel * grid.pitch()..][..GROUP];
                                 for i in 0..GROUP {
                                     dx[i] = along.mul_add(x[i], dx[i]);

@@ -5,11 +5,12 @@ use crate::kernels::reduce::{dot, sum, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
 use crate::ops::rows::{
-    BORDER, Grid, Rows, clear_borders, clear_rest, load_tiles, tile_outer, tiled_groups,
-    transpose_tiles, transposed_len, window,
+    BORDER, Grid, Rows, clear_borders, clear_missing, clear_rest, load_tiles, tile_outer,
+    tiled_groups, transpose_tiles, window,
 };
-use crate::runtime::buffer::Buffer;
+use crate::runtime::buffer::{Buffer, copied};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// PyTorch's default, as the published network uses it.
 const EPSILON: f64 = 1e-5;
@@ -42,6 +43,11 @@ impl<'a, T: Real> Expand<'a, T> {
         self.dim * self.grid.w
     }
 
+    /// Elements of a padded row of the `wide` channels.
+    pub fn padded_row(&self) -> usize {
+        self.grid.padded_row(self.wide)
+    }
+
     /// The 1×1 convolution of rows from `first` on; row r goes to padded row r modulo `held`.
     pub fn project(&self, first: usize, x: &[T], out: &mut [T], held: usize, tiles: &mut Vec<T>) {
         let (grid, rows) = (self.grid, x.len() / self.x_row());
@@ -69,17 +75,13 @@ impl<'a, T: Real> Expand<'a, T> {
 
     /// The 1×1 convolution of all rows of all images.
     pub fn project_all(&self, x: &[T]) -> Buffer<T> {
-        let (grid, row) = (self.grid, self.grid.padded_row(self.wide));
+        let (grid, row) = (self.grid, self.padded_row());
         let mut out = Buffer::new(x.len() / self.x_row() * row);
-        out.par_chunks_mut(grid.h * row)
-            .zip(x.par_chunks(grid.h * self.x_row()))
-            .for_each(|(out, x)| {
-                out.par_chunks_mut(grid.strip * row)
-                    .zip(x.par_chunks(grid.strip * self.x_row()))
-                    .for_each_init(Vec::new, |tiles, (out, x)| {
-                        self.project(0, x, out, grid.strip, tiles);
-                        clear_borders(grid, self.wide, out);
-                    });
+        (grid.split_mut(row, &mut out), grid.split(self.x_row(), x))
+            .into_par_iter()
+            .for_each_init(Vec::new, |tiles, (out, x)| {
+                self.project(0, x, out, grid.strip, tiles);
+                clear_borders(grid, self.wide, out);
             });
         out
     }
@@ -88,11 +90,22 @@ impl<'a, T: Real> Expand<'a, T> {
         &self.taps.as_chunks::<9>().0[channel]
     }
 
-    /// Padded rows of one image.
+    /// One image's part of padded rows.
+    pub fn image<'b>(&self, rows: &'b [T], image: usize) -> &'b [T] {
+        let length = self.grid.h * self.padded_row();
+        &rows[image * length..][..length]
+    }
+
+    /// All rows of one image.
+    pub fn rows_of<'b>(&self, rows: &'b [T], image: usize, zeros: &'b [T]) -> Rows<'b, T> {
+        self.rows(self.image(rows, image), self.grid.h, zeros)
+    }
+
+    /// Padded rows of one image, the last `held` of them.
     pub fn rows<'b>(&self, data: &'b [T], held: usize, zeros: &'b [T]) -> Rows<'b, T> {
         Rows {
             data,
-            row: self.grid.padded_row(self.wide),
+            row: self.padded_row(),
             held,
             h: self.grid.h,
             zeros,
@@ -101,7 +114,7 @@ impl<'a, T: Real> Expand<'a, T> {
 
     /// A padded row of zeros.
     pub fn zeros(&self) -> Vec<T> {
-        vec![T::zero(); self.grid.padded_row(self.wide)]
+        vec![T::zero(); self.padded_row()]
     }
 
     /// (x − μ)/√(σ² + ε) over the channels of each pixel, in place; 1/√(σ² + ε) to `scales`.
@@ -163,57 +176,38 @@ impl<'a, T: Real> Expand<'a, T> {
                 },
             );
         }
-        for place in self.grid.places(rows).filter(|place| place.pixels < GROUP) {
-            for c in 0..self.dim {
-                tiles[place.tiled(self.dim, c)..][place.pixels..GROUP].fill(T::zero());
-            }
-        }
-        clear_rest(self.grid, rows, self.dim, tiles);
+        clear_missing(self.grid, rows, self.dim, tiles);
     }
 
     /// Back from `dh`, the gradient of the depthwise convolution's results in padded rows; `dy` goes
     /// past the block and is added to dx. `projected` holds the rows of [`Self::project_all`].
-    pub fn backward(&self, x: &[T], projected: &[T], dh: &[T], dy: &[T]) -> Gradients<T> {
-        let (grid, row) = (self.grid, self.grid.padded_row(self.wide));
-        let images = x.len() / (grid.h * self.x_row());
-        let strip_tiles = grid.tiles(grid.strip);
-        let tiles = images * grid.strips() * strip_tiles;
-        let mut dp = Buffer::new(tiles * self.wide * TILE);
-        let mut normalised = Buffer::new(tiles * self.dim.next_multiple_of(TILE) * TILE);
-        let mut dx = vec![T::zero(); x.len()];
+    pub fn backward(&self, x: &[T], projected: Buffer<T>, dh: &[T], dy: &[T]) -> Gradients<T> {
+        let grid = self.grid;
+        let dtaps = self.taps_backward(&projected, dh);
+        drop(projected);
+        let strips = x.len() / (grid.h * self.x_row()) * grid.strips();
+        let mut dp = Buffer::new(strips * grid.strip_tiles(self.wide));
+        let mut normalised = Buffer::new(strips * grid.strip_transposed(self.dim));
+        let mut dx = copied(dy);
         let zeros = self.zeros();
-        let image = grid.strips() * strip_tiles;
-        let affine: Vec<Vec<Vec<T>>> = dx
-            .par_chunks_mut(grid.h * self.x_row())
-            .zip(x.par_chunks(grid.h * self.x_row()))
-            .zip(dy.par_chunks(grid.h * self.x_row()))
-            .zip(dh.par_chunks(grid.h * row))
-            .zip(dp.par_chunks_mut(image * self.wide * TILE))
-            .zip(normalised.par_chunks_mut(image * self.dim.next_multiple_of(TILE) * TILE))
-            .map(|(((((dx, x), dy), dh), dp), normalised)| {
-                let dh = self.rows(dh, grid.h, &zeros);
-                let length = grid.strip * self.x_row();
-                dx.par_chunks_mut(length)
-                    .zip(x.par_chunks(length))
-                    .zip(dy.par_chunks(length))
-                    .zip(dp.par_chunks_mut(strip_tiles * self.wide * TILE))
-                    .zip(normalised.par_chunks_mut(transposed_len(grid, grid.strip, self.dim)))
-                    .enumerate()
-                    .map_init(
-                        || (Vec::new(), Vec::new(), Vec::new()),
-                        |scratch, (strip, ((((dx, x), dy), dp), normalised))| {
-                            self.strip_backward(
-                                grid.rows_of(strip),
-                                (x, dy, dh),
-                                (dx, dp, normalised),
-                                scratch,
-                            )
-                        },
-                    )
-                    .collect()
-            })
+        let affine: Vec<Vec<T>> = (
+            grid.split_mut(self.x_row(), &mut dx),
+            grid.split(self.x_row(), x),
+            dp.par_chunks_mut(grid.strip_tiles(self.wide)),
+            normalised.par_chunks_mut(grid.strip_transposed(self.dim)),
+        )
+            .into_par_iter()
+            .enumerate()
+            .map_init(
+                || (Vec::new(), Vec::new(), Vec::new()),
+                |scratch, (strip, (dx, x, dp, normalised))| {
+                    let (image, range) = grid.locate(strip);
+                    let dh = self.rows_of(dh, image, &zeros);
+                    self.strip_backward(range, (x, dh), (dx, dp, normalised), scratch)
+                },
+            )
             .collect();
-        let affine = sum_parts(affine.into_iter().flatten().collect());
+        let affine = sum_parts(affine);
         let (dgamma, dbeta) = affine.split_at(self.dim);
         Gradients {
             dx,
@@ -221,16 +215,17 @@ impl<'a, T: Real> Expand<'a, T> {
                 dgamma.to_vec(),
                 dbeta.to_vec(),
                 tile_outer((self.wide, &dp), (self.dim, &normalised)),
-                self.taps_backward(projected, dh),
+                dtaps,
             ],
         }
     }
 
-    /// dx of a strip, its dP in tiles and its layer norm's results transposed; returns dγ and dβ.
+    /// Adds to dx of a strip, its dP in tiles and its layer norm's results transposed; returns dγ and
+    /// dβ.
     fn strip_backward(
         &self,
-        range: std::ops::Range<usize>,
-        (x, dy, dh): (&[T], &[T], Rows<T>),
+        range: Range<usize>,
+        (x, dh): (&[T], Rows<T>),
         (dx, dp, transposed): (&mut [T], &mut [T], &mut [T]),
         (tiles, dn, scales): &mut (Vec<T>, Vec<T>, Vec<T>),
     ) -> Vec<T> {
@@ -273,12 +268,7 @@ impl<'a, T: Real> Expand<'a, T> {
             dp,
         );
         // Columns without a pixel have gradients of the window's overhang.
-        for place in grid.places(rows).filter(|place| place.pixels < GROUP) {
-            for c in 0..dim {
-                dn[place.tiled(dim, c)..][place.pixels..GROUP].fill(T::zero());
-            }
-        }
-        clear_rest(grid, rows, dim, dn);
+        clear_missing(grid, rows, dim, dn);
 
         let mut affine = vec![T::zero(); 2 * dim];
         let share = T::c(1.0 / dim as f64);
@@ -317,8 +307,8 @@ impl<'a, T: Real> Expand<'a, T> {
                 let at = (place.row * dim + c) * grid.w + place.column;
                 let from = &dn[place.tiled(dim, c)..][..place.pixels];
                 let pixels = at..at + place.pixels;
-                for ((dx, &dy), &dn) in dx[pixels.clone()].iter_mut().zip(&dy[pixels]).zip(from) {
-                    *dx = dy + dn;
+                for (dx, &dn) in dx[pixels].iter_mut().zip(from) {
+                    *dx += dn;
                 }
             }
         }
@@ -328,7 +318,7 @@ impl<'a, T: Real> Expand<'a, T> {
     }
 
     fn taps_backward(&self, projected: &[T], dh: &[T]) -> Vec<T> {
-        let (grid, row) = (self.grid, self.grid.padded_row(self.wide));
+        let (grid, row) = (self.grid, self.padded_row());
         let zeros = self.zeros();
         let mut dtaps = vec![T::zero(); self.wide * 9];
         dtaps

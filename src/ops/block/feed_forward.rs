@@ -1,14 +1,15 @@
 //! y = x + W_out·gate(depthwise(W_in·LN(x))): the gated feed-forward half of a block.
 
 use super::expand::Expand;
+use super::stream::{Source, band, stream};
 use crate::kernels::Real;
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
 use crate::ops::rows::{
     BORDER, Grid, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows, tile_outer,
-    tiled_groups, transpose_tiles, transposed_len, window,
+    tiled_groups, transpose_tiles, window,
 };
-use crate::runtime::buffer::Buffer;
+use crate::runtime::buffer::{Buffer, copied};
 use rayon::prelude::*;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
@@ -45,10 +46,34 @@ impl<'a, T: Real> FeedForward<'a, T> {
         self.expand.wide / 2
     }
 
-    /// Rows `first`.. of y, as many as it holds.
-    pub fn finish(&self, first: usize, rows: Rows<T>, x: &[T], y: &mut [T], tiles: &mut Vec<T>) {
+    /// y, from the rows in `projected` where it holds any.
+    pub fn forward(&self, x: &[T], projected: &[T]) -> Vec<T> {
+        let (grid, row) = (self.expand.grid, self.expand.x_row());
+        let mut y = copied(x);
+        y.par_chunks_mut(grid.h * row)
+            .zip(x.par_chunks(grid.h * row))
+            .enumerate()
+            .for_each(|(image, (y, x))| {
+                let source = Source::of(&self.expand, projected, image);
+                y.par_chunks_mut(band(grid, source.is_held()) * grid.strip * row)
+                    .enumerate()
+                    .for_each(|(index, y)| {
+                        let mut tiles = Vec::new();
+                        let mut y = y.chunks_mut(grid.strip * row);
+                        stream(&self.expand, x, &source, index, |strip, rows| {
+                            if let Some(y) = y.next() {
+                                self.finish(grid.rows_of(strip).start, rows, y, &mut tiles);
+                            }
+                        });
+                    });
+            });
+        y
+    }
+
+    /// Adds the result to rows `first`.. of y, as many as it holds.
+    fn finish(&self, first: usize, rows: Rows<T>, y: &mut [T], tiles: &mut Vec<T>) {
         let (grid, hidden) = (self.expand.grid, self.hidden());
-        let count = x.len() / self.expand.x_row();
+        let count = y.len() / self.expand.x_row();
         tiles.resize(grid.tiles(count) * hidden * TILE, T::zero());
         let places: Vec<_> = rows.places(grid, first, count).collect();
         dispatch(
@@ -66,7 +91,6 @@ impl<'a, T: Real> FeedForward<'a, T> {
             },
         );
         let left = Left::rows(self.project_out, hidden);
-        y.copy_from_slice(x);
         product_rows(grid, (self.expand.dim, hidden), y, left, tiles);
     }
 
@@ -79,36 +103,30 @@ impl<'a, T: Real> FeedForward<'a, T> {
     }
 
     /// dx and the gradient of the parameters.
-    pub fn backward(&self, x: &[T], projected: &[T], dy: &[T]) -> (Vec<T>, Vec<T>) {
+    pub fn backward(&self, x: &[T], projected: Buffer<T>, dy: &[T]) -> (Vec<T>, Vec<T>) {
         let (grid, dim, hidden) = (self.expand.grid, self.expand.dim, self.hidden());
-        let (row, strip_tiles) = (grid.padded_row(self.expand.wide), grid.tiles(grid.strip));
-        let images = x.len() / (grid.h * self.expand.x_row());
-        let tiles = images * grid.strips() * strip_tiles;
-        let mut dh = Buffer::new(images * grid.h * row);
-        let mut gated = Buffer::new(tiles * hidden * TILE);
-        let mut outer = Buffer::new(tiles * dim.next_multiple_of(TILE) * TILE);
+        let (row, dy_row) = (self.expand.padded_row(), self.expand.x_row());
+        let strips = x.len() / (grid.h * dy_row) * grid.strips();
+        let mut dh = Buffer::new(projected.len());
+        let mut gated = Buffer::new(strips * grid.strip_tiles(hidden));
+        let mut outer = Buffer::new(strips * grid.strip_transposed(dim));
         let zeros = self.expand.zeros();
-        let image = grid.strips() * strip_tiles;
-        dh.par_chunks_mut(grid.h * row)
-            .zip(projected.par_chunks(grid.h * row))
-            .zip(dy.par_chunks(grid.h * self.expand.x_row()))
-            .zip(gated.par_chunks_mut(image * hidden * TILE))
-            .zip(outer.par_chunks_mut(image * dim.next_multiple_of(TILE) * TILE))
-            .for_each(|((((dh, projected), dy), gated), outer)| {
-                let projected = self.expand.rows(projected, grid.h, &zeros);
-                dh.par_chunks_mut(grid.strip * row)
-                    .zip(dy.par_chunks(grid.strip * self.expand.x_row()))
-                    .zip(gated.par_chunks_mut(strip_tiles * hidden * TILE))
-                    .zip(outer.par_chunks_mut(transposed_len(grid, grid.strip, dim)))
-                    .enumerate()
-                    .for_each_init(
-                        || (Vec::new(), Vec::new()),
-                        |scratch, (strip, (((dh, dy), gated), outer))| {
-                            let first = strip * grid.strip;
-                            self.gate_backward(first, (projected, dy), (dh, gated, outer), scratch);
-                        },
-                    );
-            });
+        (
+            grid.split_mut(row, &mut dh),
+            grid.split(dy_row, dy),
+            gated.par_chunks_mut(grid.strip_tiles(hidden)),
+            outer.par_chunks_mut(grid.strip_transposed(dim)),
+        )
+            .into_par_iter()
+            .enumerate()
+            .for_each_init(
+                || (Vec::new(), Vec::new()),
+                |scratch, (strip, (dh, dy, gated, outer))| {
+                    let (image, range) = grid.locate(strip);
+                    let rows = self.expand.rows_of(&projected, image, &zeros);
+                    self.gate_backward(range.start, (rows, dy), (dh, gated, outer), scratch);
+                },
+            );
         let transposed = tile_outer((hidden, &gated), (dim, &outer));
         drop((gated, outer));
         let front = self.expand.backward(x, projected, &dh, dy);

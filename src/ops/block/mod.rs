@@ -21,63 +21,76 @@
 mod attention;
 mod expand;
 mod feed_forward;
+mod stream;
 #[cfg(test)]
 mod tests;
 
-use self::attention::{Attention, Scores, Scratch};
+use self::attention::{Attention, Scores};
 use self::expand::Expand;
 use self::feed_forward::FeedForward;
-use super::rows::{Grid, Rows};
-use super::{Operator, View, apply2};
+use super::rows::Grid;
+use super::{Operator, Tensor, View, apply};
 use crate::kernels::Real;
 use crate::runtime::buffer::Buffer;
 use crate::{Error, Result};
-use candle_core::Tensor;
-use rayon::prelude::*;
 use std::any::Any;
-use std::ops::Range;
-use std::sync::Mutex;
 
 /// Elements of an image's projected rows that are worth holding: they stay in the last cache.
 const HELD: usize = 1 << 21;
 
+/// What a forward whose graph is recorded leaves to its backward.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Keep {
+    /// The results of the first 1×1 convolution.
+    Projections,
+    /// Nothing: backward computes them again, a quarter more arithmetic for a fifth of the memory.
+    Nothing,
+}
+
 /// The attention half: x [n, h, c, w], parameters [4c² + 29c + heads].
-pub fn attention(x: &Tensor, parameters: &Tensor, heads: usize) -> Result<Tensor> {
-    let kept = Kept::new(x.track_op() || parameters.track_op());
-    apply2(AttentionOp { heads, kept }, x, parameters)
+pub fn attention(x: &Tensor, parameters: &Tensor, heads: usize, keep: Keep) -> Result<Tensor> {
+    let kept = Kept::new(&[x, parameters], keep);
+    apply(AttentionOp { heads, kept }, &[x, parameters])
 }
 
 /// The feed-forward half: x [n, h, c, w], parameters [3ec + 18e + 2c] for e hidden channels.
-pub fn feed_forward(x: &Tensor, parameters: &Tensor, hidden: usize) -> Result<Tensor> {
-    let kept = Kept::new(x.track_op() || parameters.track_op());
-    apply2(FeedForwardOp { hidden, kept }, x, parameters)
+pub fn feed_forward(x: &Tensor, parameters: &Tensor, hidden: usize, keep: Keep) -> Result<Tensor> {
+    let kept = Kept::new(&[x, parameters], keep);
+    apply(FeedForwardOp { hidden, kept }, &[x, parameters])
 }
 
-/// What a forward leaves to its backward.
+/// What a forward leaves to its backward, of the number type that it ran in.
 struct Kept {
     wanted: bool,
-    value: Mutex<Option<Box<dyn Any + Send>>>,
+    value: Option<Box<dyn Any + Send>>,
 }
 
 impl Kept {
-    fn new(wanted: bool) -> Self {
+    fn new(inputs: &[&Tensor], keep: Keep) -> Self {
         Self {
-            wanted,
-            value: Mutex::new(None),
+            wanted: keep == Keep::Projections && inputs.iter().any(|x| x.is_recorded()),
+            value: None,
         }
     }
 
-    fn put<V: Any + Send>(&self, value: V) {
-        if let Ok(mut slot) = self.value.lock() {
-            *slot = Some(Box::new(value));
+    /// The first 1×1 convolution of all images, or nothing where it is better done strip by strip.
+    fn project<T: Real>(&self, expand: &Expand<T>, x: &[T]) -> Buffer<T> {
+        let image = expand.grid.h * expand.padded_row();
+        if self.wanted || image <= HELD {
+            expand.project_all(x)
+        } else {
+            Buffer::new(0)
         }
     }
 
-    fn take<V: Any>(&self, name: &str) -> Result<V> {
-        let held = self.value.lock().ok().and_then(|mut slot| slot.take());
-        let held = held.and_then(|value| value.downcast().ok());
-        held.map(|value| *value)
-            .ok_or_else(|| Error::value(format!("{name}: backward without a forward before it")))
+    fn put<V: Any + Send>(&mut self, value: V) {
+        if self.wanted {
+            self.value = Some(Box::new(value));
+        }
+    }
+
+    fn take<V: Any>(self) -> Option<V> {
+        Some(*self.value?.downcast().ok()?)
     }
 }
 
@@ -97,81 +110,32 @@ impl AttentionOp {
                 self.heads
             )));
         }
-        Ok(Attention::new(
-            Grid::new(h, w),
-            c,
-            self.heads,
-            inputs[1].data,
-        ))
+        let grid = Grid::new(h, w);
+        Ok(Attention::new(grid, c, self.heads, inputs[1].data))
     }
 }
 
 impl Operator for AttentionOp {
     const NAME: &'static str = "attention";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let op = self.of(inputs)?;
-        let (x, grid) = (inputs[0].data, op.expand.grid);
-        let (length, rows) = (
-            grid.strip * op.expand.x_row(),
-            grid.h * grid.padded_row(op.expand.wide),
-        );
-        let image = grid.h * op.expand.x_row();
-        let held = self.kept.wanted || rows <= HELD;
-        let projected = if held {
-            op.expand.project_all(x)
-        } else {
-            Buffer::new(0)
-        };
-        let mut y = vec![T::zero(); x.len()];
-        let scores: Vec<Scores<T>> = y
-            .par_chunks_mut(image)
-            .zip(x.par_chunks(image))
-            .enumerate()
-            .map(|(n, (y, x))| {
-                let source = Source::of(&projected, n, rows);
-                // The values lie in y until they are mixed.
-                let parts = y
-                    .par_chunks_mut(band(grid, source.is_held()) * length)
-                    .enumerate()
-                    .flat_map_iter(|(index, values)| {
-                        let mut parts = vec![];
-                        let mut scratch = Scratch::default();
-                        let mut values = values.chunks_mut(length);
-                        stream(&op.expand, x, &source, index, |strip, rows| {
-                            if strip.is_multiple_of(part(grid)) {
-                                parts.push(op.no_sums());
-                            }
-                            if let (Some(sums), Some(values)) = (parts.last_mut(), values.next()) {
-                                op.gather(strip, rows, values, sums, &mut scratch);
-                            }
-                        });
-                        parts
-                    })
-                    .collect();
-                let scores = op.scores(parts);
-                let mixing = op.mixing(&scores);
-                y.par_chunks_mut(length)
-                    .zip(x.par_chunks(length))
-                    .for_each_init(Vec::new, |tiles, (y, x)| op.finish(&mixing, x, y, tiles));
-                scores
-            })
-            .collect();
-        if self.kept.wanted {
-            self.kept.put((projected, scores));
-        }
+        let projected = self.kept.project(&op.expand, inputs[0].data);
+        let (y, scores) = op.forward(inputs[0].data, &projected);
+        self.kept.put((projected, scores));
         Ok((y, inputs[0].shape.to_vec()))
     }
 
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        _output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let op = self.of(inputs)?;
-        let (projected, scores): (Buffer<T>, Vec<Scores<T>>) = self.kept.take(Self::NAME)?;
-        let (dx, parameters) = op.backward((inputs[0].data, &projected, gradient.data), &scores);
+        let x = inputs[0].data;
+        let kept: Option<(Buffer<T>, Vec<Scores<T>>)> = self.kept.take();
+        let (projected, scores) = kept.unwrap_or_else(|| {
+            let projected = op.expand.project_all(x);
+            let (_, scores) = op.forward(x, &projected);
+            (projected, scores)
+        });
+        let (dx, parameters) = op.backward((x, projected, gradient.data), &scores);
         Ok(vec![dx, parameters])
     }
 }
@@ -186,68 +150,28 @@ impl FeedForwardOp {
         let [_, h, c, w] = inputs[0].sizes("feed_forward input")?;
         let expected = 3 * self.hidden * c + 18 * self.hidden + 2 * c;
         check_parameters("feed_forward", inputs[1].shape, expected)?;
-        Ok(FeedForward::new(
-            Grid::new(h, w),
-            c,
-            self.hidden,
-            inputs[1].data,
-        ))
+        let grid = Grid::new(h, w);
+        Ok(FeedForward::new(grid, c, self.hidden, inputs[1].data))
     }
 }
 
 impl Operator for FeedForwardOp {
     const NAME: &'static str = "feed_forward";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let op = self.of(inputs)?;
-        let (x, grid) = (inputs[0].data, op.expand.grid);
-        let (length, rows) = (
-            grid.strip * op.expand.x_row(),
-            grid.h * grid.padded_row(op.expand.wide),
-        );
-        let image = grid.h * op.expand.x_row();
-        let held = self.kept.wanted || rows <= HELD;
-        let projected = if held {
-            op.expand.project_all(x)
-        } else {
-            Buffer::new(0)
-        };
-        let mut y = vec![T::zero(); x.len()];
-        y.par_chunks_mut(image)
-            .zip(x.par_chunks(image))
-            .enumerate()
-            .for_each(|(n, (y, x))| {
-                let source = Source::of(&projected, n, rows);
-                y.par_chunks_mut(band(grid, source.is_held()) * length)
-                    .enumerate()
-                    .for_each(|(index, y)| {
-                        let mut tiles = Vec::new();
-                        let mut y = y.chunks_mut(length);
-                        stream(&op.expand, x, &source, index, |strip, rows| {
-                            let range = grid.rows_of(strip);
-                            let x =
-                                &x[range.start * op.expand.x_row()..range.end * op.expand.x_row()];
-                            if let Some(y) = y.next() {
-                                op.finish(range.start, rows, x, y, &mut tiles);
-                            }
-                        });
-                    });
-            });
-        if self.kept.wanted {
-            self.kept.put(projected);
-        }
+        let projected = self.kept.project(&op.expand, inputs[0].data);
+        let y = op.forward(inputs[0].data, &projected);
+        self.kept.put(projected);
         Ok((y, inputs[0].shape.to_vec()))
     }
 
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        _output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let op = self.of(inputs)?;
-        let projected: Buffer<T> = self.kept.take(Self::NAME)?;
-        let (dx, parameters) = op.backward(inputs[0].data, &projected, gradient.data);
+        let x = inputs[0].data;
+        let kept: Option<Buffer<T>> = self.kept.take();
+        let projected = kept.unwrap_or_else(|| op.expand.project_all(x));
+        let (dx, parameters) = op.backward(x, projected, gradient.data);
         Ok(vec![dx, parameters])
     }
 }
@@ -259,88 +183,4 @@ fn check_parameters(name: &str, shape: &[usize], expected: usize) -> Result<()> 
     Err(Error::value(format!(
         "{name}: parameters of shape {shape:?} instead of [{expected}]"
     )))
-}
-
-/// Parts of an image whose sums are added in order, whatever the number of threads.
-const PARTS: usize = 16;
-
-/// Strips of a part.
-fn part(grid: Grid) -> usize {
-    grid.strips().div_ceil(PARTS)
-}
-
-/// Strips that one task goes through: whole parts, and long runs where neighbouring tasks compute
-/// the rows between them twice.
-fn band(grid: Grid, held: bool) -> usize {
-    let parts = grid.strips().div_ceil(part(grid));
-    let run = if held {
-        1
-    } else {
-        parts.div_ceil(rayon::current_num_threads())
-    };
-    run * part(grid)
-}
-
-/// Where a window's rows come from: computed before, or on the way.
-enum Source<'a, T> {
-    Held(&'a [T]),
-    Streamed,
-}
-
-impl<'a, T> Source<'a, T> {
-    fn of(projected: &'a [T], image: usize, rows: usize) -> Self {
-        if projected.is_empty() {
-            Self::Streamed
-        } else {
-            Self::Held(&projected[image * rows..][..rows])
-        }
-    }
-
-    fn is_held(&self) -> bool {
-        matches!(self, Self::Held(_))
-    }
-}
-
-/// Calls `consume` with each strip of the band numbered `index` and the rows around it.
-fn stream<T: Real>(
-    expand: &Expand<T>,
-    x: &[T],
-    source: &Source<T>,
-    index: usize,
-    mut consume: impl FnMut(usize, Rows<T>),
-) {
-    let grid = expand.grid;
-    let band = band(grid, source.is_held());
-    let strips = index * band..grid.strips().min((index + 1) * band);
-    let zeros = expand.zeros();
-    match source {
-        Source::Held(data) => {
-            strips.for_each(|strip| consume(strip, expand.rows(data, grid.h, &zeros)));
-        }
-        Source::Streamed => {
-            // A strip, the row above it, and the strip below, of which one row is needed.
-            let held = 2 * grid.strip + 1;
-            let mut ring = vec![T::zero(); held * grid.padded_row(expand.wide)];
-            let mut tiles = Vec::new();
-            let mut project = |rows: Range<usize>, ring: &mut [T]| {
-                let x = &x[rows.start * expand.x_row()..rows.end * expand.x_row()];
-                if !rows.is_empty() {
-                    expand.project(rows.start, x, ring, held, &mut tiles);
-                }
-            };
-            let first = grid.rows_of(strips.start);
-            project(first.start.saturating_sub(1)..first.start, &mut ring);
-            project(first, &mut ring);
-            for strip in strips.clone() {
-                let mut next = grid.rows_of(strip + 1);
-                if strip + 1 == strips.end {
-                    next.end = next.end.min(next.start + 1);
-                }
-                if next.start < grid.h {
-                    project(next, &mut ring);
-                }
-                consume(strip, expand.rows(&ring, held, &zeros));
-            }
-        }
-    }
 }

@@ -1,8 +1,13 @@
-use super::{attention, feed_forward};
-use crate::ops::testing::{assert_close, check_gradient, flat, values};
-use candle_core::{D, DType, Device, Tensor, Var};
+use super::{Keep, attention, feed_forward};
+use crate::ops::Tensor;
+use crate::ops::testing::{
+    assert_close, check_gradient, check_gradient_where, flat, gradients, tensor, values,
+};
+use candle_core::{D, DType, Tensor as Values};
 
-type Candle = candle_core::Result<Tensor>;
+type Candle = candle_core::Result<Values>;
+
+const KEEP: Keep = Keep::Projections;
 
 /// (n, c, heads or hidden, h, w): single pixels, borders, several strips, groups that are not full.
 const CASES: [(usize, usize, usize, usize, usize); 6] = [
@@ -15,7 +20,7 @@ const CASES: [(usize, usize, usize, usize, usize); 6] = [
 ];
 
 /// Takes the first values of the parameters.
-fn take(parameters: &mut Tensor, shape: &[usize]) -> Candle {
+fn take(parameters: &mut Values, shape: &[usize]) -> Candle {
     let size = shape.iter().product();
     let taken = parameters.narrow(0, 0, size)?.reshape(shape)?;
     let rest = parameters.dim(0)? - size;
@@ -24,7 +29,7 @@ fn take(parameters: &mut Tensor, shape: &[usize]) -> Candle {
 }
 
 /// [n, c, h, w] by the definition, in candle's own operators: layer norm, 1×1, depthwise 3×3.
-fn front(x: &Tensor, [gamma, beta, weight, taps]: [Tensor; 4]) -> Candle {
+fn front(x: &Values, [gamma, beta, weight, taps]: [Values; 4]) -> Candle {
     let (n, c, h, w) = x.dims4()?;
     let centred = x.broadcast_sub(&x.mean_keepdim(1)?)?;
     let scale = (centred.sqr()?.mean_keepdim(1)? + 1e-5)?.sqrt()?;
@@ -35,7 +40,7 @@ fn front(x: &Tensor, [gamma, beta, weight, taps]: [Tensor; 4]) -> Candle {
     let y = weight.broadcast_matmul(&normal.reshape((n, c, h * w))?)?;
     let padded = y.reshape((n, wide, h, w))?;
     let padded = padded.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?;
-    let mut sum = Tensor::zeros((n, wide, h, w), x.dtype(), x.device())?;
+    let mut sum = Values::zeros((n, wide, h, w), x.dtype(), x.device())?;
     for tap in 0..9 {
         let moved = padded.narrow(2, tap / 3, h)?.narrow(3, tap % 3, w)?;
         let tap = taps.narrow(1, tap, 1)?.reshape((1, wide, 1, 1))?;
@@ -44,11 +49,12 @@ fn front(x: &Tensor, [gamma, beta, weight, taps]: [Tensor; 4]) -> Candle {
     Ok(sum)
 }
 
-fn rows_of_channels(x: &Tensor) -> Candle {
+fn rows_of_channels(x: &Values) -> Candle {
     x.transpose(1, 2)?.contiguous()
 }
 
 fn attention_reference(x: &Tensor, parameters: &Tensor, heads: usize) -> Candle {
+    let (x, parameters) = (x.values(), parameters.values());
     let x = rows_of_channels(x)?;
     let (n, c, h, w) = x.dims4()?;
     let mut p = parameters.clone();
@@ -58,7 +64,7 @@ fn attention_reference(x: &Tensor, parameters: &Tensor, heads: usize) -> Candle 
     let out = take(&mut p, &[c, c])?;
     let qkv = front(&x, [gamma, beta, weight, taps])?.reshape((n, 3, heads, c / heads, h * w))?;
     let part = |i: usize| qkv.narrow(1, i, 1)?.squeeze(1)?.contiguous();
-    let unit = |x: Tensor| {
+    let unit = |x: Values| {
         let norm = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
         x.broadcast_div(&norm.clamp(1e-12, f64::INFINITY)?)
     };
@@ -71,6 +77,7 @@ fn attention_reference(x: &Tensor, parameters: &Tensor, heads: usize) -> Candle 
 }
 
 fn feed_forward_reference(x: &Tensor, parameters: &Tensor, hidden: usize) -> Candle {
+    let (x, parameters) = (x.values(), parameters.values());
     let x = rows_of_channels(x)?;
     let (n, c, h, w) = x.dims4()?;
     let mut p = parameters.clone();
@@ -88,7 +95,8 @@ fn feed_forward_reference(x: &Tensor, parameters: &Tensor, hidden: usize) -> Can
 
 fn attention_inputs(n: usize, c: usize, heads: usize, h: usize, w: usize) -> [Tensor; 2] {
     let parameters = values(&[4 * c * c + 29 * c + heads], 3);
-    [values(&[n, h, c, w], 1), (parameters + 0.2).unwrap()]
+    let parameters = (parameters.values() + 0.2).unwrap();
+    [values(&[n, h, c, w], 1), Tensor::constant(parameters)]
 }
 
 fn feed_forward_inputs(n: usize, c: usize, hidden: usize, h: usize, w: usize) -> [Tensor; 2] {
@@ -99,7 +107,7 @@ fn feed_forward_inputs(n: usize, c: usize, hidden: usize, h: usize, w: usize) ->
 }
 
 fn single(x: &Tensor) -> Tensor {
-    x.to_dtype(DType::F32).unwrap()
+    Tensor::constant(x.values().to_dtype(DType::F32).unwrap())
 }
 
 #[test]
@@ -107,23 +115,18 @@ fn attention_forward_and_gradient() {
     for (n, c, heads, h, w) in CASES {
         let inputs = attention_inputs(n, c, heads, h, w);
         let [x, p] = &inputs;
-        let expected = flat(&attention_reference(x, p, heads).unwrap());
+        let expected = flat(&Tensor::constant(attention_reference(x, p, heads).unwrap()));
         let what = format!("attention {:?}", (n, c, heads, h, w));
         assert_close(
-            &flat(&attention(x, p, heads).unwrap()),
+            &flat(&attention(x, p, heads, KEEP).unwrap()),
             &expected,
             1e-11,
             &what,
         );
-        let y = attention(&single(x), &single(p), heads).unwrap();
-        assert_close(
-            &flat(&y.to_dtype(DType::F64).unwrap()),
-            &expected,
-            2e-4,
-            &what,
-        );
+        let y = attention(&single(x), &single(p), heads, KEEP).unwrap();
+        assert_close(&flat(&y), &expected, 2e-4, &what);
         if c < 17 {
-            check_gradient(&what, |t| attention(&t[0], &t[1], heads), &inputs);
+            check_gradient(&what, |t| attention(&t[0], &t[1], heads, KEEP), &inputs);
         }
     }
 }
@@ -133,55 +136,38 @@ fn feed_forward_forward_and_gradient() {
     for (n, c, hidden, h, w) in CASES {
         let inputs = feed_forward_inputs(n, c, hidden, h, w);
         let [x, p] = &inputs;
-        let expected = flat(&feed_forward_reference(x, p, hidden).unwrap());
+        let expected = flat(&Tensor::constant(
+            feed_forward_reference(x, p, hidden).unwrap(),
+        ));
         let what = format!("feed_forward {:?}", (n, c, hidden, h, w));
         assert_close(
-            &flat(&feed_forward(x, p, hidden).unwrap()),
+            &flat(&feed_forward(x, p, hidden, KEEP).unwrap()),
             &expected,
             1e-6,
             &what,
         );
-        let y = feed_forward(&single(x), &single(p), hidden).unwrap();
-        assert_close(
-            &flat(&y.to_dtype(DType::F64).unwrap()),
-            &expected,
-            2e-5,
-            &what,
-        );
-        check_gradient(&what, |t| feed_forward(&t[0], &t[1], hidden), &inputs);
+        let y = feed_forward(&single(x), &single(p), hidden, KEEP).unwrap();
+        assert_close(&flat(&y), &expected, 2e-5, &what);
+        check_gradient(&what, |t| feed_forward(&t[0], &t[1], hidden, KEEP), &inputs);
     }
 }
 
 /// Every channel of the f32 path's gradient, at sizes where tiles are full and several.
 #[test]
 fn gradients_in_f32_follow_f64() {
-    let gradients =
-        |x: &Tensor, p: &Tensor, f: &dyn Fn(&Tensor, &Tensor) -> crate::Result<Tensor>| {
-            let (x, p) = (Var::from_tensor(x).unwrap(), Var::from_tensor(p).unwrap());
-            let y = f(x.as_tensor(), p.as_tensor()).unwrap();
-            let weights = values(y.dims(), 9).to_dtype(y.dtype()).unwrap();
-            let all = (y * weights)
-                .unwrap()
-                .sum_all()
-                .unwrap()
-                .backward()
-                .unwrap();
-            [&x, &p].map(|v| flat(&all.get(v).unwrap().to_dtype(DType::F64).unwrap()))
-        };
     let (n, c, heads, hidden, h, w) = (2, 24, 2, 37, 11, 40);
     for (inputs, f) in [
         (
             attention_inputs(n, c, heads, h, w),
-            &(|x: &Tensor, p: &Tensor| attention(x, p, heads)) as &dyn Fn(&Tensor, &Tensor) -> _,
+            &(|t: &[Tensor]| attention(&t[0], &t[1], heads, KEEP)) as &dyn Fn(&[Tensor]) -> _,
         ),
         (
             feed_forward_inputs(n, c, hidden, h, w),
-            &|x: &Tensor, p: &Tensor| feed_forward(x, p, hidden),
+            &|t: &[Tensor]| feed_forward(&t[0], &t[1], hidden, KEEP),
         ),
     ] {
-        let [x, p] = &inputs;
-        let expected = gradients(x, p, f);
-        let got = gradients(&single(x), &single(p), f);
+        let expected = gradients(f, &inputs, 9);
+        let got = gradients(f, &inputs.each_ref().map(single), 9);
         for (got, expected) in got.iter().zip(&expected) {
             let largest = expected.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
             for (got, expected) in got.iter().zip(expected) {
@@ -194,24 +180,36 @@ fn gradients_in_f32_follow_f64() {
     }
 }
 
+/// What backward computes again is what forward would have kept.
+#[test]
+fn recomputing_changes_nothing() {
+    let (n, c, heads, hidden, h, w) = (2, 4, 2, 5, 9, 19);
+    let inputs = attention_inputs(n, c, heads, h, w).map(|t| single(&t));
+    let with = |keep| gradients(|t| attention(&t[0], &t[1], heads, keep), &inputs, 3);
+    assert_eq!(with(Keep::Nothing), with(Keep::Projections));
+    let inputs = feed_forward_inputs(n, c, hidden, h, w).map(|t| single(&t));
+    let with = |keep| gradients(|t| feed_forward(&t[0], &t[1], hidden, keep), &inputs, 3);
+    assert_eq!(with(Keep::Nothing), with(Keep::Projections));
+}
+
 /// A large image goes through the rows in one sweep where no gradient is wanted: the same bits.
 #[test]
 fn streaming_changes_nothing() {
     let (c, h, w) = (4, 70, 2500);
     let [x, p] = attention_inputs(1, c, 2, h, w).map(|t| single(&t));
-    let tracked = Var::from_tensor(&p).unwrap();
-    let streamed = attention(&x, &p, 2).unwrap();
-    let held = attention(&x, tracked.as_tensor(), 2).unwrap();
+    let tracked = Tensor::variable(p.values().clone());
+    let streamed = attention(&x, &p, 2, KEEP).unwrap();
+    let held = attention(&x, &tracked, 2, KEEP).unwrap();
     assert_eq!(bits(&streamed), bits(&held));
     let [x, p] = feed_forward_inputs(1, c, 7, h, w).map(|t| single(&t));
-    let tracked = Var::from_tensor(&p).unwrap();
-    let streamed = feed_forward(&x, &p, 7).unwrap();
-    let held = feed_forward(&x, tracked.as_tensor(), 7).unwrap();
+    let tracked = Tensor::variable(p.values().clone());
+    let streamed = feed_forward(&x, &p, 7, KEEP).unwrap();
+    let held = feed_forward(&x, &tracked, 7, KEEP).unwrap();
     assert_eq!(bits(&streamed), bits(&held));
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {
-    let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
+    let values: Vec<f32> = x.values().flatten_all().unwrap().to_vec1().unwrap();
     values.into_iter().map(f32::to_bits).collect()
 }
 
@@ -227,28 +225,19 @@ fn dead_channels_are_defined() {
     for channel in dead {
         data[weight + channel * c..][..c].fill(0.0);
     }
-    let at = |data: Vec<f64>| {
-        let length = data.len();
-        Tensor::from_vec(data, length, &Device::Cpu).unwrap()
-    };
-    let p = at(data.clone());
-    let y = attention(&x, &p, 1).unwrap();
-    let expected = attention_reference(&x, &p, 1).unwrap();
+    let length = data.len();
+    let p = tensor(data, &[length]);
+    let y = attention(&x, &p, 1, KEEP).unwrap();
+    let expected = Tensor::constant(attention_reference(&x, &p, 1).unwrap());
     assert_close(&flat(&y), &flat(&expected), 1e-11, "dead channels");
 
-    let first_dead = weight;
-    let head = at(data[..first_dead].to_vec());
-    let tail = at(data[weight + 3 * c * c..].to_vec());
-    let middle = at(data[first_dead..weight + 3 * c * c].to_vec());
-    check_gradient(
-        "dead channels",
-        |t| attention(&t[0], &Tensor::cat(&[&t[1], &middle, &t[2]], 0)?, 1),
-        &[x.clone(), head, tail],
-    );
-
-    let p = Var::from_tensor(&p).unwrap();
-    let loss = attention(&x, p.as_tensor(), 1).unwrap().sum_all().unwrap();
-    let gradient = flat(loss.backward().unwrap().get(&p).unwrap());
+    let f = |t: &[Tensor]| attention(&t[0], &t[1], 1, KEEP);
+    let inputs = [x, p];
+    let projection = weight..weight + 3 * c * c;
+    check_gradient_where("dead channels", f, &inputs, |input, element| {
+        input == 0 || !projection.contains(&element)
+    });
+    let gradient = gradients(f, &inputs, 77).remove(1);
     assert!(gradient.iter().all(|g| g.is_finite()));
     for channel in dead {
         assert!(
@@ -262,7 +251,7 @@ fn dead_channels_are_defined() {
 #[test]
 fn wrong_sizes_are_refused() {
     let [x, p] = attention_inputs(1, 4, 2, 2, 2);
-    assert!(attention(&x, &p, 3).is_err());
-    assert!(attention(&x, &p.narrow(0, 0, 5).unwrap(), 2).is_err());
-    assert!(feed_forward(&x, &p, 2).is_err());
+    assert!(attention(&x, &p, 3, KEEP).is_err());
+    assert!(attention(&x, &values(&[5], 3), 2, KEEP).is_err());
+    assert!(feed_forward(&x, &p, 2, KEEP).is_err());
 }

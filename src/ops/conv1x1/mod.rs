@@ -8,13 +8,12 @@ mod cpu;
 mod tests;
 
 use super::rows::Grid;
-use super::{Operator, View, apply2};
+use super::{Operator, Tensor, View, apply};
 use crate::kernels::Real;
 use crate::{Error, Result};
-use candle_core::Tensor;
 
 pub fn conv1x1(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    apply2(Conv1x1, x, weight)
+    apply(Conv1x1, &[x, weight])
 }
 
 struct Conv1x1;
@@ -50,19 +49,14 @@ impl Dims {
 impl Operator for Conv1x1 {
     const NAME: &'static str = "conv1x1";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x, weight)?;
         let shape = vec![dims.n, x.shape[1], dims.co, x.shape[3]];
         Ok((cpu::forward(dims, x.data, weight.data), shape))
     }
 
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        _output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x, weight)?;
         Ok(vec![

@@ -5,8 +5,7 @@ use super::Dims;
 use crate::kernels::Real;
 use crate::kernels::tiles::{GROUP, Left, TILE};
 use crate::ops::rows::{
-    BORDER, Grid, Rows, load_tiles, pad_rows, product_rows, tile_outer, transpose_tiles,
-    transposed_len,
+    BORDER, Rows, clear_rest, load_tiles, pad_rows, product_rows, tile_outer, transpose_tiles,
 };
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
@@ -15,28 +14,14 @@ const TAPS: usize = 9;
 
 pub fn forward<T: Real>(d: Dims, x: &[T], weight: &[T]) -> Vec<T> {
     let (grid, depth) = (d.grid, TAPS * d.ci);
-    let padded = pad_rows(grid, d.ci, x);
-    let row = grid.padded_row(d.ci);
-    let zeros = vec![T::zero(); row];
+    let padded = Padded::new(d, x);
     let mut y = vec![T::zero(); d.n * grid.h * d.co * grid.w];
-    y.par_chunks_mut((grid.h * d.co * grid.w).max(1))
-        .zip(padded.par_chunks((grid.h * row).max(1)))
-        .for_each(|(y, data)| {
-            let rows = Rows {
-                data,
-                row,
-                held: grid.h,
-                h: grid.h,
-                zeros: &zeros,
-            };
-            y.par_chunks_mut(grid.strip * d.co * grid.w)
-                .enumerate()
-                .for_each_init(Vec::new, |tiles, (strip, y)| {
-                    let range = grid.rows_of(strip);
-                    tiles.resize(grid.tiles(range.len()) * depth * TILE, T::zero());
-                    windows(grid, range, d.ci, rows, tiles);
-                    product_rows(grid, (d.co, depth), y, Left::rows(weight, depth), tiles);
-                });
+    grid.split_mut(d.co * grid.w, &mut y)
+        .into_par_iter()
+        .enumerate()
+        .for_each_init(Vec::new, |tiles, (strip, y)| {
+            padded.windows(strip, tiles);
+            product_rows(grid, (d.co, depth), y, Left::rows(weight, depth), tiles);
         });
     y
 }
@@ -54,53 +39,65 @@ pub fn backward_input<T: Real>(d: Dims, weight: &[T], dy: &[T]) -> Vec<T> {
 
 pub fn backward_weight<T: Real>(d: Dims, x: &[T], dy: &[T]) -> Vec<T> {
     let (grid, depth) = (d.grid, TAPS * d.ci);
-    let padded = pad_rows(grid, d.ci, x);
-    let (row, dy_row) = (grid.padded_row(d.ci), d.co * grid.w);
-    let zeros = vec![T::zero(); row];
+    let padded = Padded::new(d, x);
     let strips = d.n * grid.strips();
-    let mut left = Buffer::new(strips * grid.tiles(grid.strip) * d.co * TILE);
-    let mut right = Buffer::new(strips * transposed_len(grid, grid.strip, depth));
-    left.par_chunks_mut(grid.tiles(grid.strip) * d.co * TILE)
-        .zip(right.par_chunks_mut(transposed_len(grid, grid.strip, depth)))
+    let mut left = Buffer::new(strips * grid.strip_tiles(d.co));
+    let mut right = Buffer::new(strips * grid.strip_transposed(depth));
+    (
+        left.par_chunks_mut(grid.strip_tiles(d.co)),
+        right.par_chunks_mut(grid.strip_transposed(depth)),
+        grid.split(d.co * grid.w, dy),
+    )
+        .into_par_iter()
         .enumerate()
-        .for_each_init(Vec::new, |tiles, (strip, (left, right))| {
-            let (image, range) = (strip / grid.strips(), grid.rows_of(strip % grid.strips()));
-            let data = &padded[image * grid.h * row..][..grid.h * row];
-            let rows = Rows {
-                data,
-                row,
-                held: grid.h,
-                h: grid.h,
-                zeros: &zeros,
-            };
-            let dy = &dy[(image * grid.h + range.start) * dy_row..][..range.len() * dy_row];
-            load_tiles(grid, range.len(), d.co, dy, left);
-            tiles.clear();
-            tiles.resize(grid.tiles(range.len()) * depth * TILE, T::zero());
-            windows(grid, range, d.ci, rows, tiles);
+        .for_each_init(Vec::new, |tiles, (strip, (left, right, dy))| {
+            load_tiles(grid, dy.len() / (d.co * grid.w), d.co, dy, left);
+            padded.windows(strip, tiles);
             transpose_tiles(depth, tiles, right);
         });
     tile_outer((d.co, &left), (depth, &right))
 }
 
-/// The nine neighbours of every pixel. Columns beyond the image hold what lies there; they are not
-/// stored, or meet zeros.
-fn windows<T: Real>(
-    grid: Grid,
-    range: std::ops::Range<usize>,
-    channels: usize,
-    rows: Rows<T>,
-    tiles: &mut [T],
-) {
-    for place in grid.places(range.len()) {
-        let around = rows.around(range.start + place.row);
-        for c in 0..channels {
-            let at = c * grid.pitch() + BORDER + place.column;
-            for tap in 0..TAPS {
-                let from = at + tap % 3 - 1;
-                tiles[place.tiled(channels * TAPS, c * TAPS + tap)..][..GROUP]
-                    .copy_from_slice(&around[tap / 3][from..from + GROUP]);
+/// Images with a border around each row.
+struct Padded<T> {
+    d: Dims,
+    data: Vec<T>,
+    zeros: Vec<T>,
+}
+
+impl<T: Real> Padded<T> {
+    fn new(d: Dims, x: &[T]) -> Self {
+        Self {
+            d,
+            data: pad_rows(d.grid, d.ci, x),
+            zeros: vec![T::zero(); d.grid.padded_row(d.ci)],
+        }
+    }
+
+    /// The nine neighbours of every pixel of a strip. Columns beyond the image hold what lies there;
+    /// they are not stored, or meet zeros.
+    fn windows(&self, strip: usize, tiles: &mut Vec<T>) {
+        let (grid, channels) = (self.d.grid, self.d.ci);
+        let (image, range) = grid.locate(strip);
+        let row = self.zeros.len();
+        let rows = Rows {
+            data: &self.data[image * grid.h * row..][..grid.h * row],
+            row,
+            held: grid.h,
+            h: grid.h,
+            zeros: &self.zeros,
+        };
+        tiles.resize(grid.tiles(range.len()) * channels * TAPS * TILE, T::zero());
+        for (place, around) in rows.places(grid, range.start, range.len()) {
+            for c in 0..channels {
+                let at = c * grid.pitch() + BORDER + place.column;
+                for tap in 0..TAPS {
+                    let from = at + tap % 3 - 1;
+                    tiles[place.tiled(channels * TAPS, c * TAPS + tap)..][..GROUP]
+                        .copy_from_slice(&around[tap / 3][from..from + GROUP]);
+                }
             }
         }
+        clear_rest(grid, range.len(), channels * TAPS, tiles);
     }
 }

@@ -9,13 +9,12 @@ mod cpu;
 mod tests;
 
 use super::rows::Grid;
-use super::{Operator, View, apply2};
+use super::{Operator, Tensor, View, apply};
 use crate::kernels::Real;
 use crate::{Error, Result};
-use candle_core::Tensor;
 
 pub fn conv3x3(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    apply2(Conv3x3, x, weight)
+    apply(Conv3x3, &[x, weight])
 }
 
 struct Conv3x3;
@@ -60,7 +59,7 @@ impl Dims {
 impl Operator for Conv3x3 {
     const NAME: &'static str = "conv3x3";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x, weight)?;
         Ok((
@@ -69,12 +68,7 @@ impl Operator for Conv3x3 {
         ))
     }
 
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        _output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x, weight)?;
         Ok(vec![

@@ -3,14 +3,13 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, View, apply1};
+use super::{Operator, Tensor, View, apply};
 use crate::Result;
 use crate::kernels::{Real, reduce, simd::dispatch};
-use candle_core::Tensor;
 use rayon::prelude::*;
 
 pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
-    apply1(GlobalAvgPool, x)
+    apply(GlobalAvgPool, &[x])
 }
 
 struct GlobalAvgPool;
@@ -18,7 +17,7 @@ struct GlobalAvgPool;
 impl Operator for GlobalAvgPool {
     const NAME: &'static str = "global_avg_pool";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let [n, h, c, w] = inputs[0].sizes("global_avg_pool input")?;
         let scale = T::c(1.0 / (h * w) as f64);
         let mut y = vec![T::zero(); n * c];
@@ -40,12 +39,7 @@ impl Operator for GlobalAvgPool {
         Ok((y, vec![n, 1, c, 1]))
     }
 
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        _output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let [_, h, c, w] = inputs[0].sizes("global_avg_pool input")?;
         let scale = T::c(1.0 / (h * w) as f64);
         let mut dx = vec![T::zero(); inputs[0].data.len()];

@@ -4,17 +4,16 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, View, apply2};
+use super::{Operator, Tensor, View, apply};
 use crate::kernels::Real;
 use crate::{Error, Result};
-use candle_core::Tensor;
 use rayon::prelude::*;
 
 /// Elements summed in one go; the sums of the chunks are added in f64, in order.
 const CHUNK: usize = 4096;
 
 pub fn l1_loss(x: &Tensor, target: &Tensor) -> Result<Tensor> {
-    apply2(L1Loss, x, target)
+    apply(L1Loss, &[x, target])
 }
 
 struct L1Loss;
@@ -22,7 +21,7 @@ struct L1Loss;
 impl Operator for L1Loss {
     const NAME: &'static str = "l1_loss";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, target) = (inputs[0], inputs[1]);
         if x.shape != target.shape {
             return Err(Error::value(format!(
@@ -46,12 +45,7 @@ impl Operator for L1Loss {
         Ok((vec![T::c(mean)], vec![]))
     }
 
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        _output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, target) = (inputs[0].data, inputs[1].data);
         let scale = gradient.data[0] / T::c(x.len() as f64);
         let dx: Vec<T> = x

@@ -5,18 +5,17 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, View, apply1};
+use super::{Operator, Tensor, View, apply};
 use crate::kernels::Real;
 use crate::{Error, Result};
-use candle_core::Tensor;
 use rayon::prelude::*;
 
 pub fn pixel_shuffle(x: &Tensor, factor: usize) -> Result<Tensor> {
-    apply1(Shuffle { factor }, x)
+    apply(Shuffle { factor }, &[x])
 }
 
 pub fn pixel_unshuffle(x: &Tensor, factor: usize) -> Result<Tensor> {
-    apply1(Unshuffle { factor }, x)
+    apply(Unshuffle { factor }, &[x])
 }
 
 struct Shuffle {
@@ -30,7 +29,7 @@ struct Unshuffle {
 impl Operator for Shuffle {
     const NAME: &'static str = "pixel_shuffle";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let r = self.factor;
         let [n, h, c, w] = inputs[0].sizes("pixel_shuffle input")?;
         if c % (r * r) != 0 {
@@ -43,13 +42,8 @@ impl Operator for Shuffle {
         Ok((y, vec![n, h * r, c / (r * r), w * r]))
     }
 
-    fn backward<T: Real>(
-        &self,
-        _inputs: &[View<T>],
-        output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
-        let [_, _, c, w] = output.sizes("pixel_shuffle output")?;
+    fn backward<T: Real>(self, _inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+        let [_, _, c, w] = gradient.sizes("pixel_shuffle gradient")?;
         Ok(vec![unshuffle(gradient.data, self.factor, c, w)])
     }
 }
@@ -57,7 +51,7 @@ impl Operator for Shuffle {
 impl Operator for Unshuffle {
     const NAME: &'static str = "pixel_unshuffle";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let r = self.factor;
         let [n, h, c, w] = inputs[0].sizes("pixel_unshuffle input")?;
         if h % r != 0 || w % r != 0 {
@@ -69,13 +63,8 @@ impl Operator for Unshuffle {
         Ok((y, vec![n, h / r, c * r * r, w / r]))
     }
 
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
-        let (c, w) = (inputs[0].shape[2], output.shape[3]);
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+        let (c, w) = (inputs[0].shape[2], gradient.shape[3]);
         Ok(vec![shuffle(gradient.data, self.factor, c, w)])
     }
 }

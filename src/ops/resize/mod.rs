@@ -8,13 +8,12 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, View, apply1};
+use super::{Operator, Tensor, View, apply};
 use crate::Result;
 use crate::kernels::Real;
-use candle_core::Tensor;
 
 pub fn resize_bilinear(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
-    apply1(Resize { height, width }, x)
+    apply(Resize { height, width }, &[x])
 }
 
 struct Resize {
@@ -25,18 +24,13 @@ struct Resize {
 impl Operator for Resize {
     const NAME: &'static str = "resize_bilinear";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let [n, h, c, w] = inputs[0].sizes("resize_bilinear input")?;
         let y = cpu::forward(inputs[0].data, c, (h, w), (self.height, self.width));
         Ok((y, vec![n, self.height, c, self.width]))
     }
 
-    fn backward<T: Real>(
-        &self,
-        inputs: &[View<T>],
-        _output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let [_, h, c, w] = inputs[0].sizes("resize_bilinear input")?;
         Ok(vec![cpu::backward(
             gradient.data,

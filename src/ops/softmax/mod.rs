@@ -4,14 +4,13 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, View, apply1};
+use super::{Operator, Tensor, View, apply};
 use crate::kernels::Real;
 use crate::{Error, Result};
-use candle_core::Tensor;
 use num_traits::Float;
 
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    apply1(Softmax, x)
+    apply(Softmax, &[x])
 }
 
 struct Softmax;
@@ -39,7 +38,7 @@ pub(super) fn softmax_row_backward<T: Real>(y: &[T], dy: &mut [T]) {
 impl Operator for Softmax {
     const NAME: &'static str = "softmax";
 
-    fn forward<T: Real>(&self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let [_, h, c, w] = inputs[0].sizes("softmax input")?;
         if (h, w) != (1, 1) {
             return Err(Error::value(format!(
@@ -51,15 +50,11 @@ impl Operator for Softmax {
         Ok((y, inputs[0].shape.to_vec()))
     }
 
-    fn backward<T: Real>(
-        &self,
-        _inputs: &[View<T>],
-        output: View<T>,
-        gradient: View<T>,
-    ) -> Result<Vec<Vec<T>>> {
-        let c = output.shape[2];
-        let mut dx = gradient.data.to_vec();
-        for (dx, y) in dx.chunks_mut(c).zip(output.data.chunks(c)) {
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+        let c = gradient.shape[2];
+        let (mut y, mut dx) = (inputs[0].data.to_vec(), gradient.data.to_vec());
+        for (dx, y) in dx.chunks_mut(c).zip(y.chunks_mut(c)) {
+            softmax_row(y);
             softmax_row_backward(y, dx);
         }
         Ok(vec![dx])

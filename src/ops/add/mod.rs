@@ -1,0 +1,34 @@
+//! The sum of two tensors of one shape. Backward: both get dy.
+
+#[cfg(test)]
+mod tests;
+
+use super::{Operator, Tensor, View, apply};
+use crate::kernels::Real;
+use crate::{Error, Result};
+
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    apply(Add, &[a, b])
+}
+
+struct Add;
+
+impl Operator for Add {
+    const NAME: &'static str = "add";
+
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+        let (a, b) = (inputs[0], inputs[1]);
+        if a.shape != b.shape {
+            return Err(Error::value(format!(
+                "add: shapes {:?} and {:?} differ",
+                a.shape, b.shape
+            )));
+        }
+        let sums = a.data.iter().zip(b.data).map(|(&a, &b)| a + b);
+        Ok((sums.collect(), a.shape.to_vec()))
+    }
+
+    fn backward<T: Real>(self, _inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+        Ok(vec![gradient.data.to_vec(), gradient.data.to_vec()])
+    }
+}

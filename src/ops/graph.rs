@@ -1,0 +1,195 @@
+//! Reverse-mode differentiation over our operators.
+//!
+//! candle's own adds every gradient to fresh zeros and holds all tensors of a graph until its end.
+//! Here a gradient that comes alone is taken as it is, and what an operator kept is let go with it.
+
+use super::Operator;
+use super::adapter::{Adapter, Recorded};
+use crate::runtime::cancel;
+use crate::{Error, Result};
+use candle_core::Tensor as Values;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Values and, where gradients are wanted, how they came about.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    values: Values,
+    node: Option<Arc<Node>>,
+}
+
+/// A variable, or the result of an operator.
+#[derive(Debug)]
+struct Node {
+    /// Results have larger numbers than what they came from.
+    number: u64,
+    /// Taken by backward; variables have none.
+    record: Mutex<Option<Record>>,
+    is_variable: bool,
+}
+
+#[derive(Debug)]
+struct Record {
+    inputs: Vec<Tensor>,
+    operator: Box<dyn Recorded>,
+}
+
+/// The gradients of variables.
+#[derive(Debug, Default)]
+pub struct Gradients(BTreeMap<u64, Values>);
+
+impl Gradients {
+    /// The gradient of a variable, where the result depends on it.
+    pub fn get(&self, variable: &Tensor) -> Option<&Values> {
+        self.0.get(&variable.node.as_ref()?.number)
+    }
+}
+
+impl Node {
+    fn new(record: Option<Record>) -> Arc<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            is_variable: record.is_none(),
+            record: Mutex::new(record),
+        })
+    }
+}
+
+impl Tensor {
+    /// Values that no gradient goes to.
+    pub fn constant(values: Values) -> Self {
+        Self { values, node: None }
+    }
+
+    /// Values that [`Self::backward`] gives the gradient of.
+    pub fn variable(values: Values) -> Self {
+        Self {
+            values,
+            node: Some(Node::new(None)),
+        }
+    }
+
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    pub fn dims(&self) -> &[usize] {
+        self.values.dims()
+    }
+
+    /// The four sizes [n, h, c, w] of an image.
+    pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
+        Ok(self.values.dims4()?)
+    }
+
+    /// Whether a gradient may go through.
+    pub fn is_recorded(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The gradients of Σ `gradient` · self. A graph is good for one backward: what its operators
+    /// kept is let go on the way.
+    ///
+    /// # Errors
+    /// The graph was used before, an operator fails, or the caller asked to stop.
+    pub fn backward(self, gradient: Values) -> Result<Gradients> {
+        let mut gradients = Gradients::default();
+        let mut pending: BTreeMap<u64, (Arc<Node>, Values)> = BTreeMap::new();
+        pending.extend(self.node.map(|node| (node.number, (node, gradient))));
+        // All that a result went into has a larger number, so its gradient is complete.
+        while let Some((number, (node, gradient))) = pending.pop_last() {
+            cancel::check()?;
+            if node.is_variable {
+                gradients.0.insert(number, gradient);
+                continue;
+            }
+            let mut record = node.record.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(Record { inputs, operator }) = record.take() else {
+                return Err(Error::value("backward through a graph for the second time"));
+            };
+            let parts = operator.backward(&inputs, &gradient)?;
+            for (input, part) in inputs.iter().zip(parts) {
+                let Some(node) = &input.node else { continue };
+                match pending.entry(node.number) {
+                    Entry::Vacant(entry) => {
+                        entry.insert((node.clone(), part));
+                    }
+                    Entry::Occupied(mut entry) => {
+                        let sum = (&entry.get().1 + part)?;
+                        entry.get_mut().1 = sum;
+                    }
+                }
+            }
+        }
+        Ok(gradients)
+    }
+}
+
+/// The result of an operator, recorded where one of its inputs is.
+pub fn apply<O: Operator>(mut operator: O, inputs: &[&Tensor]) -> Result<Tensor> {
+    cancel::check()?;
+    let inputs: Vec<Tensor> = inputs.iter().copied().cloned().collect();
+    let values = Adapter::forward(&mut operator, &inputs)?;
+    let record = inputs.iter().any(Tensor::is_recorded).then(|| Record {
+        inputs,
+        operator: Box::new(Adapter(operator)),
+    });
+    Ok(Tensor {
+        values,
+        node: record.map(|record| Node::new(Some(record))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{flat, tensor};
+    use crate::ops::{add, cat};
+
+    fn variable(data: Vec<f64>) -> Tensor {
+        let length = data.len();
+        Tensor::variable(tensor(data, &[1, 1, length, 1]).values().clone())
+    }
+
+    fn backward(y: Tensor, gradient: Vec<f64>) -> Result<Gradients> {
+        let gradient = tensor(gradient, y.dims());
+        y.backward(gradient.values().clone())
+    }
+
+    fn gradient_of(all: &Gradients, variable: &Tensor) -> Vec<f64> {
+        flat(&Tensor::constant(all.get(variable).unwrap().clone()))
+    }
+
+    /// x goes into y on three ways of different length.
+    #[test]
+    fn gradients_of_all_ways_add_up() {
+        let x = variable(vec![1.0, 2.0]);
+        let twice = add(&x, &x).unwrap();
+        let y = cat(&add(&twice, &x).unwrap(), &x).unwrap();
+        assert_eq!(flat(&y), [3.0, 6.0, 1.0, 2.0]);
+        let all = backward(y, vec![1.0, 10.0, 100.0, 1000.0]).unwrap();
+        assert_eq!(gradient_of(&all, &x), [103.0, 1030.0]);
+    }
+
+    #[test]
+    fn constants_are_not_recorded() {
+        let x = tensor(vec![1.0], &[1, 1, 1, 1]);
+        assert!(!add(&x, &x).unwrap().is_recorded());
+        let (y, unused) = (variable(vec![1.0]), variable(vec![1.0]));
+        let all = backward(add(&x, &y).unwrap(), vec![1.0]).unwrap();
+        assert_eq!(gradient_of(&all, &y), [1.0]);
+        assert!(all.get(&x).is_none() && all.get(&unused).is_none());
+    }
+
+    #[test]
+    fn a_second_backward_is_refused() {
+        let x = variable(vec![1.0]);
+        let y = add(&x, &x).unwrap();
+        assert!(backward(y.clone(), vec![1.0]).is_ok());
+        let error = backward(y, vec![1.0]).unwrap_err();
+        assert!(error.to_string().contains("second time"), "{error}");
+    }
+}
