@@ -25,6 +25,10 @@ pub enum Error {
     #[error("the loss of step {step} is {loss}: the step was not applied")]
     Diverged { step: u64, loss: f64 },
 
+    /// What this machine does not have.
+    #[error("{0}")]
+    Device(String),
+
     /// The caller asked to stop (Ctrl-C).
     #[error("interrupted")]
     Cancelled,

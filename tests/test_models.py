@@ -209,6 +209,23 @@ def test_threads_do_not_change_a_bit(small, batch):
         mirl.set_num_threads(0)
 
 
+def test_rounded_products_are_close_and_refused_where_they_are_not_there(small, batch):
+    assert small.precision == "float32"
+    full = small(batch[0])
+    with pytest.raises(ValueError, match=r"precision.*'float16'"):
+        small.precision = "float16"
+    if "BF16" not in mirl.devices()["cpu"]:
+        with pytest.raises(mirl.errors.DeviceError, match="bfloat16"):
+            small.precision = "bfloat16"
+        return
+    small.precision = "bfloat16"
+    difference = np.abs(small(batch[0]) - full)
+    assert 0 < difference.max() < 0.02
+    assert small(batch[0]).tobytes() == small(batch[0]).tobytes()
+    small.precision = "float32"
+    assert small(batch[0]).tobytes() == full.tobytes()
+
+
 def test_devices_that_are_not_there_say_why():
     assert "threads" in mirl.devices()["cpu"]
     assert mirl.devices()["cuda"].startswith("not there: ")

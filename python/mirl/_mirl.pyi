@@ -24,6 +24,7 @@ __all__ = [
     "get_num_threads",
     "is_debug_build",
     "linear_warmup_cosine",
+    "multiplies_bf16",
     "psnr",
     "read_image",
     "read_rgb8",
@@ -122,9 +123,9 @@ class Network:
         """
         Counts by mask; parameters that the forward never uses are prunable where `unused`.
         """
-    def restore(self, /, images: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+    def restore(self, /, images: NDArray[numpy.float32], precision: str) -> NDArray[numpy.float32]:
         """
-        Restored images, not clipped.
+        Restored images, not clipped, by products in `precision`.
         """
     def rewind(
         self, /, snapshot: Snapshot, biases: bool, prompts: bool, temperatures: bool
@@ -199,6 +200,7 @@ def linear_warmup_cosine(
     base: SupportsFloat | SupportsIndex,
     minimum: SupportsFloat | SupportsIndex,
 ) -> float: ...
+def multiplies_bf16() -> bool: ...
 def psnr(a: NDArray[numpy.float64], b: NDArray[numpy.float64]) -> float:
     """
     PSNR in dB of one image [planes, height, width] against another; float64 arrays.
@@ -232,7 +234,7 @@ def write_image(
 ) -> None: ...
 
 class DeviceError(RuntimeError):
-    """A device that is not there."""
+    """A device or a processor's ability that is not there."""
 
 class DivergenceError(ArithmeticError):
     """A loss or gradient that is not finite."""

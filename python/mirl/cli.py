@@ -32,6 +32,7 @@ Network = Annotated[
     Path,
     typer.Argument(help="A network: .safetensors, .ckpt or .pth.", show_default=False),
 ]
+Precision = Annotated[str, typer.Option(help="Of products: float32 or bfloat16 (faster).")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
@@ -202,6 +203,7 @@ def evaluate(
         typer.Option(help="denoise, derain, dehaze; by default all.", show_default=False),
     ] = None,
     split: Annotated[str, typer.Option(help="The folder of DATA to measure.")] = "test",
+    precision: Precision = "float32",
     save: Annotated[
         list[Path] | None,
         typer.Option(help="Also write the table: .json or .csv.", show_default=False),
@@ -219,6 +221,8 @@ def evaluate(
             raise typer.BadParameter(f"{path} must end with .json or .csv", param_hint="--save")
     sets = mirl.test_sets(data, split=split, tasks=tuple(task) if task else None)
     network = None if model is None else mirl.load(model)
+    if network is not None:
+        network.precision = precision
     evaluation = mirl.evaluate(network, sets, save_images=save_images, progress=not quiet)
     typer.echo(evaluation.table())
     for path in save or ():
@@ -238,6 +242,7 @@ def restore(
     ] = None,
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring tiles share.")] = 32,
     batch_size: Annotated[int, typer.Option(help="Images of one size at once, at most.")] = 1,
+    precision: Precision = "float32",
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -245,8 +250,10 @@ def restore(
     import mirl
     from mirl.restore import restore_files
 
+    network = mirl.load(model)
+    network.precision = precision
     restore_files(
-        mirl.load(model),
+        network,
         images,
         out,
         tile=tile,
@@ -304,6 +311,7 @@ def bench(
     patch_size: Annotated[int, typer.Option(help="Images to train on: height and width.")] = 128,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 1,
     repeats: Annotated[int, typer.Option(help="Calls to take the median of.")] = 5,
+    precision: Precision = "float32",
 ) -> None:
     """Time restoring and a training step on this machine."""
     import mirl
@@ -311,6 +319,7 @@ def bench(
     from mirl.bench import table
 
     network = mirl.PromptIR() if model is None else mirl.load(model)
+    network.precision = precision
     timings = measure(
         network, size=size, patch_size=patch_size, batch_size=batch_size, repeats=repeats
     )

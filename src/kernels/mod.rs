@@ -5,10 +5,13 @@
 //! instruction set by [`simd::dispatch`]. The small products of [`matmul`] keep that promise for any
 //! number of threads on one machine, not between machines.
 
+pub mod bf16;
 pub mod matmul;
+pub mod matrix;
 pub mod real;
 pub mod reduce;
 pub mod simd;
 pub mod tiles;
 
+pub use matrix::{Matrix, Precision};
 pub use real::Real;

@@ -1,6 +1,7 @@
 //! The number types of the operators: f32 to work with, f64 to check gradients by finite
 //! differences.
 
+use super::bf16::Rounded;
 use super::tiles::Product;
 use crate::runtime::buffer::Pooled;
 use candle_core::WithDType;
@@ -13,6 +14,8 @@ pub trait Real: WithDType + Float + Default + Pooled + std::iter::Sum {
     fn exp_lanes(self) -> Self;
     /// A product whose bounds are checked.
     fn tile_product(product: Product<Self>);
+    /// The same with operands rounded to bfloat16.
+    fn rounded_product(product: Rounded<Self>);
     /// `f64` constants of formulas.
     fn c(value: f64) -> Self {
         <Self as WithDType>::from_f64(value)
@@ -31,6 +34,10 @@ impl Real for f64 {
     }
 
     fn tile_product(product: Product<Self>) {
+        product.portable();
+    }
+
+    fn rounded_product(product: Rounded<Self>) {
         product.portable();
     }
 }
@@ -101,6 +108,10 @@ impl Real for f32 {
 
     fn tile_product(product: Product<Self>) {
         pulp::Arch::new().dispatch(product);
+    }
+
+    fn rounded_product(product: Rounded<Self>) {
+        product.run();
     }
 }
 

@@ -2,9 +2,11 @@
 
 use super::pad::reflect_pad;
 use super::promptir::{PromptIr, PromptIrConfig};
-use crate::nn::{Builder, Mode, Parameters, StateDict};
-use crate::ops::{self, Gradients, Keep, Tensor};
+use crate::kernels::Precision;
+use crate::nn::{Builder, Parameters, StateDict};
+use crate::ops::{self, Gradients, Keep, Mode, Tensor};
 use crate::prune::{self, Masks, PruneOptions, PruneReport};
+use crate::runtime::cpu;
 use crate::{Error, Result};
 use candle_core::Device;
 use std::cell::{Cell, RefCell};
@@ -25,8 +27,9 @@ pub struct Network {
     config: PromptIrConfig,
     parameters: Parameters,
     masks: Masks,
-    /// Over the same values, one for each mode.
+    /// Over the same values, one for each way to run them.
     infer: Box<dyn Forward>,
+    infer_bf16: Box<dyn Forward>,
     train: Box<dyn Forward>,
     train_recomputing: Box<dyn Forward>,
 }
@@ -75,7 +78,8 @@ impl Network {
         PromptIr::new(&config, &Builder::rehearsal(&Cell::default()))?;
         let parameters = RefCell::new(Parameters::default());
         let build = |mode| PromptIr::new(&config, &Builder::new(&parameters, seed, mode));
-        let infer = Box::new(build(Mode::Infer)?);
+        let infer = Box::new(build(Mode::Infer(Precision::Full))?);
+        let infer_bf16 = Box::new(build(Mode::Infer(Precision::BFloat16))?);
         let train = Box::new(build(Mode::Train(Keep::Projections))?);
         let train_recomputing = Box::new(build(Mode::Train(Keep::Nothing))?);
         Ok(Self {
@@ -83,6 +87,7 @@ impl Network {
             parameters: parameters.into_inner(),
             masks: Masks::default(),
             infer,
+            infer_bf16,
             train,
             train_recomputing,
         })
@@ -132,8 +137,20 @@ impl Network {
     }
 
     /// Restored images, not clipped.
-    pub fn restore(&self, images: Images) -> Result<Vec<f32>> {
-        let restored = run(&*self.infer, &images.tensor("images")?)?;
+    ///
+    /// # Errors
+    /// Images that do not fit; bfloat16 where the processor does not multiply it.
+    pub fn restore(&self, images: Images, precision: Precision) -> Result<Vec<f32>> {
+        let architecture = match precision {
+            Precision::Full => &self.infer,
+            Precision::BFloat16 if cpu::multiplies_bf16() => &self.infer_bf16,
+            Precision::BFloat16 => {
+                return Err(Error::Device(
+                    "this processor multiplies no bfloat16 (AVX512_BF16)".into(),
+                ));
+            }
+        };
+        let restored = run(&**architecture, &images.tensor("images")?)?;
         let images = restored.values().transpose(1, 2)?; // [n, 3, h, w]
         Ok(images.flatten_all()?.to_vec1()?)
     }

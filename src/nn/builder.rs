@@ -1,7 +1,8 @@
 //! Declares parameters under dotted paths, or finds those declared before.
 
 use super::{Parameters, Values};
-use crate::ops::{Keep, Tensor};
+use crate::kernels::Precision;
+use crate::ops::{Mode, Tensor};
 use crate::runtime::rng;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
@@ -24,20 +25,11 @@ pub enum Init {
 
 /// One place in the tree of parameter names.
 ///
-/// A network is built several times over the same parameters, once for each [`Mode`].
+/// A network is built several times over the same parameters, once for each way to run it.
 #[derive(Clone)]
 pub struct Builder<'a> {
     target: Target<'a>,
     path: String,
-}
-
-/// What a network's tensors are for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Mode {
-    /// Constants: inference, which keeps no graph.
-    Infer,
-    /// Variables, whose gradients are wanted.
-    Train(Keep),
 }
 
 #[derive(Clone, Copy)]
@@ -83,14 +75,11 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// What blocks leave to their backward.
-    pub fn keep(&self) -> Keep {
+    /// What the network runs for.
+    pub fn mode(&self) -> Mode {
         match self.target {
-            Target::Store {
-                mode: Mode::Train(keep),
-                ..
-            } => keep,
-            _ => Keep::Nothing,
+            Target::Store { mode, .. } => mode,
+            Target::Count(_) => Mode::Infer(Precision::Full),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The named parameters of a network, in the order in which it declares them.
 
-use super::{Mode, StateDict, Values};
-use crate::ops::{Gradients, Tensor};
+use super::{StateDict, Values};
+use crate::ops::{Gradients, Mode, Tensor};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage};
 use std::collections::HashMap;
@@ -115,7 +115,7 @@ impl Parameters {
         match names.first().and_then(|name| self.get(name)) {
             Some(first) if first.variable.dims() == shape => Ok(match mode {
                 Mode::Train(_) => first.variable.clone(),
-                Mode::Infer => Tensor::constant(first.variable.values().clone()),
+                Mode::Infer(_) => Tensor::constant(first.variable.values().clone()),
             }),
             _ => Err(Error::value(format!(
                 "{names:?} are declared with two shapes"

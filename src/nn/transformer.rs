@@ -1,7 +1,7 @@
 //! The transformer block of Restormer (Zamir et al., CVPR 2022, arXiv 2111.09881).
 
 use super::{Builder, Init};
-use crate::ops::{self, Keep, Tensor};
+use crate::ops::{self, Mode, Tensor};
 use crate::{Error, Result};
 
 /// x ← x + MDTA(LN(x)); x ← x + GDFN(LN(x)).
@@ -10,7 +10,7 @@ pub struct TransformerBlock {
     heads: usize,
     feed_forward: Tensor,
     hidden: usize,
-    keep: Keep,
+    mode: Mode,
 }
 
 impl TransformerBlock {
@@ -46,13 +46,13 @@ impl TransformerBlock {
                 ("ffn.project_out.weight", &[dim, hidden, 1, 1], from(hidden)),
             ])?,
             hidden,
-            keep: b.keep(),
+            mode: b.mode(),
         })
     }
 
     /// [n, h, dim, w] → the same
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = ops::attention(x, &self.attention, self.heads, self.keep)?;
-        ops::feed_forward(&x, &self.feed_forward, self.hidden, self.keep)
+        let x = ops::attention(x, &self.attention, self.heads, self.mode)?;
+        ops::feed_forward(&x, &self.feed_forward, self.hidden, self.mode)
     }
 }

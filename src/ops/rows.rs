@@ -4,9 +4,9 @@
 //! Rows are padded to whole groups of 16 pixels. Several short rows make a strip, so that tiles are
 //! full; the strips depend on the image's size alone.
 
-use crate::kernels::Real;
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, Left, Steps, TILE, Target, product, product_steps};
+use crate::kernels::tiles::{GROUP, Left, Steps, TILE, Target, product_steps};
+use crate::kernels::{Matrix, Real};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -311,29 +311,19 @@ pub fn clip<T: Real>(values: &mut [T; GROUP], pixels: usize) {
     }
 }
 
-/// y += A·tiles on rows of `m` channels.
-pub fn product_rows<T: Real>(
-    grid: Grid,
-    (m, k): (usize, usize),
-    y: &mut [T],
-    left: Left<T>,
-    tiles: &[T],
-) {
+/// y += A·tiles on rows of as many channels as A has rows.
+pub fn product_rows<T: Real>(grid: Grid, matrix: &Matrix<T>, y: &mut [T], tiles: &[T]) {
+    let (m, _) = matrix.size();
     let rows = y.len() / (m * grid.w);
     if grid.w == grid.padded {
         let at = |row, column| row * m * grid.w + column;
         let groups: Vec<usize> = grid.places(rows).map(|p| at(p.row, p.column)).collect();
-        product(
-            (m, k),
-            true,
-            Target {
-                data: y,
-                row: grid.w,
-                groups: &groups,
-            },
-            left,
-            tiles,
-        );
+        let target = Target {
+            data: y,
+            row: grid.w,
+            groups: &groups,
+        };
+        matrix.product(true, target, tiles);
         return;
     }
     let columns = rows * grid.padded;
@@ -344,7 +334,7 @@ pub fn product_rows<T: Real>(
         row: columns,
         groups: &groups,
     };
-    product((m, k), false, target, left, tiles);
+    matrix.product(false, target, tiles);
     for (index, y) in y.chunks_exact_mut(grid.w).enumerate() {
         let from = index % m * columns + index / m * grid.padded;
         for (y, &sum) in y.iter_mut().zip(&sums[from..]) {

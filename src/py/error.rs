@@ -21,7 +21,7 @@ create_exception!(
     mirl,
     DeviceError,
     PyRuntimeError,
-    "A device that is not there."
+    "A device or a processor's ability that is not there."
 );
 create_exception!(
     mirl,
@@ -39,6 +39,7 @@ impl From<Error> for PyErr {
             Error::File { source, .. } => std::io::Error::new(source.kind(), message).into(),
             Error::Format { .. } => FormatError::new_err(message),
             Error::Diverged { .. } => DivergenceError::new_err(message),
+            Error::Device(_) => DeviceError::new_err(message),
             Error::Cancelled => PyKeyboardInterrupt::new_err(()),
             Error::Tensor(_) => InternalError::new_err(message),
         }

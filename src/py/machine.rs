@@ -19,6 +19,11 @@ pub fn simd() -> &'static str {
 }
 
 #[pyfunction]
+pub fn multiplies_bf16() -> bool {
+    cpu::multiplies_bf16()
+}
+
+#[pyfunction]
 pub fn is_debug_build() -> bool {
     cfg!(debug_assertions)
 }

@@ -2,6 +2,7 @@
 
 use super::array::{owned, state_from_dict, state_to_dict, to_numpy};
 use super::enter::{enter, enter_with, peek};
+use crate::kernels::Precision;
 use crate::models::{self, PromptIrConfig};
 use crate::nn::StateDict;
 use crate::prune::{
@@ -72,16 +73,25 @@ impl Network {
         peek(py, &self.shared, |network| network.is_unused(name))
     }
 
-    /// Restored images, not clipped.
-    #[pyo3(signature = (images: "NDArray[numpy.float32]") -> "NDArray[numpy.float32]")]
+    /// Restored images, not clipped, by products in `precision`.
+    #[pyo3(signature = (images: "NDArray[numpy.float32]", precision) -> "NDArray[numpy.float32]")]
     fn restore<'py>(
         &self,
         py: Python<'py>,
         images: &Bound<'py, PyAny>,
+        precision: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let precision = one_of(
+            "precision",
+            precision,
+            [
+                ("float32", Precision::Full),
+                ("bfloat16", Precision::BFloat16),
+            ],
+        )?;
         let images = owned::<f32>(images, "images")?;
         let restored = enter_with(py, &self.shared, |network| {
-            network.restore(images.images("images")?)
+            network.restore(images.images("images")?, precision)
         })?;
         Ok(to_numpy(py, restored, &images.shape)?.into_any())
     }

@@ -3,11 +3,11 @@
 
 use super::expand::Expand;
 use super::stream::{Source, band, part, stream};
-use crate::kernels::Real;
 use crate::kernels::matmul::{Panel, matmul};
 use crate::kernels::reduce::{dot, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
+use crate::kernels::{Matrix, Precision, Real};
 use crate::ops::rows::{
     BORDER, Grid, Place, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows,
     tile_outer, transpose_tiles, window,
@@ -20,13 +20,13 @@ use std::ops::Range;
 /// PyTorch's `normalize` divides by no less.
 const EPSILON: f64 = 1e-12;
 
-#[derive(Clone, Copy)]
 pub struct Attention<'a, T> {
     pub expand: Expand<'a, T>,
-    pub heads: usize,
-    pub temperature: &'a [T],
+    heads: usize,
+    temperature: &'a [T],
     /// [dim, dim]
-    pub project_out: &'a [T],
+    project_out: &'a [T],
+    precision: Precision,
 }
 
 /// What one image's queries and keys come to.
@@ -61,7 +61,12 @@ impl<T> Default for Scratch<T> {
 
 impl<'a, T: Real> Attention<'a, T> {
     /// Splits the parameters [γ, β, τ, W_qkv, taps, W_out].
-    pub fn new(grid: Grid, dim: usize, heads: usize, parameters: &'a [T]) -> Self {
+    pub fn new(
+        grid: Grid,
+        (dim, heads): (usize, usize),
+        parameters: &'a [T],
+        precision: Precision,
+    ) -> Self {
         let (gamma, rest) = parameters.split_at(dim);
         let (beta, rest) = rest.split_at(dim);
         let (temperature, rest) = rest.split_at(heads);
@@ -73,7 +78,7 @@ impl<'a, T: Real> Attention<'a, T> {
             wide: 3 * dim,
             gamma,
             beta,
-            weight,
+            weight: Matrix::new(precision, (3 * dim, dim), Left::rows(weight, dim)),
             taps,
         };
         Self {
@@ -81,6 +86,7 @@ impl<'a, T: Real> Attention<'a, T> {
             heads,
             temperature,
             project_out,
+            precision,
         }
     }
 
@@ -129,6 +135,9 @@ impl<'a, T: Real> Attention<'a, T> {
                     .collect();
                 let scores = self.scores(parts);
                 let mixing = self.mixing(&scores);
+                let left = Left::rows(&mixing, self.expand.dim);
+                let size = (self.expand.dim, self.expand.dim);
+                let mixing = Matrix::new(self.precision, size, left);
                 y.par_chunks_mut(length)
                     .zip(x.par_chunks(length))
                     .for_each_init(Vec::new, |tiles, (y, x)| self.finish(&mixing, x, y, tiles));
@@ -301,13 +310,13 @@ impl<'a, T: Real> Attention<'a, T> {
     }
 
     /// y = x + M·values on some rows, where y holds the values before.
-    fn finish(&self, mixing: &[T], x: &[T], y: &mut [T], tiles: &mut Vec<T>) {
+    fn finish(&self, mixing: &Matrix<T>, x: &[T], y: &mut [T], tiles: &mut Vec<T>) {
         let (grid, dim) = (self.expand.grid, self.expand.dim);
         let rows = x.len() / self.expand.x_row();
         tiles.resize(grid.tiles(rows) * dim * TILE, T::zero());
         load_tiles(grid, rows, dim, y, tiles);
         y.copy_from_slice(x);
-        product_rows(grid, (dim, dim), y, Left::rows(mixing, dim), tiles);
+        product_rows(grid, mixing, y, tiles);
     }
 
     /// dx and the gradient of the parameters.

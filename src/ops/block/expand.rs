@@ -1,9 +1,9 @@
 //! The front of both halves of a block: layer normalisation, 1×1 convolution, depthwise 3×3.
 
-use crate::kernels::Real;
 use crate::kernels::reduce::{dot, sum, sum_parts};
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
+use crate::kernels::tiles::{GROUP, TILE, Target, product};
+use crate::kernels::{Matrix, Real};
 use crate::ops::rows::{
     BORDER, Grid, Rows, clear_borders, clear_missing, clear_rest, load_tiles, tile_outer,
     tiled_groups, transpose_tiles, window,
@@ -18,7 +18,6 @@ const EPSILON: f64 = 1e-5;
 const CHANNELS: usize = 16;
 
 /// Sizes and parameters: x of `dim` channels to `wide` ones.
-#[derive(Clone, Copy)]
 pub struct Expand<'a, T> {
     pub grid: Grid,
     pub dim: usize,
@@ -26,7 +25,7 @@ pub struct Expand<'a, T> {
     pub gamma: &'a [T],
     pub beta: &'a [T],
     /// [wide, dim]
-    pub weight: &'a [T],
+    pub weight: Matrix<'a, T>,
     /// [wide, 9]
     pub taps: &'a [T],
 }
@@ -64,13 +63,7 @@ impl<'a, T: Real> Expand<'a, T> {
             row: grid.pitch(),
             groups: &groups,
         };
-        product(
-            (self.wide, self.dim),
-            false,
-            target,
-            Left::rows(self.weight, self.dim),
-            tiles,
-        );
+        self.weight.product(false, target, tiles);
     }
 
     /// The 1×1 convolution of all rows of all images.
@@ -260,13 +253,7 @@ impl<'a, T: Real> Expand<'a, T> {
             row: TILE,
             groups: &groups,
         };
-        product(
-            (dim, self.wide),
-            false,
-            target,
-            Left::rows(self.weight, dim).t(),
-            dp,
-        );
+        product((dim, self.wide), false, target, self.weight.left().t(), dp);
         // Columns without a pixel have gradients of the window's overhang.
         clear_missing(grid, rows, dim, dn);
 

@@ -2,9 +2,9 @@
 
 use super::expand::Expand;
 use super::stream::{Source, band, stream};
-use crate::kernels::Real;
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
+use crate::kernels::{Matrix, Precision, Real};
 use crate::ops::rows::{
     BORDER, Grid, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows, tile_outer,
     tiled_groups, transpose_tiles, window,
@@ -13,16 +13,20 @@ use crate::runtime::buffer::{Buffer, copied};
 use rayon::prelude::*;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-#[derive(Clone, Copy)]
 pub struct FeedForward<'a, T> {
     pub expand: Expand<'a, T>,
     /// [dim, hidden]
-    pub project_out: &'a [T],
+    project_out: Matrix<'a, T>,
 }
 
 impl<'a, T: Real> FeedForward<'a, T> {
     /// Splits the parameters [γ, β, W_in, taps, W_out] of `hidden` gated channels.
-    pub fn new(grid: Grid, dim: usize, hidden: usize, parameters: &'a [T]) -> Self {
+    pub fn new(
+        grid: Grid,
+        (dim, hidden): (usize, usize),
+        parameters: &'a [T],
+        precision: Precision,
+    ) -> Self {
         let (gamma, rest) = parameters.split_at(dim);
         let (beta, rest) = rest.split_at(dim);
         let (weight, rest) = rest.split_at(2 * hidden * dim);
@@ -33,12 +37,13 @@ impl<'a, T: Real> FeedForward<'a, T> {
             wide: 2 * hidden,
             gamma,
             beta,
-            weight,
+            weight: Matrix::new(precision, (2 * hidden, dim), Left::rows(weight, dim)),
             taps,
         };
+        let left = Left::rows(project_out, hidden);
         Self {
             expand,
-            project_out,
+            project_out: Matrix::new(precision, (dim, hidden), left),
         }
     }
 
@@ -90,8 +95,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
                 }
             },
         );
-        let left = Left::rows(self.project_out, hidden);
-        product_rows(grid, (self.expand.dim, hidden), y, left, tiles);
+        product_rows(grid, &self.project_out, y, tiles);
     }
 
     /// Both halves of a gated channel before the gate.
@@ -167,7 +171,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
             (hidden, dim),
             false,
             target,
-            Left::rows(self.project_out, hidden).t(),
+            self.project_out.left().t(),
             tiles,
         );
         let places: Vec<_> = projected.places(grid, first, rows).collect();

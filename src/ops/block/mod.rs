@@ -29,7 +29,7 @@ use self::attention::{Attention, Scores};
 use self::expand::Expand;
 use self::feed_forward::FeedForward;
 use super::rows::Grid;
-use super::{Operator, Tensor, View, apply};
+use super::{Keep, Mode, Operator, Tensor, View, apply};
 use crate::kernels::Real;
 use crate::runtime::buffer::Buffer;
 use crate::{Error, Result};
@@ -38,25 +38,16 @@ use std::any::Any;
 /// Elements of an image's projected rows that are worth holding: they stay in the last cache.
 const HELD: usize = 1 << 21;
 
-/// What a forward whose graph is recorded leaves to its backward.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Keep {
-    /// The results of the first 1×1 convolution.
-    Projections,
-    /// Nothing: backward computes them again, a quarter more arithmetic for a fifth of the memory.
-    Nothing,
-}
-
 /// The attention half: x [n, h, c, w], parameters [4c² + 29c + heads].
-pub fn attention(x: &Tensor, parameters: &Tensor, heads: usize, keep: Keep) -> Result<Tensor> {
-    let kept = Kept::new(&[x, parameters], keep);
-    apply(AttentionOp { heads, kept }, &[x, parameters])
+pub fn attention(x: &Tensor, parameters: &Tensor, heads: usize, mode: Mode) -> Result<Tensor> {
+    let kept = Kept::new(mode);
+    apply(AttentionOp { heads, mode, kept }, &[x, parameters])
 }
 
 /// The feed-forward half: x [n, h, c, w], parameters [3ec + 18e + 2c] for e hidden channels.
-pub fn feed_forward(x: &Tensor, parameters: &Tensor, hidden: usize, keep: Keep) -> Result<Tensor> {
-    let kept = Kept::new(&[x, parameters], keep);
-    apply(FeedForwardOp { hidden, kept }, &[x, parameters])
+pub fn feed_forward(x: &Tensor, parameters: &Tensor, hidden: usize, mode: Mode) -> Result<Tensor> {
+    let kept = Kept::new(mode);
+    apply(FeedForwardOp { hidden, mode, kept }, &[x, parameters])
 }
 
 /// What a forward leaves to its backward, of the number type that it ran in.
@@ -66,9 +57,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(inputs: &[&Tensor], keep: Keep) -> Self {
+    fn new(mode: Mode) -> Self {
         Self {
-            wanted: keep == Keep::Projections && inputs.iter().any(|x| x.is_recorded()),
+            wanted: mode == Mode::Train(Keep::Projections),
             value: None,
         }
     }
@@ -96,6 +87,7 @@ impl Kept {
 
 struct AttentionOp {
     heads: usize,
+    mode: Mode,
     kept: Kept,
 }
 
@@ -111,7 +103,12 @@ impl AttentionOp {
             )));
         }
         let grid = Grid::new(h, w);
-        Ok(Attention::new(grid, c, self.heads, inputs[1].data))
+        Ok(Attention::new(
+            grid,
+            (c, self.heads),
+            inputs[1].data,
+            self.mode.precision(),
+        ))
     }
 }
 
@@ -142,6 +139,7 @@ impl Operator for AttentionOp {
 
 struct FeedForwardOp {
     hidden: usize,
+    mode: Mode,
     kept: Kept,
 }
 
@@ -151,7 +149,12 @@ impl FeedForwardOp {
         let expected = 3 * self.hidden * c + 18 * self.hidden + 2 * c;
         check_parameters("feed_forward", inputs[1].shape, expected)?;
         let grid = Grid::new(h, w);
-        Ok(FeedForward::new(grid, c, self.hidden, inputs[1].data))
+        Ok(FeedForward::new(
+            grid,
+            (c, self.hidden),
+            inputs[1].data,
+            self.mode.precision(),
+        ))
     }
 }
 

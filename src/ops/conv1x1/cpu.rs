@@ -1,21 +1,23 @@
 use super::Dims;
-use crate::kernels::Real;
 use crate::kernels::tiles::{Left, TILE};
+use crate::kernels::{Matrix, Precision, Real};
 use crate::ops::rows::{load_tiles, product_rows, tile_outer, transpose_tiles};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 
-pub fn forward<T: Real>(d: Dims, x: &[T], weight: &[T]) -> Vec<T> {
-    convolve(d, (d.co, d.ci), Left::rows(weight, d.ci), x)
+pub fn forward<T: Real>(d: Dims, precision: Precision, x: &[T], weight: &[T]) -> Vec<T> {
+    let matrix = Matrix::new(precision, (d.co, d.ci), Left::rows(weight, d.ci));
+    convolve(d, &matrix, x)
 }
 
 pub fn backward_input<T: Real>(d: Dims, weight: &[T], dy: &[T]) -> Vec<T> {
-    convolve(d, (d.ci, d.co), Left::rows(weight, d.ci).t(), dy)
+    let left = Left::rows(weight, d.ci).t();
+    convolve(d, &Matrix::new(Precision::Full, (d.ci, d.co), left), dy)
 }
 
-/// y = A·x at every pixel; A has `m`×`k` elements.
-fn convolve<T: Real>(d: Dims, (m, k): (usize, usize), a: Left<T>, x: &[T]) -> Vec<T> {
-    let grid = d.grid;
+/// y = A·x at every pixel.
+fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
+    let (grid, (m, k)) = (d.grid, matrix.size());
     let mut y = vec![T::zero(); d.n * m * grid.h * grid.w];
     (
         grid.split_mut(m * grid.w, &mut y),
@@ -26,7 +28,7 @@ fn convolve<T: Real>(d: Dims, (m, k): (usize, usize), a: Left<T>, x: &[T]) -> Ve
             let rows = x.len() / (k * grid.w);
             tiles.resize(grid.tiles(rows) * k * TILE, T::zero());
             load_tiles(grid, rows, k, x, tiles);
-            product_rows(grid, (m, k), y, a, tiles);
+            product_rows(grid, matrix, y, tiles);
         });
     y
 }

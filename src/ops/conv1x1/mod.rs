@@ -8,15 +8,18 @@ mod cpu;
 mod tests;
 
 use super::rows::Grid;
-use super::{Operator, Tensor, View, apply};
-use crate::kernels::Real;
+use super::{Mode, Operator, Tensor, View, apply};
+use crate::kernels::{Precision, Real};
 use crate::{Error, Result};
 
-pub fn conv1x1(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    apply(Conv1x1, &[x, weight])
+pub fn conv1x1(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
+    let precision = mode.precision();
+    apply(Conv1x1 { precision }, &[x, weight])
 }
 
-struct Conv1x1;
+struct Conv1x1 {
+    precision: Precision,
+}
 
 /// Sizes of one call.
 #[derive(Clone, Copy)]
@@ -53,7 +56,10 @@ impl Operator for Conv1x1 {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x, weight)?;
         let shape = vec![dims.n, x.shape[1], dims.co, x.shape[3]];
-        Ok((cpu::forward(dims, x.data, weight.data), shape))
+        Ok((
+            cpu::forward(dims, self.precision, x.data, weight.data),
+            shape,
+        ))
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {

@@ -1,5 +1,8 @@
 use super::conv1x1;
 use crate::ops::testing::{assert_close, check_gradient, flat, values};
+use crate::ops::{Keep, Mode};
+
+const MODE: Mode = Mode::Train(Keep::Projections);
 
 /// y[r, o, p] = Σᵢ W[o, i] x[r, i, p] for every row r.
 fn reference(x: &[f64], weight: &[f64], [rows, ci, co, w]: [usize; 4]) -> Vec<f64> {
@@ -29,17 +32,17 @@ fn forward_and_gradient() {
     ] {
         let x = values(&[n, h, ci, w], 1);
         let weight = values(&[co, ci, 1, 1], 2);
-        let y = conv1x1(&x, &weight).unwrap();
+        let y = conv1x1(&x, &weight, MODE).unwrap();
         assert_eq!(y.dims(), [n, h, co, w]);
         let expected = reference(&flat(&x), &flat(&weight), [n * h, ci, co, w]);
         let what = format!("conv1x1 {:?}", (n, ci, co, h, w));
         assert_close(&flat(&y), &expected, 1e-12, &what);
-        check_gradient(&what, |t| conv1x1(&t[0], &t[1]), &[x, weight]);
+        check_gradient(&what, |t| conv1x1(&t[0], &t[1], MODE), &[x, weight]);
     }
 }
 
 #[test]
 fn a_weight_that_does_not_fit_is_named() {
-    let error = conv1x1(&values(&[1, 2, 3, 2], 1), &values(&[4, 2, 1, 1], 2)).unwrap_err();
+    let error = conv1x1(&values(&[1, 2, 3, 2], 1), &values(&[4, 2, 1, 1], 2), MODE).unwrap_err();
     assert!(error.to_string().contains("[4, 2, 1, 1]"), "{error}");
 }

@@ -2,8 +2,8 @@
 //! matrix product with the weights as they are.
 
 use super::Dims;
-use crate::kernels::Real;
 use crate::kernels::tiles::{GROUP, Left, TILE};
+use crate::kernels::{Matrix, Precision, Real};
 use crate::ops::rows::{
     BORDER, Rows, clear_rest, load_tiles, pad_rows, product_rows, tile_outer, transpose_tiles,
 };
@@ -12,8 +12,9 @@ use rayon::prelude::*;
 
 const TAPS: usize = 9;
 
-pub fn forward<T: Real>(d: Dims, x: &[T], weight: &[T]) -> Vec<T> {
+pub fn forward<T: Real>(d: Dims, precision: Precision, x: &[T], weight: &[T]) -> Vec<T> {
     let (grid, depth) = (d.grid, TAPS * d.ci);
+    let matrix = Matrix::new(precision, (d.co, depth), Left::rows(weight, depth));
     let padded = Padded::new(d, x);
     let mut y = vec![T::zero(); d.n * grid.h * d.co * grid.w];
     grid.split_mut(d.co * grid.w, &mut y)
@@ -21,7 +22,7 @@ pub fn forward<T: Real>(d: Dims, x: &[T], weight: &[T]) -> Vec<T> {
         .enumerate()
         .for_each_init(Vec::new, |tiles, (strip, y)| {
             padded.windows(strip, tiles);
-            product_rows(grid, (d.co, depth), y, Left::rows(weight, depth), tiles);
+            product_rows(grid, &matrix, y, tiles);
         });
     y
 }
@@ -34,7 +35,7 @@ pub fn backward_input<T: Real>(d: Dims, weight: &[T], dy: &[T]) -> Vec<T> {
         to.copy_from_slice(taps);
         to.reverse();
     }
-    forward(d.t(), dy, &turned)
+    forward(d.t(), Precision::Full, dy, &turned)
 }
 
 pub fn backward_weight<T: Real>(d: Dims, x: &[T], dy: &[T]) -> Vec<T> {

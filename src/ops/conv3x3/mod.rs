@@ -9,15 +9,18 @@ mod cpu;
 mod tests;
 
 use super::rows::Grid;
-use super::{Operator, Tensor, View, apply};
-use crate::kernels::Real;
+use super::{Mode, Operator, Tensor, View, apply};
+use crate::kernels::{Precision, Real};
 use crate::{Error, Result};
 
-pub fn conv3x3(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    apply(Conv3x3, &[x, weight])
+pub fn conv3x3(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
+    let precision = mode.precision();
+    apply(Conv3x3 { precision }, &[x, weight])
 }
 
-struct Conv3x3;
+struct Conv3x3 {
+    precision: Precision,
+}
 
 /// Sizes of one call.
 #[derive(Clone, Copy)]
@@ -63,7 +66,7 @@ impl Operator for Conv3x3 {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x, weight)?;
         Ok((
-            cpu::forward(d, x.data, weight.data),
+            cpu::forward(d, self.precision, x.data, weight.data),
             vec![d.n, d.grid.h, d.co, d.grid.w],
         ))
     }

@@ -1,5 +1,8 @@
 use super::conv3x3;
 use crate::ops::testing::{assert_close, check_gradient, flat, values};
+use crate::ops::{Keep, Mode};
+
+const MODE: Mode = Mode::Train(Keep::Projections);
 
 fn reference(x: &[f64], weight: &[f64], [n, ci, co, h, w]: [usize; 5]) -> Vec<f64> {
     let at = |n: usize, i: usize, y: usize, x_: usize| {
@@ -44,11 +47,11 @@ fn forward_and_gradient() {
     for (n, ci, co, h, w) in cases {
         let x = values(&[n, h, ci, w], 1);
         let weight = values(&[co, ci, 3, 3], 2);
-        let y = conv3x3(&x, &weight).unwrap();
+        let y = conv3x3(&x, &weight, MODE).unwrap();
         assert_eq!(y.dims(), [n, h, co, w]);
         let expected = reference(&flat(&x), &flat(&weight), [n, ci, co, h, w]);
         let what = format!("conv3x3 {:?}", (n, ci, co, h, w));
         assert_close(&flat(&y), &expected, 1e-12, &what);
-        check_gradient(&what, |t| conv3x3(&t[0], &t[1]), &[x, weight]);
+        check_gradient(&what, |t| conv3x3(&t[0], &t[1], MODE), &[x, weight]);
     }
 }
