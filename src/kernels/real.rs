@@ -3,11 +3,10 @@
 
 use super::bf16::Rounded;
 use super::tiles::Product;
-use crate::runtime::buffer::Pooled;
 use candle_core::WithDType;
 use num_traits::Float;
 
-pub trait Real: WithDType + Float + Default + Pooled + std::iter::Sum {
+pub trait Real: WithDType + Float + Default + std::iter::Sum {
     /// The error function erf(x) = 2/√π ∫₀ˣ exp(−t²) dt.
     fn erf(self) -> Self;
     /// exp(x), in a form that loops vectorise.

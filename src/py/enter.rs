@@ -3,7 +3,7 @@
 
 use super::error::InternalError;
 use crate::runtime::cancel::Cancel;
-use crate::runtime::threads;
+use crate::runtime::{allocator, threads};
 use crate::{Error, Result};
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,6 +60,7 @@ pub(super) fn run<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> PyResult<
         let flag = cancel.clone();
         scope.spawn(move |_| {
             let outcome = catch_unwind(AssertUnwindSafe(|| flag.scope(work)));
+            allocator::settle();
             // The receiver outlives the scope.
             drop(sender.send(outcome));
         });

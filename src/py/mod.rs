@@ -18,12 +18,6 @@ mod _mirl {
     #[pymodule_export]
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-    #[pymodule_init]
-    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        crate::runtime::allocator::hold_freed_memory();
-        Ok(())
-    }
-
     #[pymodule_export]
     use super::data::{Batches, Loader, degrade};
     #[pymodule_export]

@@ -1,20 +1,235 @@
-//! The allocator of the whole library. A training step takes and frees the same buffers again and
-//! again; glibc, and mimalloc by default too, return them to the system, and every page that comes
-//! back costs a fault and a pass of zeroes: a quarter of the time of a small network's step.
+//! The allocator of the whole library: the system's for small blocks, dlmalloc for large ones.
+//!
+//! A training step takes and frees the same large blocks again and again. The system's allocator
+//! returns them, and every page that comes back costs a fault and a pass of zeroes; caches of sizes
+//! hold half as much again as is ever in use. dlmalloc (Lea) fits blocks together and keeps its memory
+//! until [`settle`] finds it far too much.
 
-use libmimalloc_sys::{mi_option_set, mi_option_t};
+use dlmalloc::{Allocator, Dlmalloc};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Split = Split;
 
-/// `mi_option_purge_delay`, which the crate does not name; it has the same number in versions 2 and 3.
-const PURGE_DELAY: mi_option_t = 15;
-/// Milliseconds; arenas, where large buffers lie, wait ten times as long.
-const DELAY: i64 = 10_000;
+/// Bytes from which a block is large.
+const LARGE: usize = 1 << 17;
+/// The alignment of large blocks.
+const ALIGN: usize = 64;
+/// How often to ask for the lock, which is never held for long.
+const TRIES: usize = 10_000;
+/// What the system is asked for at once: little of it is lost where two such segments meet.
+const SEGMENT: usize = 1 << 26;
+/// Small calls before memory goes back: between two large ones lie a few small ones.
+const PATIENCE: usize = 32;
+/// Segments that there may be.
+const SEGMENTS: usize = 1024;
+/// Of a segment's start: that of a page.
+const SEGMENT_ALIGN: usize = 4096;
 
-/// Lets freed memory wait for its next user before the system gets it back. To be called once, when
-/// the library is loaded.
-pub fn hold_freed_memory() {
-    // SAFETY: no other thread of ours runs yet, and the option takes any number.
-    unsafe { mi_option_set(PURGE_DELAY, DELAY as _) }
+struct Split;
+
+static LARGE_BLOCKS: Mutex<Dlmalloc<Segments>> = Mutex::new(Dlmalloc::new_with_allocator(Segments));
+static STARTS: [AtomicUsize; SEGMENTS] = [const { AtomicUsize::new(0) }; SEGMENTS];
+static SIZES: [AtomicUsize; SEGMENTS] = [const { AtomicUsize::new(0) }; SEGMENTS];
+/// Bytes of large blocks in use, and the most since [`settle`].
+static USED: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// Calls in a row that needed little.
+static SMALL_CALLS: AtomicUsize = AtomicUsize::new(0);
+static RELEASING: AtomicBool = AtomicBool::new(false);
+
+/// To be called between long calls: where a number of them needed less than half of what is held,
+/// gives back to the system the segments that no block lies in, all but the newest.
+pub fn settle() {
+    let used = USED.load(Ordering::Relaxed);
+    let peak = PEAK.swap(used, Ordering::Relaxed);
+    let held: usize = SIZES.iter().map(|size| size.load(Ordering::Relaxed)).sum();
+    if held <= 2 * peak + SEGMENT {
+        SMALL_CALLS.store(0, Ordering::Relaxed);
+    } else if SMALL_CALLS.fetch_add(1, Ordering::Relaxed) >= PATIENCE
+        && let Some(mut blocks) = lock()
+    {
+        RELEASING.store(true, Ordering::Relaxed);
+        // SAFETY: only segments without a block are given back.
+        unsafe { blocks.trim(0) };
+        RELEASING.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A lock that another thread holds at a fork is never freed in the child: after a while, none.
+fn lock() -> Option<MutexGuard<'static, Dlmalloc<Segments>>> {
+    (0..TRIES).find_map(|_| {
+        std::hint::spin_loop();
+        LARGE_BLOCKS.try_lock().ok()
+    })
+}
+
+/// Where dlmalloc's memory comes from.
+struct Segments;
+
+impl Segments {
+    /// Whether an address lies in a segment.
+    fn contain(address: usize) -> bool {
+        STARTS.iter().zip(&SIZES).any(|(start, size)| {
+            let start = start.load(Ordering::Relaxed);
+            start <= address && address < start + size.load(Ordering::Relaxed)
+        })
+    }
+}
+
+fn segment(size: usize) -> Option<Layout> {
+    Layout::from_size_align(size, SEGMENT_ALIGN).ok()
+}
+
+// SAFETY: segments come from the system, of the size that is told, and go back whole.
+unsafe impl Allocator for Segments {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        let size = size.next_multiple_of(SEGMENT);
+        let free = STARTS.iter().position(|s| s.load(Ordering::Relaxed) == 0);
+        let (Some(at), Some(layout)) = (free, segment(size)) else {
+            return (std::ptr::null_mut(), 0, 0);
+        };
+        // SAFETY: the size is not 0.
+        let start = unsafe { System.alloc(layout) };
+        if !start.is_null() {
+            SIZES[at].store(size, Ordering::Relaxed);
+            STARTS[at].store(start as usize, Ordering::Relaxed);
+        }
+        (start, size, 0)
+    }
+
+    fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
+        std::ptr::null_mut()
+    }
+
+    fn free_part(&self, _: *mut u8, _: usize, _: usize) -> bool {
+        false
+    }
+
+    fn free(&self, start: *mut u8, size: usize) -> bool {
+        let at = STARTS
+            .iter()
+            .position(|s| s.load(Ordering::Relaxed) == start as usize);
+        let (true, Some(at), Some(layout)) = (RELEASING.load(Ordering::Relaxed), at, segment(size))
+        else {
+            return false;
+        };
+        if SIZES[at].load(Ordering::Relaxed) != size {
+            return false;
+        }
+        SIZES[at].store(0, Ordering::Relaxed);
+        STARTS[at].store(0, Ordering::Relaxed);
+        // SAFETY: the segment came from the system with this layout.
+        unsafe { System.dealloc(start, layout) };
+        true
+    }
+
+    fn can_release_part(&self, _: u32) -> bool {
+        RELEASING.load(Ordering::Relaxed)
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        false
+    }
+
+    fn page_size(&self) -> usize {
+        SEGMENT_ALIGN
+    }
+}
+
+fn is_large(layout: Layout) -> bool {
+    layout.size() >= LARGE && layout.align() <= ALIGN
+}
+
+// SAFETY: both allocators give blocks of the size and at least the alignment asked for. A block goes
+// back to the one whose memory it lies in.
+unsafe impl GlobalAlloc for Split {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if is_large(layout)
+            && let Some(mut blocks) = lock()
+        {
+            // SAFETY: as the caller promises.
+            let block = unsafe { blocks.malloc(layout.size(), ALIGN) };
+            if !block.is_null() {
+                let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+                PEAK.fetch_max(used, Ordering::Relaxed);
+                return block;
+            }
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if is_large(layout) && Segments::contain(block as usize) {
+            USED.fetch_sub(layout.size(), Ordering::Relaxed);
+            // Without a lock, in a child of a fork, the block is lost.
+            if let Some(mut blocks) = lock() {
+                // SAFETY: the block lies in dlmalloc's memory and has this size.
+                unsafe { blocks.free(block, layout.size(), ALIGN) };
+            }
+            return;
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_blocks_are_aligned_and_lie_in_segments() {
+        for size in [LARGE, LARGE + 1, 3 * SEGMENT] {
+            let values = vec![1u8; size];
+            let address = values.as_ptr() as usize;
+            assert!(address.is_multiple_of(ALIGN) && Segments::contain(address));
+        }
+        let small = vec![1u8; LARGE - 1];
+        assert!(!Segments::contain(small.as_ptr() as usize));
+    }
+
+    #[test]
+    fn zeroes_are_zeroes_again() {
+        for _ in 0..3 {
+            let mut values = vec![0.0f32; LARGE];
+            assert!(values.iter().all(|&value| value == 0.0));
+            values.fill(1.0);
+        }
+    }
+
+    #[test]
+    fn growing_keeps_the_values() {
+        let mut values: Vec<u32> = Vec::new();
+        for value in 0..1_000_000 {
+            values.push(value);
+        }
+        assert!(
+            (0..)
+                .zip(&values)
+                .all(|(expected, &value)| value == expected)
+        );
+    }
+
+    /// Blocks of many threads keep what was written to them, also while segments go back.
+    #[test]
+    fn threads_do_not_meet() {
+        std::thread::scope(|scope| {
+            for thread in 0..4u8 {
+                scope.spawn(move || {
+                    for round in 0..100usize {
+                        let size = LARGE + (round * 7919 + usize::from(thread)) % (8 * LARGE);
+                        let values = vec![thread; size];
+                        if round % 10 == 0 {
+                            settle();
+                        }
+                        assert!(values.iter().all(|&value| value == thread));
+                    }
+                });
+            }
+        });
+    }
 }
