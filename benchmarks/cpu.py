@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
+import machine
 import mirl
 from mirl.io import write_text
+from worker import Worker, serve
 
 INFERENCE = (1, 3, 256, 256)
 TRAINING = ((1, 3, 128, 128), (2, 3, 128, 128))
@@ -35,11 +35,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="JSON of the results")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--worker", nargs=2, metavar=("PEER", "WORK"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--onnx", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(*arguments.worker, arguments.onnx)
+        work(arguments.worker, arguments.work, arguments.threads, arguments.onnx)
         return
     with tempfile.TemporaryDirectory() as folder:
         onnx = str(Path(folder, "promptir.onnx"))
@@ -50,9 +51,9 @@ def main() -> None:
     print(table(rows, growth))
     if arguments.out is not None:
         result = {
-            "machine": mirl.machine.versions() | {"cpu": mirl.devices()["cpu"]} | cpu_model(),
+            "machine": machine.describe(),
             "threads": arguments.threads,
-            "peers": peer_versions(),
+            "peers": machine.peer_versions("torch", "onnxruntime", "openvino"),
             "rows": rows,
             "growth": growth,
         }
@@ -65,6 +66,7 @@ def weights() -> mirl.PromptIR:
 
 def torch_network() -> Any:
     import torch
+
     from peers.promptir import PromptIR
 
     network = weights()
@@ -87,7 +89,7 @@ def compare(
 ) -> dict[str, Any]:
     """Medians of all peers, taken in turns."""
     name = f"{kind} {'x'.join(map(str, shape))}"
-    workers = [Worker(peer, name, arguments.threads, onnx) for peer in ["mirl", *peers]]
+    workers = [start(peer, name, arguments.threads, onnx) for peer in ["mirl", *peers]]
     if kind == "infer":
         outputs = [worker.ask("output") for worker in workers]
         for worker, output in zip(workers[1:], outputs[1:], strict=True):
@@ -108,7 +110,7 @@ def compare(
         for worker in workers
     }
     for worker in workers:
-        worker.ask("stop")
+        worker.stop()
     return {"work": name, "results": result}
 
 
@@ -116,48 +118,24 @@ def grow(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
     """Time and memory of mirl alone at one size, with all threads and with one."""
     taken: dict[str, Any] = {"size": size}
     for threads in sorted({1, arguments.threads}):
-        worker = Worker("mirl", f"infer 1x3x{size}x{size}", threads, "")
+        worker = start("mirl", f"infer 1x3x{size}x{size}", threads, "")
         runs = [float(worker.ask("run")) for _ in range(4 if size <= 512 else 2)]
         taken[f"seconds_{threads}"] = median(runs[1:])
         taken[f"peak_bytes_{threads}"] = int(worker.ask("memory"))
-        worker.ask("stop")
+        worker.stop()
     return taken
 
 
-class Worker:
-    """A peer in a process of its own."""
-
-    def __init__(self, peer: str, work: str, threads: int, onnx: str) -> None:
-        self.peer = peer
-        environment = os.environ | {
-            "MIRL_NUM_THREADS": str(threads),
-            "OMP_NUM_THREADS": str(threads),
-            "BENCH_THREADS": str(threads),
-        }
-        command = [sys.executable, __file__, "--worker", peer, work, "--onnx", onnx]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def ask(self, question: str) -> str:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(question + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline().strip()
-        if question == "stop":
-            self.process.wait()
-        elif not answer:
-            raise RuntimeError(f"{self.peer} failed")
-        return answer
+def start(peer: str, name: str, threads: int, onnx: str) -> Worker:
+    environment = dict.fromkeys(("MIRL_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
+    return Worker(peer, "--work", name, "--onnx", onnx, "--threads", str(threads), **environment)
 
 
-def work(peer: str, name: str, onnx: str) -> None:
+def work(peer: str, name: str, threads: int, onnx: str) -> None:
     """Answer the questions of the process that measures."""
     kind, sizes = name.split()
     shape = tuple(int(size) for size in sizes.split("x"))
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
-    threads = int(os.environ["BENCH_THREADS"])
     step = {
         ("mirl", "infer"): mirl_inference,
         ("mirl", "train"): mirl_training,
@@ -166,20 +144,18 @@ def work(peer: str, name: str, onnx: str) -> None:
         ("onnxruntime", "infer"): onnxruntime_inference,
         ("openvino", "infer"): openvino_inference,
     }[peer, kind](image, threads, onnx)
-    for question in sys.stdin:
-        match question.strip():
-            case "run":
-                start = time.perf_counter()
-                step()
-                print(time.perf_counter() - start, flush=True)
-            case "output":
-                file = Path(tempfile.gettempdir(), f"mirl-bench-{peer}.npy")
-                np.save(file, np.asarray(step()))
-                print(file, flush=True)
-            case "memory":
-                print(peak_memory(), flush=True)
-            case "stop":
-                return
+
+    def run() -> float:
+        begin = time.perf_counter()
+        step()
+        return time.perf_counter() - begin
+
+    def output() -> Path:
+        file = Path(tempfile.gettempdir(), f"mirl-bench-{peer}.npy")
+        np.save(file, np.asarray(step()))
+        return file
+
+    serve({"run": run, "output": output, "memory": machine.peak_memory})
 
 
 def mirl_inference(image: Any, threads: int, onnx: str) -> Any:
@@ -245,30 +221,6 @@ def openvino_inference(image: Any, threads: int, onnx: str) -> Any:
     }
     model = core.compile_model(onnx, "CPU", hints)
     return lambda: model([image])[0]
-
-
-def peak_memory() -> int:
-    """Most memory of this process since it began, in bytes."""
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
-
-
-def peer_versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torch", "onnxruntime", "openvino")}
-
-
-def cpu_model() -> dict[str, Any]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return {}
-    about = dict(line.split(":", 1) for line in lines if ":" in line)
-    named = {key.strip(): value.strip() for key, value in about.items()}
-    keys = ("model name", "cpu family", "model", "cpu MHz", "cache size")
-    return {key: named[key] for key in keys if key in named}
 
 
 def table(rows: list[dict[str, Any]], growth: list[dict[str, Any]]) -> str:
