@@ -11,6 +11,7 @@ import os
 # candle keeps threads of its own that would spin beside ours.
 os.environ.setdefault("CANDLE_NUM_THREADS", "1")
 
+import mirl.library  # noqa: F401 decides which library mirl._mirl is, so it comes first
 from mirl import _mirl, errors
 from mirl.data import Loader, TestSet, degrade, test_sets
 from mirl.evaluate import Evaluation, evaluate

@@ -22,6 +22,7 @@ __all__ = [
     "VERSION",
     "degrade",
     "get_num_threads",
+    "gpu_name",
     "is_debug_build",
     "linear_warmup_cosine",
     "multiplies_bf16",
@@ -192,6 +193,7 @@ def degrade(
     """
 
 def get_num_threads() -> int: ...
+def gpu_name() -> str: ...
 def is_debug_build() -> bool: ...
 def linear_warmup_cosine(
     t: SupportsIndex,

@@ -9,6 +9,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.errors import DeviceError
+from mirl.library import NO_CUDA
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -32,14 +33,22 @@ def get_num_threads() -> int:
     return _mirl.get_num_threads()
 
 
-NO_CUDA = "not there: this build of mirl has no CUDA kernels"
+def _cuda() -> str:
+    """The GPU that networks can run on; a DeviceError says why there is none."""
+    if NO_CUDA:
+        raise DeviceError(NO_CUDA)
+    raise DeviceError(f"{_mirl.gpu_name()} is, but mirl has no CUDA kernels yet")
 
 
 def devices() -> dict[str, str]:
     """What networks can run on: device name to what it is, or why it is not there."""
+    try:
+        cuda = _cuda()
+    except DeviceError as error:
+        cuda = f"not there: {error}"
     return {
         "cpu": f"{platform.machine()}, {_mirl.simd()}, {get_num_threads()} threads",
-        "cuda": NO_CUDA,
+        "cuda": cuda,
     }
 
 
@@ -54,8 +63,11 @@ def device_choice(device: str) -> str:
         There is no such device.
     """
     if device == "cuda":
-        raise DeviceError(f"device 'cuda' is {NO_CUDA}")
-    if device != "cpu":
+        try:
+            _cuda()
+        except DeviceError as error:
+            raise DeviceError(f"device 'cuda' is not there: {error}") from None
+    elif device != "cpu":
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
     return device
 

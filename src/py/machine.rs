@@ -1,6 +1,7 @@
-//! Threads and the processor.
+//! Threads, the processor and the GPU.
 
-use crate::runtime::{cpu, threads};
+use super::enter::enter;
+use crate::runtime::{cpu, gpu, threads};
 use pyo3::prelude::*;
 
 #[pyfunction]
@@ -21,6 +22,11 @@ pub fn simd() -> &'static str {
 #[pyfunction]
 pub fn multiplies_bf16() -> bool {
     cpu::multiplies_bf16()
+}
+
+#[pyfunction]
+pub fn gpu_name(py: Python<'_>) -> PyResult<String> {
+    enter(py, gpu::name)
 }
 
 #[pyfunction]

@@ -25,7 +25,9 @@ mod _mirl {
     #[pymodule_export]
     use super::io::{read_image, read_rgb8, write_image};
     #[pymodule_export]
-    use super::machine::{get_num_threads, is_debug_build, multiplies_bf16, set_num_threads, simd};
+    use super::machine::{
+        get_num_threads, gpu_name, is_debug_build, multiplies_bf16, set_num_threads, simd,
+    };
     #[pymodule_export]
     use super::metrics::{psnr, ssim};
     #[pymodule_export]

@@ -1,8 +1,9 @@
-//! The machine: memory, threads, CPU features, cancellation and named random streams.
+//! The machine: memory, threads, CPU features, the GPU, cancellation and named random streams.
 
 pub mod allocator;
 pub mod buffer;
 pub mod cancel;
 pub mod cpu;
+pub mod gpu;
 pub mod rng;
 pub mod threads;
