@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,14 @@ from worker import Worker, serve
 
 INFERENCE = (1, 3, 256, 256)
 TRAINING = ((1, 3, 128, 128), (2, 3, 128, 128))
+SMALLEST = (1, 3, 8, 8)
+"""What the optimizer's gradients come from: its time depends on the parameters alone."""
 GROWTH = (128, 256, 512, 1024)
 """Heights and widths of the images that show how time and memory grow."""
+
+
+TOLERANCES = {"infer": 1e-3, "bf16": 5e-2}
+"""Largest difference between the images that the peers restore."""
 
 
 def main() -> None:
@@ -46,7 +52,10 @@ def main() -> None:
         onnx = str(Path(folder, "promptir.onnx"))
         export(onnx)
         rows = [compare(arguments, onnx, "infer", INFERENCE, ["onnxruntime", "openvino", "torch"])]
+        rows += [compare(arguments, onnx, "bf16", INFERENCE, ["openvino", "torch"])]
         rows += [compare(arguments, onnx, "train", shape, ["torch"]) for shape in TRAINING]
+        rows += [compare(arguments, onnx, "recompute", shape, []) for shape in TRAINING]
+        rows += [compare(arguments, onnx, "adamw", SMALLEST, ["torch", "copy"])]
         growth = [grow(arguments, size) for size in GROWTH]
     print(table(rows, growth))
     if arguments.out is not None:
@@ -90,11 +99,11 @@ def compare(
     """Medians of all peers, taken in turns."""
     name = f"{kind} {'x'.join(map(str, shape))}"
     workers = [start(peer, name, arguments.threads, onnx) for peer in ["mirl", *peers]]
-    if kind == "infer":
+    if kind in TOLERANCES:
         outputs = [worker.ask("output") for worker in workers]
         for worker, output in zip(workers[1:], outputs[1:], strict=True):
             difference = abs(np.load(output) - np.load(outputs[0])).max()
-            assert difference < 1e-3, f"{worker.peer} differs by {difference}"
+            assert difference < TOLERANCES[kind], f"{worker.peer} differs by {difference}"
     seconds: dict[str, list[float]] = {worker.peer: [] for worker in workers}
     for repeat in range(arguments.repeats + 1):
         for worker in workers:
@@ -138,17 +147,24 @@ def work(peer: str, name: str, threads: int, onnx: str) -> None:
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     step = {
         ("mirl", "infer"): mirl_inference,
+        ("mirl", "bf16"): mirl_bf16,
         ("mirl", "train"): mirl_training,
+        ("mirl", "recompute"): mirl_recomputing,
+        ("mirl", "adamw"): mirl_adamw,
         ("torch", "infer"): torch_inference,
+        ("torch", "bf16"): torch_bf16,
         ("torch", "train"): torch_training,
+        ("torch", "adamw"): torch_adamw,
+        ("copy", "adamw"): torch_copy,
         ("onnxruntime", "infer"): onnxruntime_inference,
         ("openvino", "infer"): openvino_inference,
+        ("openvino", "bf16"): openvino_bf16,
     }[peer, kind](image, threads, onnx)
 
     def run() -> float:
         begin = time.perf_counter()
-        step()
-        return time.perf_counter() - begin
+        own = step()
+        return own.seconds if isinstance(own, Part) else time.perf_counter() - begin
 
     def output() -> Path:
         file = Path(tempfile.gettempdir(), f"mirl-bench-{peer}.npy")
@@ -156,6 +172,12 @@ def work(peer: str, name: str, threads: int, onnx: str) -> None:
         return file
 
     serve({"run": run, "output": output, "memory": machine.peak_memory})
+
+
+class Part(NamedTuple):
+    """What the measured part of a step took."""
+
+    seconds: float
 
 
 def mirl_inference(image: Any, threads: int, onnx: str) -> Any:
@@ -169,6 +191,28 @@ def mirl_training(image: Any, threads: int, onnx: str) -> Any:
     return lambda: trainer.step(image, clean)
 
 
+def mirl_bf16(image: Any, threads: int, onnx: str) -> Any:
+    network = weights()
+    network.precision = "bfloat16"
+    return lambda: network(image)
+
+
+def mirl_recomputing(image: Any, threads: int, onnx: str) -> Any:
+    trainer = mirl.Trainer(weights(), recompute="block")
+    clean = image * np.float32(0.9)
+    return lambda: trainer.step(image, clean)
+
+
+def mirl_adamw(image: Any, threads: int, onnx: str) -> Any:
+    trainer = mirl.Trainer(weights())
+
+    def step() -> Part:
+        trainer.step(image, image)
+        return Part(trainer.seconds.optimizer)
+
+    return step
+
+
 def torch_inference(image: Any, threads: int, onnx: str) -> Any:
     import torch
 
@@ -180,6 +224,18 @@ def torch_inference(image: Any, threads: int, onnx: str) -> Any:
             return network(tensor)
 
     return run
+
+
+def torch_bf16(image: Any, threads: int, onnx: str) -> Any:
+    import torch
+
+    run = torch_inference(image, threads, onnx)
+
+    def rounded() -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return run().float()
+
+    return rounded
 
 
 def torch_training(image: Any, threads: int, onnx: str) -> Any:
@@ -201,6 +257,27 @@ def torch_training(image: Any, threads: int, onnx: str) -> Any:
     return step
 
 
+def torch_adamw(image: Any, threads: int, onnx: str) -> Any:
+    import torch
+
+    torch.set_num_threads(threads)
+    network = torch_network()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4, fused=True)
+    for parameter in network.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    return optimizer.step
+
+
+def torch_copy(image: Any, threads: int, onnx: str) -> Any:
+    """The bytes of one read of p, g, m, v and one write of p, m, v, as a copy."""
+    import torch
+
+    torch.set_num_threads(threads)
+    source = torch.ones(weights().num_parameters * 7 // 2)
+    target = torch.zeros_like(source)
+    return lambda: target.copy_(source)
+
+
 def onnxruntime_inference(image: Any, threads: int, onnx: str) -> Any:
     import onnxruntime
 
@@ -210,17 +287,21 @@ def onnxruntime_inference(image: Any, threads: int, onnx: str) -> Any:
     return lambda: session.run(None, {"image": image})[0]
 
 
-def openvino_inference(image: Any, threads: int, onnx: str) -> Any:
+def openvino_inference(image: Any, threads: int, onnx: str, precision: str = "f32") -> Any:
     import openvino
 
     core = openvino.Core()
     hints = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
     model = core.compile_model(onnx, "CPU", hints)
     return lambda: model([image])[0]
+
+
+def openvino_bf16(image: Any, threads: int, onnx: str) -> Any:
+    return openvino_inference(image, threads, onnx, "bf16")
 
 
 def table(rows: list[dict[str, Any]], growth: list[dict[str, Any]]) -> str:

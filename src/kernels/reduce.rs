@@ -50,8 +50,9 @@ pub fn sum_parts<T: Real>(parts: Vec<Vec<T>>) -> Vec<T> {
     total
 }
 
+/// The sum of sixteen running sums.
 #[inline(always)]
-fn fold<T: Real>(lanes: [T; LANES]) -> T {
+pub fn fold<T: Real>(lanes: [T; LANES]) -> T {
     let mut width = LANES / 2;
     let mut lanes = lanes;
     while width > 0 {

@@ -4,6 +4,7 @@
 //! Rows are padded to whole groups of 16 pixels. Several short rows make a strip, so that tiles are
 //! full; the strips depend on the image's size alone.
 
+use crate::kernels::reduce::fold;
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Left, Steps, TILE, Target, product_steps};
 use crate::kernels::{Matrix, Real};
@@ -301,6 +302,30 @@ pub fn window<T: Real>(taps: &[T; 9], rows: &[&[T]; 3], at: usize) -> [T; GROUP]
         }
     }
     sums
+}
+
+/// Σ d·x of each of the nine taps over some rows, each with the rows around it: `columns` values of d,
+/// whole groups of them, lie at `at`.
+#[inline(always)]
+pub fn window_sums<T: Real>(rows: &[([&[T]; 3], &[T])], at: usize, columns: usize) -> [T; 9] {
+    let mut taps = [T::zero(); 9];
+    for (line, taps) in taps.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+        // Three arrays by name stay in registers; an array of them does not.
+        let [mut left, mut centre, mut right] = [[T::zero(); GROUP]; 3];
+        for (around, d) in rows {
+            for column in (at..at + columns).step_by(GROUP) {
+                let d = &d[column..column + GROUP];
+                let x = &around[line][column - 1..column + GROUP + 1];
+                for i in 0..GROUP {
+                    left[i] = d[i].mul_add(x[i], left[i]);
+                    centre[i] = d[i].mul_add(x[i + 1], centre[i]);
+                    right[i] = d[i].mul_add(x[i + 2], right[i]);
+                }
+            }
+        }
+        *taps = [fold(left), fold(centre), fold(right)];
+    }
+    taps
 }
 
 /// Keeps only the pixels that exist.

@@ -328,7 +328,7 @@ impl<'a, T: Real> Attention<'a, T> {
         let (grid, row) = (self.expand.grid, self.expand.padded_row());
         let mut dh = Buffer::new(projected.len());
         let zeros = self.expand.zeros();
-        let small: Vec<Vec<T>> = dh
+        let (small, dtaps): (Vec<_>, Vec<_>) = dh
             .par_chunks_mut(grid.h * row)
             .zip(dy.par_chunks(grid.h * self.expand.x_row()))
             .zip(scores)
@@ -337,10 +337,11 @@ impl<'a, T: Real> Attention<'a, T> {
                 let rows = self.expand.rows_of(&projected, image, &zeros);
                 self.image_backward(rows, dy, scores, dh)
             })
-            .collect();
+            .unzip();
+        drop(projected);
         let small = sum_parts(small);
         let (dtemperature, dproject_out) = small.split_at(self.heads);
-        let front = self.expand.backward(x, projected, &dh, dy);
+        let front = self.expand.backward(x, &dh, dy, sum_parts(dtaps));
         let [dgamma, dbeta, dweight, dtaps] = front.parameters;
         let parts: [&[T]; 6] = [
             &dgamma,
@@ -353,8 +354,14 @@ impl<'a, T: Real> Attention<'a, T> {
         (front.dx, parts.concat())
     }
 
-    /// Writes the gradient of queries, keys and values; returns that of τ and W_out.
-    fn image_backward(&self, rows: Rows<T>, dy: &[T], scores: &Scores<T>, dh: &mut [T]) -> Vec<T> {
+    /// Writes the gradient of queries, keys and values; returns that of τ and W_out, and of the taps.
+    fn image_backward(
+        &self,
+        rows: Rows<T>,
+        dy: &[T],
+        scores: &Scores<T>,
+        dh: &mut [T],
+    ) -> (Vec<T>, Vec<T>) {
         let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
         let mut dy_tiles = Buffer::new(grid.strips() * grid.strip_tiles(dim));
@@ -381,10 +388,11 @@ impl<'a, T: Real> Attention<'a, T> {
         drop(values);
         let (small, matrices) = self.small_backward(&outer, scores);
         let mixing = self.mixing(scores);
-        dh.par_chunks_mut(grid.strip * rows.row)
+        let dtaps = dh
+            .par_chunks_mut(grid.strip * rows.row)
             .zip(dy_tiles.par_chunks(grid.strip_tiles(dim)))
             .enumerate()
-            .for_each_init(Scratch::default, |scratch, (strip, (dh, dy))| {
+            .map_init(Scratch::default, |scratch, (strip, (dh, dy))| {
                 let range = grid.rows_of(strip);
                 clear_borders(grid, 3 * dim, dh);
                 let tiles = grid.tiles(range.len());
@@ -440,8 +448,10 @@ impl<'a, T: Real> Attention<'a, T> {
                         }
                     },
                 );
-            });
-        small
+                self.expand.taps_backward(range, rows, dh)
+            })
+            .collect();
+        (small, sum_parts(dtaps))
     }
 
     /// From E to the gradients of τ and W_out, and to the matrices that take q and k to dk and dq.

@@ -6,7 +6,7 @@ use crate::kernels::tiles::{GROUP, TILE, Target, product};
 use crate::kernels::{Matrix, Real};
 use crate::ops::rows::{
     BORDER, Grid, Rows, clear_borders, clear_missing, clear_rest, load_tiles, tile_outer,
-    tiled_groups, transpose_tiles, window,
+    tiled_groups, transpose_tiles, window, window_sums,
 };
 use crate::runtime::buffer::{Buffer, copied};
 use rayon::prelude::*;
@@ -14,8 +14,6 @@ use std::ops::Range;
 
 /// PyTorch's default, as the published network uses it.
 const EPSILON: f64 = 1e-5;
-/// Channels whose taps one task computes.
-const CHANNELS: usize = 16;
 
 /// Sizes and parameters: x of `dim` channels to `wide` ones.
 pub struct Expand<'a, T> {
@@ -173,11 +171,9 @@ impl<'a, T: Real> Expand<'a, T> {
     }
 
     /// Back from `dh`, the gradient of the depthwise convolution's results in padded rows; `dy` goes
-    /// past the block and is added to dx. `projected` holds the rows of [`Self::project_all`].
-    pub fn backward(&self, x: &[T], projected: Buffer<T>, dh: &[T], dy: &[T]) -> Gradients<T> {
+    /// past the block and is added to dx.
+    pub fn backward(&self, x: &[T], dh: &[T], dy: &[T], dtaps: Vec<T>) -> Gradients<T> {
         let grid = self.grid;
-        let dtaps = self.taps_backward(&projected, dh);
-        drop(projected);
         let strips = x.len() / (grid.h * self.x_row()) * grid.strips();
         let mut dp = Buffer::new(strips * grid.strip_tiles(self.wide));
         let mut normalised = Buffer::new(strips * grid.strip_transposed(self.dim));
@@ -304,39 +300,24 @@ impl<'a, T: Real> Expand<'a, T> {
         affine
     }
 
-    fn taps_backward(&self, projected: &[T], dh: &[T]) -> Vec<T> {
-        let (grid, row) = (self.grid, self.padded_row());
-        let zeros = self.zeros();
-        let mut dtaps = vec![T::zero(); self.wide * 9];
-        dtaps
-            .par_chunks_mut(CHANNELS * 9)
-            .enumerate()
-            .for_each(|(block, dtaps)| {
-                for (projected, dh) in projected
-                    .chunks_exact(grid.h * row)
-                    .zip(dh.chunks_exact(grid.h * row))
-                {
-                    let projected = self.rows(projected, grid.h, &zeros);
-                    for (r, dh) in dh.chunks_exact(row).enumerate() {
-                        let around = projected.around(r);
-                        dispatch(
-                            #[inline(always)]
-                            || {
-                                for (c, dtaps) in
-                                    dtaps.as_chunks_mut::<9>().0.iter_mut().enumerate()
-                                {
-                                    let at = (block * CHANNELS + c) * grid.pitch() + BORDER;
-                                    let dh = &dh[at..at + grid.padded];
-                                    for (tap, sum) in dtaps.iter_mut().enumerate() {
-                                        let from = at + tap % 3 - 1;
-                                        *sum += dot(&around[tap / 3][from..from + grid.padded], dh);
-                                    }
-                                }
-                            },
-                        );
-                    }
+    /// The gradient of the taps from a strip of `dh`, while both lie in cache. `rows` holds what the
+    /// windows were taken of.
+    pub fn taps_backward(&self, range: Range<usize>, rows: Rows<T>, dh: &[T]) -> Vec<T> {
+        let grid = self.grid;
+        let strip: Vec<_> = range
+            .map(|r| rows.around(r))
+            .zip(dh.chunks_exact(self.padded_row()))
+            .collect();
+        let mut dtaps = Vec::with_capacity(9 * self.wide);
+        dispatch(
+            #[inline(always)]
+            || {
+                for c in 0..self.wide {
+                    let at = c * grid.pitch() + BORDER;
+                    dtaps.extend(window_sums(&strip, at, grid.padded));
                 }
-            });
+            },
+        );
         dtaps
     }
 }

@@ -2,6 +2,7 @@
 
 use super::expand::Expand;
 use super::stream::{Source, band, stream};
+use crate::kernels::reduce::sum_parts;
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
 use crate::kernels::{Matrix, Precision, Real};
@@ -115,7 +116,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
         let mut gated = Buffer::new(strips * grid.strip_tiles(hidden));
         let mut outer = Buffer::new(strips * grid.strip_transposed(dim));
         let zeros = self.expand.zeros();
-        (
+        let dtaps: Vec<Vec<T>> = (
             grid.split_mut(row, &mut dh),
             grid.split(dy_row, dy),
             gated.par_chunks_mut(grid.strip_tiles(hidden)),
@@ -123,17 +124,21 @@ impl<'a, T: Real> FeedForward<'a, T> {
         )
             .into_par_iter()
             .enumerate()
-            .for_each_init(
+            .map_init(
                 || (Vec::new(), Vec::new()),
                 |scratch, (strip, (dh, dy, gated, outer))| {
                     let (image, range) = grid.locate(strip);
                     let rows = self.expand.rows_of(&projected, image, &zeros);
-                    self.gate_backward(range.start, (rows, dy), (dh, gated, outer), scratch);
+                    let results = (&mut *dh, gated, outer);
+                    self.gate_backward(range.start, (rows, dy), results, scratch);
+                    self.expand.taps_backward(range, rows, dh)
                 },
-            );
+            )
+            .collect();
+        drop(projected);
         let transposed = tile_outer((hidden, &gated), (dim, &outer));
         drop((gated, outer));
-        let front = self.expand.backward(x, projected, &dh, dy);
+        let front = self.expand.backward(x, &dh, dy, sum_parts(dtaps));
         let mut parameters = front.parameters.concat();
         let start = parameters.len();
         parameters.resize(start + dim * hidden, T::zero());
