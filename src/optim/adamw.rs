@@ -199,12 +199,18 @@ fn sum_of_squares(g: &[f32], mask: Option<&Mask>) -> f64 {
                 || {
                     for (word, g) in g.chunks(WORD).enumerate() {
                         let bits = words.map_or(u64::MAX, |words| words[word]);
-                        for (part, g) in g.chunks(LANES).enumerate() {
-                            for (lane, &g) in g.iter().enumerate() {
-                                let alive = bits >> (part * LANES + lane) & 1 == 1;
-                                let g = f64::from(if alive { g } else { 0.0 });
-                                lanes[lane] = g.mul_add(g, lanes[lane]);
+                        if let (u64::MAX, Ok(g)) = (bits, <&[f32; WORD]>::try_from(g)) {
+                            for g in g.as_chunks::<LANES>().0 {
+                                for lane in 0..LANES {
+                                    let g = f64::from(g[lane]);
+                                    lanes[lane] = g.mul_add(g, lanes[lane]);
+                                }
                             }
+                            continue;
+                        }
+                        for (i, &g) in g.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1) {
+                            let g = f64::from(g);
+                            lanes[i % LANES] = g.mul_add(g, lanes[i % LANES]);
                         }
                     }
                 },
