@@ -1,7 +1,7 @@
 """Put a CUDA toolkit for building mirl-cuda in a folder; print what the shell has to export.
 
     eval "$(python tools/cuda_toolkit.py target/cuda)"
-    cargo build --release --features cuda
+    pip install ./cuda
 
 Neither a GPU nor an installation of CUDA is needed: compiler and libraries are NVIDIA's packages
 from PyPI (1.2 GB on disk). What they lack to look like an installation is added: names to link by,
