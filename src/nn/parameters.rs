@@ -110,7 +110,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// The variable of `shape` that holds `names`, for what `mode` is for.
+    /// What holds `names`, of `shape`: a variable to train, a constant to infer.
     pub(super) fn tensor(&self, names: &[String], shape: &[usize], mode: Mode) -> Result<Tensor> {
         match names.first().and_then(|name| self.get(name)) {
             Some(first) if first.variable.dims() == shape => Ok(match mode {
