@@ -4,8 +4,8 @@
 //! Both sides lie in pairs along the depth, the even element in the low half of 32 bits; of an odd
 //! depth, the last pair ends with a zero.
 
-use super::Real;
-use super::tiles::{GROUP, Left, TILE, Target, tiled_len};
+use super::tiles::{GROUP, TILE, Target, tiled_at, tiled_len};
+use super::{Real, Strided};
 use crate::runtime::cpu;
 use half::bf16;
 
@@ -24,8 +24,8 @@ pub struct Pairs {
 
 impl Pairs {
     /// Rounds `m` rows of `k` elements, k at least 1.
-    pub fn new<T: Real>((m, k): (usize, usize), left: Left<T>) -> Self {
-        let at = |i: usize, k_: usize| round(left.data[i * left.row + k_ * left.col]);
+    pub fn new<T: Real>((m, k): (usize, usize), left: Strided<T>) -> Self {
+        let at = |i, k| round(left.at(i, k));
         let mut data = Vec::with_capacity(m * k.div_ceil(2));
         for i in 0..m {
             for even in (0..k).step_by(2) {
@@ -57,11 +57,8 @@ pub fn product<T: Real>(left: &Pairs, accumulate: bool, target: Target<T>, tiles
     if left.m == 0 || target.groups.is_empty() {
         return;
     }
-    let reach = target.groups.iter().max().map_or(0, |last| last + GROUP);
-    assert!((left.m - 1) * target.row + reach <= target.data.len());
+    assert!(target.holds(left.m) && tiles.len() >= tiled_len(left.k, target.columns()));
     assert!(left.data.len() == left.m * left.depth() && left.k > 0);
-    let columns = target.groups.len() * GROUP;
-    assert!(tiles.len() >= tiled_len(left.k, columns));
     T::rounded_product(Rounded {
         left,
         accumulate,
@@ -90,8 +87,7 @@ impl<T: Real> Rounded<'_, T> {
                     let mut sum = if self.accumulate { *c } else { T::zero() };
                     for k in 0..left.k {
                         let a = left.data[i * depth + k / 2] >> (k % 2 * 16);
-                        let line = g / 4 * left.k + k;
-                        let b = self.tiles[line * TILE + g % 4 * GROUP + column];
+                        let b = self.tiles[tiled_at(left.k, g * GROUP + column) + k * TILE];
                         sum = value(a as u16).mul_add(value(round(b)), sum);
                     }
                     *c = sum;
@@ -254,55 +250,27 @@ mod avx512 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::testing::check_products;
 
-    /// Against the definition in f64: on the products' own scale, what f32 sums leave.
-    fn check<T: Real>(tolerance: f64) {
-        let number = |i: usize| (i as f64 * 0.7).sin();
-        for (m, n, k) in [(1, 16, 1), (7, 80, 5), (13, 176, 401), (6, 64, 192)] {
-            let a: Vec<T> = (0..m * k).map(|i| T::c(number(i))).collect();
-            let tiles: Vec<T> = (0..tiled_len(k, n)).map(|i| T::c(number(i + 5))).collect();
-            let groups: Vec<usize> = (0..n / GROUP).rev().map(|g| g * GROUP).collect();
-            let width = n + 3;
-            let rounded = |value: T| f64::from(bf16::from_bits(round(value)).to_f32());
-            for transposed in [false, true] {
-                let left = if transposed {
-                    Left {
-                        data: &a[..],
-                        row: 1,
-                        col: m,
-                    }
-                } else {
-                    Left::rows(&a[..], k)
-                };
-                let pairs = Pairs::new((m, k), left);
-                for accumulate in [false, true] {
-                    let mut c = vec![T::one(); m * width];
-                    let target = Target {
-                        data: &mut c,
-                        row: width,
-                        groups: &groups,
-                    };
-                    product(&pairs, accumulate, target, &tiles);
-                    for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
-                        let products = (0..k).map(|k_| {
-                            let b = tiles[(j / TILE * k + k_) * TILE + j % TILE];
-                            rounded(a[i * left.row + k_ * left.col]) * rounded(b)
-                        });
-                        let expected = products.sum::<f64>() + f64::from(u8::from(accumulate));
-                        let got = c[i * width + groups[j / GROUP] + j % GROUP].to_f64();
-                        assert!((got - expected).abs() < tolerance, "{got} {expected}");
-                    }
-                    let beyond = c.chunks(width).flat_map(|row| &row[n..]);
-                    assert!(beyond.into_iter().all(|&v| v == T::one()));
-                }
-            }
-        }
+    /// As [`super::super::tiles::product`] is called.
+    fn rounded_product<T: Real>(
+        size: (usize, usize),
+        accumulate: bool,
+        target: Target<T>,
+        left: Strided<T>,
+        tiles: &[T],
+    ) {
+        product(&Pairs::new(size, left), accumulate, target, tiles);
+    }
+
+    fn rounded<T: Real>(value: T) -> f64 {
+        bf16::from_bits(round(value)).to_f64()
     }
 
     #[test]
     fn products_equal_the_definition() {
-        check::<f64>(1e-12);
-        check::<f32>(3e-5);
+        check_products(rounded_product::<f64>, rounded, 1e-12);
+        check_products(rounded_product::<f32>, rounded, 3e-5);
     }
 
     /// The portable path serves no user, but says in f32 what the processor's should do.
@@ -312,7 +280,7 @@ mod tests {
         let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.7).sin()).collect();
         let tiles: Vec<f32> = (0..tiled_len(k, n)).map(|i| (i as f32).cos()).collect();
         let groups: Vec<usize> = (0..n).step_by(GROUP).collect();
-        let left = Pairs::new((m, k), Left::rows(&a, k));
+        let left = Pairs::new((m, k), Strided::rows(&a, k));
         let with = |run: &dyn Fn(Rounded<f32>)| {
             let mut c = vec![0.0; m * n];
             let target = Target {
@@ -336,7 +304,7 @@ mod tests {
 
     #[test]
     fn not_a_number_stays_one() {
-        let left = Pairs::new((1, 1), Left::rows(&[1.0f32], 1));
+        let left = Pairs::new((1, 1), Strided::rows(&[1.0f32], 1));
         let tiles = vec![f32::from_bits(0x7fff_ffff); TILE];
         let mut c = vec![0.0; GROUP];
         let target = Target {

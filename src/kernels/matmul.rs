@@ -1,53 +1,19 @@
 //! Matrix products on slices, one thread each: callers split the work into panels of fixed size,
 //! so that the number of threads does not change a bit.
 
-use super::Real;
+use super::{Real, Strided};
 
-/// A matrix inside a slice: element (r, c) lies at `offset + r * row + c * col`.
-#[derive(Clone, Copy, Debug)]
-pub struct Panel {
-    pub offset: usize,
-    pub row: usize,
-    pub col: usize,
-}
-
-impl Panel {
-    /// Rows of `width` contiguous elements that start at `offset`.
-    pub fn rows(offset: usize, width: usize) -> Self {
-        Self {
-            offset,
-            row: width,
-            col: 1,
-        }
-    }
-
-    /// The transposed view.
-    pub fn t(self) -> Self {
-        Self {
-            row: self.col,
-            col: self.row,
-            ..self
-        }
-    }
-
-    fn fits(&self, rows: usize, cols: usize, len: usize) -> bool {
-        rows == 0 || cols == 0 || self.offset + (rows - 1) * self.row + (cols - 1) * self.col < len
-    }
-}
-
-/// C = A·B, or C += A·B where `accumulate`; A is m×k, B is k×n, C is m×n.
+/// C = A·B: A is m×k, B is k×n, C has rows of n contiguous elements that begin `row` apart.
 ///
 /// # Panics
-/// When a panel reaches beyond its slice.
-#[allow(clippy::too_many_arguments)]
+/// When an element would lie outside its slice.
 pub fn matmul<T: Real>(
     (m, n, k): (usize, usize, usize),
-    accumulate: bool,
-    (c, pc): (&mut [T], Panel),
-    (a, pa): (&[T], Panel),
-    (b, pb): (&[T], Panel),
+    (c, row): (&mut [T], usize),
+    a: Strided<T>,
+    b: Strided<T>,
 ) {
-    assert!(pc.fits(m, n, c.len()) && pa.fits(m, k, a.len()) && pb.fits(k, n, b.len()));
+    assert!(Strided::rows(&*c, row).holds(m, n) && a.holds(m, k) && b.holds(k, n));
     if m == 0 || n == 0 {
         return;
     }
@@ -58,17 +24,17 @@ pub fn matmul<T: Real>(
             m,
             n,
             k,
-            c.as_mut_ptr().add(pc.offset),
-            pc.col as isize,
-            pc.row as isize,
-            accumulate,
-            a.as_ptr().add(pa.offset),
-            pa.col as isize,
-            pa.row as isize,
-            b.as_ptr().add(pb.offset),
-            pb.col as isize,
-            pb.row as isize,
-            T::one(),
+            c.as_mut_ptr(),
+            1,
+            row as isize,
+            false,
+            a.data.as_ptr(),
+            a.col as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.col as isize,
+            b.row as isize,
+            T::zero(),
             T::one(),
             false,
             false,
@@ -87,28 +53,27 @@ mod tests {
         for (m, n, k) in [(1, 1, 1), (3, 5, 2), (17, 33, 9), (2, 3, 0)] {
             let a: Vec<f64> = (0..m * k).map(|i| (i as f64 * 0.7).sin()).collect();
             let b: Vec<f64> = (0..k * n).map(|i| (i as f64 * 0.3).cos()).collect();
-            let mut c = vec![1.0; m * n];
-            let mut t = vec![1.0; m * n];
-            matmul(
-                (m, n, k),
-                true,
-                (&mut c, Panel::rows(0, n)),
-                (&a, Panel::rows(0, k)),
-                (&b, Panel::rows(0, n)),
-            );
-            // The transposed product (B'·A')' must be the same matrix.
-            matmul(
-                (n, m, k),
-                true,
-                (&mut t, Panel::rows(0, n).t()),
-                (&b, Panel::rows(0, n).t()),
-                (&a, Panel::rows(0, k).t()),
-            );
-            for r in 0..m {
-                for col in 0..n {
-                    let sum: f64 = (0..k).map(|i| a[r * k + i] * b[i * n + col]).sum();
-                    assert!((c[r * n + col] - 1.0 - sum).abs() < 1e-12);
-                    assert!((t[r * n + col] - 1.0 - sum).abs() < 1e-12);
+            let columns_of = |x: &[f64], width: usize| -> Vec<f64> {
+                let column = |c| x.iter().skip(c).step_by(width).copied();
+                (0..width).flat_map(column).collect()
+            };
+            let (a_columns, b_columns) = (columns_of(&a, k), columns_of(&b, n));
+            let row = n + 2;
+            for (a_view, b_view) in [
+                (Strided::rows(&a, k), Strided::rows(&b, n)),
+                (
+                    Strided::rows(&a_columns, m).t(),
+                    Strided::rows(&b_columns, k).t(),
+                ),
+            ] {
+                let mut c = vec![7.0; m * row];
+                matmul((m, n, k), (&mut c, row), a_view, b_view);
+                for (r, c) in c.chunks(row).enumerate() {
+                    for (col, &got) in c[..n].iter().enumerate() {
+                        let sum: f64 = (0..k).map(|i| a[r * k + i] * b[i * n + col]).sum();
+                        assert!((got - sum).abs() < 1e-12);
+                    }
+                    assert_eq!(c[n..], [7.0; 2]);
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! The left side of products, in the precision that is asked for.
 
-use super::Real;
 use super::bf16::{self, Pairs};
-use super::tiles::{Left, Target, product};
+use super::tiles::{Target, product};
+use super::{Real, Strided};
 
 /// What the operands of matrix products are rounded to; sums are of full precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -16,12 +16,12 @@ pub enum Precision {
 #[derive(Debug)]
 pub struct Matrix<'a, T> {
     size: (usize, usize),
-    left: Left<'a, T>,
+    left: Strided<'a, T>,
     rounded: Option<Pairs>,
 }
 
 impl<'a, T: Real> Matrix<'a, T> {
-    pub fn new(precision: Precision, size: (usize, usize), left: Left<'a, T>) -> Self {
+    pub fn new(precision: Precision, size: (usize, usize), left: Strided<'a, T>) -> Self {
         Self {
             size,
             left,
@@ -34,7 +34,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     }
 
     /// As it was before rounding.
-    pub fn left(&self) -> Left<'a, T> {
+    pub fn left(&self) -> Strided<'a, T> {
         self.left
     }
 

@@ -11,7 +11,11 @@ pub mod matrix;
 pub mod real;
 pub mod reduce;
 pub mod simd;
+pub mod strided;
+#[cfg(test)]
+mod testing;
 pub mod tiles;
 
 pub use matrix::{Matrix, Precision};
 pub use real::Real;
+pub use strided::Strided;

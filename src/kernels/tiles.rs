@@ -3,7 +3,7 @@
 //!
 //! One thread each: callers split the work, so that the number of threads does not change a bit.
 
-use super::Real;
+use super::{Real, Strided};
 
 /// Columns of a tile.
 pub const TILE: usize = 64;
@@ -14,42 +14,6 @@ const ROWS: usize = 6;
 /// Depth of the part of a tile that stays in the first cache: 96 lines of 64 f32, 24 KiB.
 const DEPTH: usize = 96;
 
-/// A matrix inside a slice: element (i, k) lies at `i * row + k * col`.
-#[derive(Clone, Copy, Debug)]
-pub struct Left<'a, T> {
-    pub data: &'a [T],
-    pub row: usize,
-    pub col: usize,
-}
-
-impl<'a, T> Left<'a, T> {
-    /// Contiguous rows of `width` elements.
-    pub fn rows(data: &'a [T], width: usize) -> Self {
-        Self {
-            data,
-            row: width,
-            col: 1,
-        }
-    }
-
-    /// The transposed view.
-    pub fn t(self) -> Self {
-        Self {
-            row: self.col,
-            col: self.row,
-            ..self
-        }
-    }
-
-    /// The rows from `first` on.
-    pub fn from_row(self, first: usize) -> Self {
-        Self {
-            data: &self.data[(first * self.row).min(self.data.len())..],
-            ..self
-        }
-    }
-}
-
 /// Where a product goes: row i of column group g lies at `i * row + groups[g]`, 16 elements.
 #[derive(Debug)]
 pub struct Target<'a, T> {
@@ -58,9 +22,26 @@ pub struct Target<'a, T> {
     pub groups: &'a [usize],
 }
 
+impl<T> Target<'_, T> {
+    /// Whether every group of `rows` rows lies inside the slice.
+    pub fn holds(&self, rows: usize) -> bool {
+        let last = self.groups.iter().max();
+        last.is_none_or(|last| (rows - 1) * self.row + last + GROUP <= self.data.len())
+    }
+
+    pub fn columns(&self) -> usize {
+        self.groups.len() * GROUP
+    }
+}
+
 /// Elements of `rows` × `columns` in tiles.
 pub fn tiled_len(rows: usize, columns: usize) -> usize {
     columns.div_ceil(TILE) * rows * TILE
+}
+
+/// Where line 0 of a column lies, of tiles of `lines`.
+pub fn tiled_at(lines: usize, column: usize) -> usize {
+    column / TILE * lines * TILE + column % TILE
 }
 
 /// C = A·B, or C += A·B where `accumulate`: A has `m` rows of `k` elements, B lies in tiles of `k`
@@ -72,7 +53,7 @@ pub fn product<T: Real>(
     size: (usize, usize),
     accumulate: bool,
     target: Target<T>,
-    left: Left<T>,
+    left: Strided<T>,
     tiles: &[T],
 ) {
     product_steps(size, Steps::ONE, accumulate, target, left, tiles);
@@ -103,7 +84,7 @@ pub fn product_steps<T: Real>(
     steps: Steps,
     accumulate: bool,
     target: Target<T>,
-    left: Left<T>,
+    left: Strided<T>,
     tiles: &[T],
 ) {
     if m == 0 || target.groups.is_empty() {
@@ -111,11 +92,8 @@ pub fn product_steps<T: Real>(
     }
     assert!(k > 0 && steps.count > 0);
     let last = steps.count - 1;
-    let reach = target.groups.iter().max().map_or(0, |last| last + GROUP);
-    assert!((m - 1) * target.row + reach <= target.data.len());
-    assert!(last * steps.left + (m - 1) * left.row + (k - 1) * left.col < left.data.len());
-    let columns = target.groups.len() * GROUP;
-    assert!(tiles.len() >= last * steps.tiles + tiled_len(k, columns));
+    assert!(target.holds(m) && left.from(last * steps.left).holds(m, k));
+    assert!(tiles.len() >= last * steps.tiles + tiled_len(k, target.columns()));
     T::tile_product(Product {
         m,
         k,
@@ -134,7 +112,7 @@ pub struct Product<'a, T> {
     steps: Steps,
     accumulate: bool,
     target: Target<'a, T>,
-    left: Left<'a, T>,
+    left: Strided<'a, T>,
     tiles: &'a [T],
 }
 
@@ -142,7 +120,7 @@ impl<T: Real> Product<'_, T> {
     /// The definition, column group by column group.
     pub fn portable(self) {
         for (g, &place) in self.target.groups.iter().enumerate() {
-            let first = g / 4 * self.k * TILE + g % 4 * GROUP;
+            let first = tiled_at(self.k, g * GROUP);
             for i in 0..self.m {
                 let c = &mut self.target.data[i * self.target.row + place..][..GROUP];
                 let mut sums = [T::zero(); GROUP];
@@ -152,9 +130,8 @@ impl<T: Real> Product<'_, T> {
                 for (step, k) in
                     (0..self.steps.count).flat_map(|s| (0..self.k).map(move |k| (s, k)))
                 {
-                    let at = step * self.steps.left + i * self.left.row + k * self.left.col;
+                    let a = self.left.from(step * self.steps.left).at(i, k);
                     let line = step * self.steps.tiles + first + k * TILE;
-                    let a = self.left.data[at];
                     for (sum, &b) in sums.iter_mut().zip(&self.tiles[line..][..GROUP]) {
                         *sum = a.mul_add(b, *sum);
                     }
@@ -306,69 +283,13 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::testing::check_products;
     use pulp::Simd;
-
-    fn check<T: Real>(tolerance: f64) {
-        let number = |i: usize| T::c((i as f64 * 0.7).sin());
-        for (m, n, k) in [
-            (1, 16, 1),
-            (7, 80, 5),
-            (13, 176, 200),
-            (6, 64, 96),
-            (5, 32, 97),
-        ] {
-            let a: Vec<T> = (0..m * k).map(number).collect();
-            let tiles: Vec<T> = (0..tiled_len(k, n)).map(|i| number(i + 5)).collect();
-            // Groups in reverse order, rows of n + 3.
-            let groups: Vec<usize> = (0..n / GROUP).rev().map(|g| g * GROUP).collect();
-            let width = n + 3;
-            for transposed in [false, true] {
-                let left = if transposed {
-                    Left {
-                        data: &a[..],
-                        row: 1,
-                        col: m,
-                    }
-                } else {
-                    Left::rows(&a[..], k)
-                };
-                for accumulate in [false, true] {
-                    let mut c = vec![T::one(); m * width];
-                    let target = Target {
-                        data: &mut c,
-                        row: width,
-                        groups: &groups,
-                    };
-                    product((m, k), accumulate, target, left, &tiles);
-                    for i in 0..m {
-                        for j in 0..n {
-                            let sum: f64 = (0..k)
-                                .map(|k_| {
-                                    let a = a[i * left.row + k_ * left.col];
-                                    let b = tiles[(j / TILE * k + k_) * TILE + j % TILE];
-                                    a.to_f64() * b.to_f64()
-                                })
-                                .sum();
-                            let expected = sum + f64::from(u8::from(accumulate));
-                            let at = groups[j / GROUP] + j % GROUP;
-                            let got = c[i * width + at].to_f64();
-                            assert!((got - expected).abs() < tolerance, "{got} {expected}");
-                        }
-                        assert!(
-                            c[i * width + n..(i + 1) * width]
-                                .iter()
-                                .all(|&v| v == T::one())
-                        );
-                    }
-                }
-            }
-        }
-    }
 
     #[test]
     fn products_equal_the_definition() {
-        check::<f64>(1e-12);
-        check::<f32>(2e-5);
+        check_products(product::<f64>, |v| v, 1e-12);
+        check_products(product::<f32>, f64::from, 2e-5);
     }
 
     #[test]
@@ -386,7 +307,7 @@ mod tests {
                 row: n,
                 groups: &groups,
             };
-            product((m, k), true, target, Left::rows(a, k), tiles);
+            product((m, k), true, target, Strided::rows(a, k), tiles);
         }
         let steps = Steps {
             count,
@@ -398,7 +319,7 @@ mod tests {
             row: n,
             groups: &groups,
         };
-        product_steps((m, k), steps, true, target, Left::rows(&a, k), &tiles);
+        product_steps((m, k), steps, true, target, Strided::rows(&a, k), &tiles);
         assert_eq!(one_by_one, together);
     }
 
@@ -425,7 +346,7 @@ mod tests {
                     steps: Steps::ONE,
                     accumulate: true,
                     target,
-                    left: Left::rows(&a, k),
+                    left: Strided::rows(&a, k),
                     tiles: &tiles,
                 });
                 c

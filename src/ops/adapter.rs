@@ -23,6 +23,19 @@ impl<T> View<'_, T> {
     }
 }
 
+impl<T: Copy> View<'_, T> {
+    /// Two inputs of one shape.
+    pub fn same_shape(inputs: &[Self], name: &str) -> Result<[Self; 2]> {
+        match *inputs {
+            [a, b] if a.shape == b.shape => Ok([a, b]),
+            _ => {
+                let shapes: Vec<_> = inputs.iter().map(|input| input.shape).collect();
+                Err(Error::value(format!("{name}: shapes {shapes:?} differ")))
+            }
+        }
+    }
+}
+
 /// An operator with one output, on the CPU.
 pub trait Operator: Send + 'static {
     const NAME: &'static str;

@@ -6,8 +6,8 @@
 
 use crate::kernels::reduce::fold;
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, Left, Steps, TILE, Target, product_steps};
-use crate::kernels::{Matrix, Real};
+use crate::kernels::tiles::{GROUP, Steps, TILE, Target, product_steps};
+use crate::kernels::{Matrix, Real, Strided};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -392,7 +392,7 @@ pub fn tile_outer<T: Real>((m, a): (usize, &[T]), (n, b): (usize, &[T])) -> Vec<
                     left: m * TILE,
                     tiles: wide * TILE,
                 };
-                let a = Left::rows(a, TILE).from_row(block * BLOCK);
+                let a = Strided::rows(a, TILE).from_row(block * BLOCK);
                 product_steps((rows, TILE), steps, true, target, a, b);
             }
         });

@@ -4,8 +4,8 @@
 mod tests;
 
 use super::{Operator, Tensor, View, apply};
+use crate::Result;
 use crate::kernels::Real;
-use crate::{Error, Result};
 
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     apply(Add, &[a, b])
@@ -17,13 +17,7 @@ impl Operator for Add {
     const NAME: &'static str = "add";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let (a, b) = (inputs[0], inputs[1]);
-        if a.shape != b.shape {
-            return Err(Error::value(format!(
-                "add: shapes {:?} and {:?} differ",
-                a.shape, b.shape
-            )));
-        }
+        let [a, b] = View::same_shape(inputs, Self::NAME)?;
         let sums = a.data.iter().zip(b.data).map(|(&a, &b)| a + b);
         Ok((sums.collect(), a.shape.to_vec()))
     }

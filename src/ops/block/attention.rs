@@ -3,11 +3,11 @@
 
 use super::expand::Expand;
 use super::stream::{Source, band, part, stream};
-use crate::kernels::matmul::{Panel, matmul};
+use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts};
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
-use crate::kernels::{Matrix, Precision, Real};
+use crate::kernels::tiles::{GROUP, TILE, Target, product};
+use crate::kernels::{Matrix, Precision, Real, Strided};
 use crate::ops::rows::{
     BORDER, Grid, Place, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows,
     tile_outer, transpose_tiles, window,
@@ -78,7 +78,7 @@ impl<'a, T: Real> Attention<'a, T> {
             wide: 3 * dim,
             gamma,
             beta,
-            weight: Matrix::new(precision, (3 * dim, dim), Left::rows(weight, dim)),
+            weight: Matrix::new(precision, (3 * dim, dim), Strided::rows(weight, dim)),
             taps,
         };
         Self {
@@ -135,7 +135,7 @@ impl<'a, T: Real> Attention<'a, T> {
                     .collect();
                 let scores = self.scores(parts);
                 let mixing = self.mixing(&scores);
-                let left = Left::rows(&mixing, self.expand.dim);
+                let left = Strided::rows(&mixing, self.expand.dim);
                 let size = (self.expand.dim, self.expand.dim);
                 let mixing = Matrix::new(self.precision, size, left);
                 y.par_chunks_mut(length)
@@ -191,7 +191,7 @@ impl<'a, T: Real> Attention<'a, T> {
                     row: self.line(),
                     groups: &groups,
                 };
-                product((c, TILE), true, target, Left::rows(q, TILE), k);
+                product((c, TILE), true, target, Strided::rows(q, TILE), k);
             }
             let (q_norms, k_norms) = norms.split_at_mut(dim);
             for (x, norms) in [
@@ -292,19 +292,10 @@ impl<'a, T: Real> Attention<'a, T> {
     fn mixing(&self, scores: &Scores<T>) -> Vec<T> {
         let (dim, c) = (self.expand.dim, self.c());
         let mut mixing = vec![T::zero(); dim * dim];
-        let at = |offset| Panel {
-            offset,
-            row: dim,
-            col: 1,
-        };
         for h in 0..self.heads {
-            matmul(
-                (dim, c, c),
-                false,
-                (&mut mixing, at(h * c)),
-                (self.project_out, at(h * c)),
-                (&scores.attention, Panel::rows(h * c * c, c)),
-            );
+            let out = Strided::rows(self.project_out, dim).from(h * c);
+            let attention = Strided::rows(&scores.attention[..], c).from(h * c * c);
+            matmul((dim, c, c), (&mut mixing[h * c..], dim), out, attention);
         }
         mixing
     }
@@ -411,7 +402,7 @@ impl<'a, T: Real> Attention<'a, T> {
                     (dim, dim),
                     false,
                     target,
-                    Left::rows(&mixing, dim).t(),
+                    Strided::rows(&mixing, dim).t(),
                     &dy[..tiles * dim * TILE],
                 );
                 for (first, buffer) in [(0, &mut scratch.queries), (dim, &mut scratch.keys)] {
@@ -421,7 +412,7 @@ impl<'a, T: Real> Attention<'a, T> {
                 let (q, k) = (&scratch.queries, &scratch.keys);
                 let head = tiles * c * TILE;
                 for h in 0..self.heads {
-                    let left = Left::rows(&matrices.between[h * c * c..][..c * c], c);
+                    let left = Strided::rows(&matrices.between[h * c * c..][..c * c], c);
                     for (first, left, other) in [(h * c, left, k), (dim + h * c, left.t(), q)] {
                         let target = Target {
                             data: &mut *dh,
@@ -457,39 +448,22 @@ impl<'a, T: Real> Attention<'a, T> {
     /// From E to the gradients of τ and W_out, and to the matrices that take q and k to dk and dq.
     fn small_backward(&self, outer: &[T], scores: &Scores<T>) -> (Vec<T>, Matrices<T>) {
         let (dim, c) = (self.expand.dim, self.c());
-        let at = |offset| Panel {
-            offset,
-            row: dim,
-            col: 1,
-        };
         let mut small = vec![T::zero(); self.heads + dim * dim];
         let (dtemperature, dproject_out) = small.split_at_mut(self.heads);
         let mut between = vec![T::zero(); dim * c];
         let mut along = vec![T::zero(); 2 * dim];
         for h in 0..self.heads {
-            let head = Panel::rows(h * c * c, c);
+            let head = h * c * c..(h + 1) * c * c;
+            let attention = &scores.attention[head.clone()];
+            let cosine = &scores.cosine[head.clone()];
+            let ds = &mut between[head];
             // dW_out = E·Aᵀ and dA = W_outᵀ·E, in the columns of the head.
-            let e = (outer, at(h * c));
-            matmul(
-                (dim, c, c),
-                false,
-                (dproject_out, at(h * c)),
-                e,
-                (&scores.attention, head.t()),
-            );
-            matmul(
-                (c, c, dim),
-                false,
-                (&mut between, head),
-                (self.project_out, at(h * c).t()),
-                e,
-            );
-            let cosine = &scores.cosine[h * c * c..][..c * c];
-            let ds = &mut between[h * c * c..][..c * c];
-            for (ds, a) in ds
-                .chunks_exact_mut(c)
-                .zip(scores.attention[h * c * c..].chunks_exact(c))
-            {
+            let columns = |matrix| Strided::rows(matrix, dim).from(h * c);
+            let (e, out) = (columns(outer), columns(self.project_out));
+            let dout = (&mut dproject_out[h * c..], dim);
+            matmul((dim, c, c), dout, e, Strided::rows(attention, c).t());
+            matmul((c, c, dim), (&mut *ds, c), out.t(), e);
+            for (ds, a) in ds.chunks_exact_mut(c).zip(attention.chunks_exact(c)) {
                 softmax_row_backward(a, ds);
             }
             dtemperature[h] = dot(ds, cosine);

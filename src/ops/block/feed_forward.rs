@@ -4,8 +4,8 @@ use super::expand::Expand;
 use super::stream::{Source, band, stream};
 use crate::kernels::reduce::sum_parts;
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, Left, TILE, Target, product};
-use crate::kernels::{Matrix, Precision, Real};
+use crate::kernels::tiles::{GROUP, TILE, Target, product};
+use crate::kernels::{Matrix, Precision, Real, Strided};
 use crate::ops::rows::{
     BORDER, Grid, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows, tile_outer,
     tiled_groups, transpose_tiles, window,
@@ -38,10 +38,10 @@ impl<'a, T: Real> FeedForward<'a, T> {
             wide: 2 * hidden,
             gamma,
             beta,
-            weight: Matrix::new(precision, (2 * hidden, dim), Left::rows(weight, dim)),
+            weight: Matrix::new(precision, (2 * hidden, dim), Strided::rows(weight, dim)),
             taps,
         };
-        let left = Left::rows(project_out, hidden);
+        let left = Strided::rows(project_out, hidden);
         Self {
             expand,
             project_out: Matrix::new(precision, (dim, hidden), left),

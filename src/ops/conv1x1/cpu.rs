@@ -1,17 +1,17 @@
 use super::Dims;
-use crate::kernels::tiles::{Left, TILE};
-use crate::kernels::{Matrix, Precision, Real};
+use crate::kernels::tiles::TILE;
+use crate::kernels::{Matrix, Precision, Real, Strided};
 use crate::ops::rows::{load_tiles, product_rows, tile_outer, transpose_tiles};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 
 pub fn forward<T: Real>(d: Dims, precision: Precision, x: &[T], weight: &[T]) -> Vec<T> {
-    let matrix = Matrix::new(precision, (d.co, d.ci), Left::rows(weight, d.ci));
+    let matrix = Matrix::new(precision, (d.co, d.ci), Strided::rows(weight, d.ci));
     convolve(d, &matrix, x)
 }
 
 pub fn backward_input<T: Real>(d: Dims, weight: &[T], dy: &[T]) -> Vec<T> {
-    let left = Left::rows(weight, d.ci).t();
+    let left = Strided::rows(weight, d.ci).t();
     convolve(d, &Matrix::new(Precision::Full, (d.ci, d.co), left), dy)
 }
 

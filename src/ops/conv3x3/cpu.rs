@@ -2,8 +2,8 @@
 //! matrix product with the weights as they are.
 
 use super::Dims;
-use crate::kernels::tiles::{GROUP, Left, TILE};
-use crate::kernels::{Matrix, Precision, Real};
+use crate::kernels::tiles::{GROUP, TILE};
+use crate::kernels::{Matrix, Precision, Real, Strided};
 use crate::ops::rows::{
     BORDER, Rows, clear_rest, load_tiles, pad_rows, product_rows, tile_outer, transpose_tiles,
 };
@@ -14,7 +14,7 @@ const TAPS: usize = 9;
 
 pub fn forward<T: Real>(d: Dims, precision: Precision, x: &[T], weight: &[T]) -> Vec<T> {
     let (grid, depth) = (d.grid, TAPS * d.ci);
-    let matrix = Matrix::new(precision, (d.co, depth), Left::rows(weight, depth));
+    let matrix = Matrix::new(precision, (d.co, depth), Strided::rows(weight, depth));
     let padded = Padded::new(d, x);
     let mut y = vec![T::zero(); d.n * grid.h * d.co * grid.w];
     grid.split_mut(d.co * grid.w, &mut y)

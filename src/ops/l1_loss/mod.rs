@@ -5,8 +5,8 @@
 mod tests;
 
 use super::{Operator, Tensor, View, apply};
+use crate::Result;
 use crate::kernels::Real;
-use crate::{Error, Result};
 use rayon::prelude::*;
 
 /// Elements summed in one go; the sums of the chunks are added in f64, in order.
@@ -22,13 +22,7 @@ impl Operator for L1Loss {
     const NAME: &'static str = "l1_loss";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let (x, target) = (inputs[0], inputs[1]);
-        if x.shape != target.shape {
-            return Err(Error::value(format!(
-                "l1_loss: shapes {:?} and {:?} differ",
-                x.shape, target.shape
-            )));
-        }
+        let [x, target] = View::same_shape(inputs, Self::NAME)?;
         let sums: Vec<f64> = x
             .data
             .par_chunks(CHUNK)
