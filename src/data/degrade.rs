@@ -1,12 +1,10 @@
 //! Synthetic degradations of 8-bit RGB patches.
 
+use super::augment::PIXEL;
 use crate::{Error, Result};
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 use std::f32::consts::PI;
-
-/// Bytes of a pixel.
-const PIXEL: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Degradation {

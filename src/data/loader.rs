@@ -1,10 +1,9 @@
 //! Batches of aligned patches. Whatever is drawn for a sample follows from the seed, the epoch and the
 //! sample's place in it, so that neither threads nor prefetching change a bit.
 
-use super::augment::Augment;
+use super::augment::{Augment, PIXEL, Pixels};
 use super::degrade::{Degradation, Window};
 use super::store::{OnError, Store};
-use crate::io::image::Rgb8;
 use crate::runtime::{cancel, rng, threads};
 use crate::{Error, Result};
 use rand::RngExt;
@@ -13,9 +12,6 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Bytes of a pixel.
-const PIXEL: usize = 3;
 
 /// What one sample shows: images by their index in the store.
 #[derive(Clone, Copy, Debug)]
@@ -169,30 +165,43 @@ impl Loader {
     fn batch(&self, order: &[usize], epoch: u64, index: usize) -> Result<Batch> {
         let first = index * self.config.batch_size;
         let last = (first + self.config.batch_size).min(order.len());
-        let patches = (first..last)
+        let shape = [
+            last - first,
+            PIXEL,
+            self.config.patch_size,
+            self.config.patch_size,
+        ];
+        let [mut degraded, mut clean] = [(); 2].map(|()| vec![0.0; shape.iter().product()]);
+        let one = shape[1..].iter().product();
+        (
+            degraded.par_chunks_mut(one),
+            clean.par_chunks_mut(one),
+            first..last,
+        )
             .into_par_iter()
-            .map(|place| self.patch(order, epoch, place))
-            .collect::<Result<Vec<_>>>()?;
-        let size = self.config.patch_size;
-        let (degraded, clean): (Vec<_>, Vec<_>) = patches.into_iter().unzip();
-        let planes = |patches: Vec<Vec<u8>>| {
-            let patches = patches.par_iter();
-            patches.flat_map_iter(|patch| planar(patch)).collect()
-        };
+            .try_for_each(|(degraded, clean, place)| {
+                self.patch(order, epoch, place, (degraded, clean))
+            })?;
         Ok(Batch {
-            degraded: planes(degraded),
-            clean: planes(clean),
-            shape: [last - first, PIXEL, size, size],
+            degraded,
+            clean,
+            shape,
         })
     }
 
-    /// The degraded and the clean patch at one place of the order. Where images are skipped, the next
-    /// sample in the order that can be read stands in.
-    fn patch(&self, order: &[usize], epoch: u64, place: usize) -> Result<(Vec<u8>, Vec<u8>)> {
+    /// Writes the degraded and the clean patch at one place of the order. Where images are skipped,
+    /// the next sample in the order that can be read stands in.
+    fn patch(
+        &self,
+        order: &[usize],
+        epoch: u64,
+        place: usize,
+        (degraded, clean): (&mut [f32], &mut [f32]),
+    ) -> Result<()> {
         let mut failure = None;
         for offset in 0..order.len() {
             let sample = self.samples[order[(place + offset) % order.len()]];
-            match self.draw(sample, epoch, place) {
+            match self.draw(sample, epoch, place, (&mut *degraded, &mut *clean)) {
                 Err(error) if self.config.on_error == OnError::Skip => {
                     let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
                     skipped.insert(error.to_string());
@@ -204,7 +213,13 @@ impl Loader {
         Err(failure.unwrap_or_else(|| Error::value("there is no image to train on")))
     }
 
-    fn draw(&self, sample: Sample, epoch: u64, place: usize) -> Result<(Vec<u8>, Vec<u8>)> {
+    fn draw(
+        &self,
+        sample: Sample,
+        epoch: u64,
+        place: usize,
+        (degraded, target): (&mut [f32], &mut [f32]),
+    ) -> Result<()> {
         let size = self.config.patch_size;
         let mut stream = rng::stream(self.config.seed, "sample", [epoch, place as u64]);
         let clean = self.store.image(sample.clean)?;
@@ -224,8 +239,9 @@ impl Loader {
             image_width: clean.width,
         };
         let symmetry = self.config.augment.draw(&mut stream);
-        let target = crop(&clean, window);
-        let degraded = match sample.degraded {
+        let whole = Pixels::of(&clean);
+        symmetry.planes(whole.from(window.row, window.col), size, target);
+        match sample.degraded {
             Degraded::Image(index) => {
                 let image = self.store.image(index)?;
                 if (image.height, image.width) != (clean.height, clean.width) {
@@ -239,18 +255,16 @@ impl Loader {
                         clean.width
                     )));
                 }
-                crop(&image, window)
+                let patch = Pixels::of(&image).from(window.row, window.col);
+                symmetry.planes(patch, size, degraded);
             }
             Degraded::Synthetic(degradation) => {
-                let mut patch = target.clone();
+                let mut patch = whole.from(window.row, window.col).crop(size);
                 degradation.apply(&mut patch, window, &mut stream);
-                patch
+                symmetry.planes(Pixels::rows(&patch, size), size, degraded);
             }
-        };
-        Ok((
-            symmetry.apply(&degraded, size),
-            symmetry.apply(&target, size),
-        ))
+        }
+        Ok(())
     }
 }
 
@@ -265,23 +279,4 @@ impl Batches {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
         receiver.recv().ok()
     }
-}
-
-fn crop(image: &Rgb8, window: Window) -> Vec<u8> {
-    let rows = window.row..window.row + window.height;
-    rows.flat_map(|row| {
-        let start = (row * image.width + window.col) * PIXEL;
-        image.data[start..start + window.width * PIXEL]
-            .iter()
-            .copied()
-    })
-    .collect()
-}
-
-/// Pixels of three bytes to three planes in [0, 1].
-fn planar(pixels: &[u8]) -> impl Iterator<Item = f32> + '_ {
-    let channel = |c: usize| pixels[c..].iter().step_by(PIXEL);
-    (0..PIXEL)
-        .flat_map(channel)
-        .map(|&value| f32::from(value) / 255.0)
 }

@@ -10,7 +10,7 @@ use image::{
     ImageFormat, ImageReader, Limits,
 };
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Cursor, Seek, Write};
 use std::path::Path;
 
 const JPEG_QUALITY: u8 = 95;
@@ -90,7 +90,8 @@ pub fn read_rgb8(path: &Path) -> Result<Rgb8> {
 
 /// Height and width, from the file's head alone and before any orientation is applied.
 pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    let dimensions = reader(path)?.into_dimensions();
+    let file = File::open(path).map_err(|source| Error::file(path, source))?;
+    let dimensions = reader(path, BufReader::new(file))?.into_dimensions();
     let (width, height) = dimensions.map_err(|error| failed(path, error))?;
     Ok((height as usize, width as usize))
 }
@@ -119,12 +120,11 @@ pub fn write(path: &Path, image: &Image, force: bool) -> Result<()> {
 
 type Decoded = (DynamicImage, Option<Vec<u8>>, Option<Vec<u8>>);
 
-fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>> {
-    let file = |source| Error::file(path, source);
+fn reader<R: BufRead + Seek>(path: &Path, stream: R) -> Result<ImageReader<R>> {
     // By content: extensions lie.
-    let reader = ImageReader::new(BufReader::new(File::open(path).map_err(file)?))
+    let reader = ImageReader::new(stream)
         .with_guessed_format()
-        .map_err(file)?;
+        .map_err(|source| Error::file(path, source))?;
     if reader.format().is_none() {
         let message = "not an image: expected PNG, JPEG, BMP, TIFF or WebP";
         return Err(Error::format(path, message));
@@ -134,12 +134,10 @@ fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>> {
 
 fn decode(path: &Path) -> Result<Decoded> {
     let wrong = |error| failed(path, error);
-    let reader = reader(path)?;
-    if reader.format() == Some(ImageFormat::Jpeg) {
-        let stream = std::fs::read(path).map_err(|source| Error::file(path, source))?;
-        if !jpeg::is_whole(&stream) {
-            return Err(Error::format(path, "the file ends before the image does"));
-        }
+    let stream = std::fs::read(path).map_err(|source| Error::file(path, source))?;
+    let reader = reader(path, Cursor::new(&stream))?;
+    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg::is_whole(&stream) {
+        return Err(Error::format(path, "the file ends before the image does"));
     }
     let mut decoder = reader.into_decoder().map_err(wrong)?;
     let icc = decoder.icc_profile().map_err(wrong)?;
@@ -162,7 +160,7 @@ fn decode(path: &Path) -> Result<Decoded> {
 }
 
 fn encode(
-    file: &mut (impl Write + std::io::Seek),
+    file: &mut (impl Write + Seek),
     format: ImageFormat,
     image: &Image,
 ) -> image::ImageResult<()> {
