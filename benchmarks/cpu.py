@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -30,7 +31,6 @@ SMALLEST = (1, 3, 8, 8)
 """What the optimizer's gradients come from: its time depends on the parameters alone."""
 GROWTH = (128, 256, 512, 1024)
 """Heights and widths of the images that show how time and memory grow."""
-
 
 TOLERANCES = {"infer": 1e-3, "bf16": 5e-2}
 """Largest difference between the images that the peers restore."""
@@ -147,9 +147,9 @@ def work(peer: str, name: str, threads: int, onnx: str) -> None:
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     step = {
         ("mirl", "infer"): mirl_inference,
-        ("mirl", "bf16"): mirl_bf16,
+        ("mirl", "bf16"): partial(mirl_inference, precision="bfloat16"),
         ("mirl", "train"): mirl_training,
-        ("mirl", "recompute"): mirl_recomputing,
+        ("mirl", "recompute"): partial(mirl_training, recompute="block"),
         ("mirl", "adamw"): mirl_adamw,
         ("torch", "infer"): torch_inference,
         ("torch", "bf16"): torch_bf16,
@@ -158,7 +158,7 @@ def work(peer: str, name: str, threads: int, onnx: str) -> None:
         ("copy", "adamw"): torch_copy,
         ("onnxruntime", "infer"): onnxruntime_inference,
         ("openvino", "infer"): openvino_inference,
-        ("openvino", "bf16"): openvino_bf16,
+        ("openvino", "bf16"): partial(openvino_inference, precision="bf16"),
     }[peer, kind](image, threads, onnx)
 
     def run() -> float:
@@ -180,25 +180,14 @@ class Part(NamedTuple):
     seconds: float
 
 
-def mirl_inference(image: Any, threads: int, onnx: str) -> Any:
+def mirl_inference(image: Any, threads: int, onnx: str, precision: str = "float32") -> Any:
     network = weights()
+    network.precision = precision
     return lambda: network(image)
 
 
-def mirl_training(image: Any, threads: int, onnx: str) -> Any:
-    trainer = mirl.Trainer(weights())
-    clean = image * np.float32(0.9)
-    return lambda: trainer.step(image, clean)
-
-
-def mirl_bf16(image: Any, threads: int, onnx: str) -> Any:
-    network = weights()
-    network.precision = "bfloat16"
-    return lambda: network(image)
-
-
-def mirl_recomputing(image: Any, threads: int, onnx: str) -> Any:
-    trainer = mirl.Trainer(weights(), recompute="block")
+def mirl_training(image: Any, threads: int, onnx: str, **options: Any) -> Any:
+    trainer = mirl.Trainer(weights(), **options)
     clean = image * np.float32(0.9)
     return lambda: trainer.step(image, clean)
 
@@ -216,7 +205,6 @@ def mirl_adamw(image: Any, threads: int, onnx: str) -> Any:
 def torch_inference(image: Any, threads: int, onnx: str) -> Any:
     import torch
 
-    torch.set_num_threads(threads)
     network, tensor = torch_network().eval(), torch.from_numpy(image)
 
     def run() -> Any:
@@ -241,7 +229,6 @@ def torch_bf16(image: Any, threads: int, onnx: str) -> Any:
 def torch_training(image: Any, threads: int, onnx: str) -> Any:
     import torch
 
-    torch.set_num_threads(threads)
     network = torch_network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4)
     tensor = torch.from_numpy(image)
@@ -260,7 +247,6 @@ def torch_training(image: Any, threads: int, onnx: str) -> Any:
 def torch_adamw(image: Any, threads: int, onnx: str) -> Any:
     import torch
 
-    torch.set_num_threads(threads)
     network = torch_network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4, fused=True)
     for parameter in network.parameters():
@@ -272,7 +258,6 @@ def torch_copy(image: Any, threads: int, onnx: str) -> Any:
     """The bytes of one read of p, g, m, v and one write of p, m, v, as a copy."""
     import torch
 
-    torch.set_num_threads(threads)
     source = torch.ones(weights().num_parameters * 7 // 2)
     target = torch.zeros_like(source)
     return lambda: target.copy_(source)
@@ -298,10 +283,6 @@ def openvino_inference(image: Any, threads: int, onnx: str, precision: str = "f3
     }
     model = core.compile_model(onnx, "CPU", hints)
     return lambda: model([image])[0]
-
-
-def openvino_bf16(image: Any, threads: int, onnx: str) -> Any:
-    return openvino_inference(image, threads, onnx, "bf16")
 
 
 def table(rows: list[dict[str, Any]], growth: list[dict[str, Any]]) -> str:
