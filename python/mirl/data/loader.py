@@ -85,7 +85,8 @@ class Loader:
         prefetch
             Batches made ahead.
         cache_mb
-            Megabytes of decoded images that are kept.
+            Megabytes of decoded images that are kept, the first that are read: none makes room for
+            another. 0 decodes every time.
 
         Raises
         ------
