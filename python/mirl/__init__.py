@@ -19,7 +19,14 @@ from mirl.inspect import Inspection, inspect
 from mirl.io import read_image, write_image
 from mirl.load import load
 from mirl.lottery import Result, find_ticket
-from mirl.machine import devices, get_num_threads, set_num_threads, show_versions
+from mirl.machine import (
+    devices,
+    get_float32_matmul_precision,
+    get_num_threads,
+    set_float32_matmul_precision,
+    set_num_threads,
+    show_versions,
+)
 from mirl.metrics import psnr, ssim
 from mirl.models import Density, PromptIR, Snapshot
 from mirl.optim import linear_warmup_cosine
@@ -45,6 +52,7 @@ __all__ = [
     "errors",
     "evaluate",
     "find_ticket",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "inspect",
     "linear_warmup_cosine",
@@ -54,6 +62,7 @@ __all__ = [
     "read_image",
     "restore",
     "rewind",
+    "set_float32_matmul_precision",
     "set_num_threads",
     "show_versions",
     "ssim",

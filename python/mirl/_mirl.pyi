@@ -22,16 +22,21 @@ __all__ = [
     "VERSION",
     "degrade",
     "get_num_threads",
+    "gpu_memory",
     "gpu_name",
+    "gpu_peak",
     "is_debug_build",
     "linear_warmup_cosine",
     "multiplies_bf16",
     "psnr",
     "read_image",
     "read_rgb8",
+    "reset_gpu_peak",
     "set_num_threads",
+    "set_tf32",
     "simd",
     "ssim",
+    "tf32",
     "write_image",
 ]
 VERSION: Final[str]
@@ -78,6 +83,11 @@ class Network:
         """
     @property
     def config(self, /) -> str: ...
+    @property
+    def device(self, /) -> str:
+        """
+        "cpu" or "cuda".
+        """
     def gradients(
         self, /, degraded: NDArray[numpy.float32], clean: NDArray[numpy.float32]
     ) -> dict[str, NDArray[numpy.float32]]:
@@ -138,6 +148,10 @@ class Network:
     def set_masks(self, /, masks: dict[str, NDArray[numpy.bool_]]) -> None: ...
     def snapshot(self, /) -> Snapshot: ...
     def state_dict(self, /) -> dict[str, NDArray[numpy.float32]]: ...
+    def to(self, /, device: str) -> None:
+        """
+        Moves the network to "cpu" or "cuda".
+        """
 
 @final
 class Snapshot:
@@ -193,7 +207,17 @@ def degrade(
     """
 
 def get_num_threads() -> int: ...
+def gpu_memory() -> int:
+    """
+    Bytes that the GPU's memory has.
+    """
+
 def gpu_name() -> str: ...
+def gpu_peak() -> int:
+    """
+    Most bytes that networks have taken of the GPU's memory since the last reset.
+    """
+
 def is_debug_build() -> bool: ...
 def linear_warmup_cosine(
     t: SupportsIndex,
@@ -220,11 +244,18 @@ def read_rgb8(path: str | PathLike[str]) -> NDArray[numpy.uint8]:
     Pixels (H, W, 3) of uint8, whatever the file holds.
     """
 
+def reset_gpu_peak() -> None: ...
 def set_num_threads(num_threads: SupportsIndex) -> None: ...
+def set_tf32(allowed: bool) -> None: ...
 def simd() -> str: ...
 def ssim(a: NDArray[numpy.float64], b: NDArray[numpy.float64]) -> float:
     """
     SSIM of one image [planes, height, width] against another; float64 arrays.
+    """
+
+def tf32() -> bool:
+    """
+    Whether matrix products on a GPU may round to TF32.
     """
 
 def write_image(

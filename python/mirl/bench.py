@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirl import _mirl
 from mirl.train import Trainer
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Timing:
     seconds: float
     """Median of the repeats."""
     memory: int | None
-    """Most that the process has held so far, bytes; None where the system does not tell."""
+    """Most that the process, or the network on its GPU, has held so far, bytes; None where the system
+    does not tell."""
 
 
 def bench(
@@ -74,11 +76,13 @@ def bench(
             raise ValueError(f"{name} must be at least 1, got {value}")
     images = _images(batch_size, size)
     patches = _images(batch_size, patch_size)
-    copy = type(model).from_state_dict(model.state_dict(), model.mask)
+    copy = type(model).from_state_dict(model.state_dict(), model.mask).to(model.device)
     trainer = Trainer(copy)
     return [
-        _timing("restore", images.shape, lambda: model(images), repeats),
-        _timing("training step", patches.shape, lambda: trainer.step(patches, patches), repeats),
+        _timing("restore", images, lambda: model(images), repeats, model.device),
+        _timing(
+            "training step", patches, lambda: trainer.step(patches, patches), repeats, model.device
+        ),
     ]
 
 
@@ -96,14 +100,17 @@ def _images(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).random((count, 3, size, size), dtype=np.float32)
 
 
-def _timing(what: str, shape: tuple[int, ...], call: Callable[[], object], repeats: int) -> Timing:
+def _timing(
+    what: str, images: np.ndarray, call: Callable[[], object], repeats: int, device: str
+) -> Timing:
     call()
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    return Timing(what, shape, median(seconds), _peak_memory())  # type: ignore[arg-type]
+    memory = _mirl.gpu_peak() if device == "cuda" else _peak_memory()
+    return Timing(what, images.shape, median(seconds), memory)
 
 
 def _peak_memory() -> int | None:

@@ -33,6 +33,7 @@ Network = Annotated[
     typer.Argument(help="A network: .safetensors, .ckpt or .pth.", show_default=False),
 ]
 Precision = Annotated[str, typer.Option(help="Of products: float32 or bfloat16 (faster).")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
@@ -143,6 +144,7 @@ def train(
     prompt_sizes: Annotated[
         tuple[int, int, int], typer.Option(help="Height and width of the three prompts.")
     ] = (64, 32, 16),
+    device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
     """Train, prune, rewind, and train again; the same command resumes a run."""
@@ -167,6 +169,7 @@ def train(
         heads=heads,
         prompt_dims=prompt_dims,
         prompt_sizes=prompt_sizes,
+        device=device,
     )
     with _resumable():
         result = mirl.find_ticket(
@@ -204,6 +207,7 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="The folder of DATA to measure.")] = "test",
     precision: Precision = "float32",
+    device: Device = "cpu",
     save: Annotated[
         list[Path] | None,
         typer.Option(help="Also write the table: .json or .csv.", show_default=False),
@@ -220,7 +224,7 @@ def evaluate(
         if path.suffix not in (".json", ".csv"):
             raise typer.BadParameter(f"{path} must end with .json or .csv", param_hint="--save")
     sets = mirl.test_sets(data, split=split, tasks=tuple(task) if task else None)
-    network = None if model is None else mirl.load(model)
+    network = None if model is None else mirl.load(model).to(device)
     if network is not None:
         network.precision = precision
     evaluation = mirl.evaluate(network, sets, save_images=save_images, progress=not quiet)
@@ -243,6 +247,7 @@ def restore(
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring tiles share.")] = 32,
     batch_size: Annotated[int, typer.Option(help="Images of one size at once, at most.")] = 1,
     precision: Precision = "float32",
+    device: Device = "cpu",
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -250,7 +255,7 @@ def restore(
     import mirl
     from mirl.restore import restore_files
 
-    network = mirl.load(model)
+    network = mirl.load(model).to(device)
     network.precision = precision
     restore_files(
         network,
@@ -312,19 +317,20 @@ def bench(
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 1,
     repeats: Annotated[int, typer.Option(help="Calls to take the median of.")] = 5,
     precision: Precision = "float32",
+    device: Device = "cpu",
 ) -> None:
     """Time restoring and a training step on this machine."""
     import mirl
     from mirl.bench import bench as measure
     from mirl.bench import table
 
-    network = mirl.PromptIR() if model is None else mirl.load(model)
+    network = (mirl.PromptIR() if model is None else mirl.load(model)).to(device)
     network.precision = precision
     timings = measure(
         network, size=size, patch_size=patch_size, batch_size=batch_size, repeats=repeats
     )
     typer.echo(f"{network.num_parameters:,} parameters, {network.density().all:.2%} alive")
-    typer.echo(mirl.devices()["cpu"])
+    typer.echo(mirl.devices()[device])
     typer.echo(table(timings))
 
 

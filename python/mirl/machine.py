@@ -11,6 +11,8 @@ from mirl import _mirl
 from mirl.errors import DeviceError
 from mirl.library import NO_CUDA
 
+MATMUL_PRECISIONS = ("highest", "high")
+
 
 def set_num_threads(num_threads: int) -> None:
     """Set the number of threads of the package's own pool; results do not depend on it.
@@ -37,7 +39,7 @@ def _cuda() -> str:
     """The GPU that networks can run on; a DeviceError says why there is none."""
     if NO_CUDA:
         raise DeviceError(NO_CUDA)
-    raise DeviceError(f"{_mirl.gpu_name()} is, but mirl has no CUDA kernels yet")
+    return _mirl.gpu_name()
 
 
 def devices() -> dict[str, str]:
@@ -70,6 +72,30 @@ def device_choice(device: str) -> str:
     elif device != "cpu":
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
     return device
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Set how matrix products of float32 are computed on a GPU.
+
+    Parameters
+    ----------
+    precision
+        ``"high"`` (default): operands are rounded to TF32, 10 bits of mantissa, and summed up in
+        float32; as PyTorch's convolutions are by default. ``"highest"``: float32 throughout.
+
+    Raises
+    ------
+    ValueError
+        Another precision.
+    """
+    if precision not in MATMUL_PRECISIONS:
+        raise ValueError(f"precision must be one of {MATMUL_PRECISIONS}, got {precision!r}")
+    _mirl.set_tf32(precision == "high")
+
+
+def get_float32_matmul_precision() -> str:
+    """How matrix products of float32 are computed on a GPU: ``"high"`` or ``"highest"``."""
+    return "high" if _mirl.tf32() else "highest"
 
 
 def versions() -> dict[str, str]:

@@ -117,7 +117,6 @@ class PromptIR:
         prompt_len: int = 5,
         device: str = "cpu",
     ) -> None:
-        device_choice(device)
         config = {
             "dim": dim,
             "num_blocks": list(num_blocks),
@@ -132,6 +131,7 @@ class PromptIR:
         self._precision = "float32"
         self.seed: int | None = seed
         """Seed of the initial values; None where they came from a file."""
+        self.to(device)
 
     @classmethod
     def _wrap(cls, network: _mirl.Network) -> PromptIR:
@@ -174,6 +174,39 @@ class PromptIR:
         else:
             network.set_masks(dict(mask))
         return cls._wrap(network)
+
+    @property
+    def device(self) -> str:
+        """Where the network runs, ``"cpu"`` or ``"cuda"``."""
+        return self._network.device
+
+    def to(self, device: str) -> PromptIR:
+        """Move the network to a device, with its masks.
+
+        Trainers of the network have to be made after it has moved.
+
+        Parameters
+        ----------
+        device
+            ``"cpu"`` or ``"cuda"``; see `mirl.devices`.
+
+        Returns
+        -------
+        PromptIR
+            The network itself.
+
+        Raises
+        ------
+        ValueError
+            An unknown device.
+        mirl.errors.DeviceError
+            A device that is not there, or whose memory is full; or ``"cuda"`` for a network of
+            precision ``"bfloat16"``.
+        """
+        if device_choice(device) == "cuda" and self._precision != "float32":
+            raise DeviceError(f"precision {self._precision!r} is not there on a GPU")
+        self._network.to(device)
+        return self
 
     @property
     def config(self) -> dict[str, Any]:
@@ -226,7 +259,8 @@ class PromptIR:
         ValueError
             Set to another value.
         mirl.errors.DeviceError
-            Set to ``"bfloat16"`` where the processor has no products of it (AVX512_BF16).
+            Set to ``"bfloat16"`` where the processor has no products of it (AVX512_BF16), or on
+            a GPU, where it is not there yet.
         """
         return self._precision
 
@@ -234,6 +268,8 @@ class PromptIR:
     def precision(self, precision: str) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+        if precision == "bfloat16" and self.device == "cuda":
+            raise DeviceError("precision 'bfloat16' is not there on a GPU")
         if precision == "bfloat16" and not _mirl.multiplies_bf16():
             raise DeviceError("this processor has no products of bfloat16 (AVX512_BF16)")
         self._precision = precision

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from mirl import _mirl
 from mirl.errors import FormatError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def restore(model: PromptIR, image: Pixels, tile: int | None = None, overlap: in
         Gray is restored as RGB and averaged; alpha is kept as it is.
     tile
         Side of the square tiles in pixels. By default the whole image at once, unless it would take
-        more than half of the machine's memory, by 72 bytes per pixel and `dim` as measured.
+        more than half of the memory of the machine, or of the GPU, by 72 bytes per pixel and `dim` as
+        measured.
     overlap
         Pixels that neighbouring tiles share at least; they are blended by linear ramps.
 
@@ -285,7 +287,9 @@ def _ramps(spans: list[slice]) -> list[NDArray[np.float64]]:
 def _largest_area(model: PromptIR) -> int:
     """Pixels that may be restored at once."""
     memory = MEMORY_UNKNOWN
-    if hasattr(os, "sysconf"):
+    if model.device == "cuda":
+        memory = _mirl.gpu_memory()
+    elif hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(memory * MEMORY_SHARE) // (BYTES_PER_PIXEL * int(model.config["dim"]))
 

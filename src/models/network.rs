@@ -4,12 +4,14 @@ use super::pad::reflect_pad;
 use super::promptir::{PromptIr, PromptIrConfig};
 use crate::kernels::Precision;
 use crate::nn::{Builder, Parameters, StateDict};
-use crate::ops::{self, Gradients, Keep, Mode, Tensor};
+use crate::ops::{self, Gradients, Keep, Mode, Tensor, Values};
 use crate::prune::{self, Masks, PruneOptions, PruneReport};
 use crate::runtime::cpu;
+use crate::runtime::gpu::Gpu;
 use crate::{Error, Result};
 use candle_core::Device;
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 /// What an architecture provides beside its constructor.
 pub trait Forward: Send + Sync {
@@ -25,6 +27,8 @@ pub trait Forward: Send + Sync {
 
 pub struct Network {
     config: PromptIrConfig,
+    /// Where it lies, unless on the processor.
+    gpu: Option<Arc<Gpu>>,
     parameters: Parameters,
     masks: Masks,
     /// Over the same values, one for each way to run them.
@@ -64,28 +68,49 @@ impl Images<'_> {
         }
     }
 
-    /// In rows of channels, [n, h, 3, w].
-    fn tensor(&self, what: &str) -> Result<candle_core::Tensor> {
+    /// In rows of channels, [n, h, 3, w], reflect-padded to multiples of `multiple`.
+    fn values(&self, what: &str, multiple: usize, gpu: Option<&Arc<Gpu>>) -> Result<Values> {
         self.validate(what)?;
         let images = candle_core::Tensor::from_slice(self.data, &self.shape, &Device::Cpu)?;
-        Ok(images.transpose(1, 2)?.contiguous()?)
+        let rows = images.transpose(1, 2)?.contiguous()?;
+        Values::images(reflect_pad(&rows, multiple)?, gpu)
     }
 }
 
 impl Network {
-    /// Initial values follow from `seed` and each parameter's name.
+    /// On the processor. Initial values follow from `seed` and each parameter's name.
     pub fn promptir(config: PromptIrConfig, seed: u64) -> Result<Self> {
         PromptIr::new(&config, &Builder::rehearsal(&Cell::default()))?;
-        let parameters = RefCell::new(Parameters::default());
-        let build = |mode| PromptIr::new(&config, &Builder::new(&parameters, seed, mode));
+        let parameters = RefCell::default();
+        let mode = Mode::Infer(Precision::Full);
+        PromptIr::new(&config, &Builder::new(&parameters, seed, mode))?;
+        Self::over(config, parameters.into_inner(), Masks::default(), None)
+    }
+
+    /// Copied to a GPU, or to the processor.
+    pub fn to(&self, gpu: Option<Arc<Gpu>>) -> Result<Self> {
+        let parameters = self.parameters.to(gpu.as_ref())?;
+        Self::over(self.config.clone(), parameters, self.masks.clone(), gpu)
+    }
+
+    /// Over parameters that are all declared.
+    fn over(
+        config: PromptIrConfig,
+        parameters: Parameters,
+        masks: Masks,
+        gpu: Option<Arc<Gpu>>,
+    ) -> Result<Self> {
+        let parameters = RefCell::new(parameters);
+        let build = |mode| PromptIr::new(&config, &Builder::new(&parameters, 0, mode));
         let infer = Box::new(build(Mode::Infer(Precision::Full))?);
         let infer_bf16 = Box::new(build(Mode::Infer(Precision::BFloat16))?);
         let train = Box::new(build(Mode::Train(Keep::Projections))?);
         let train_recomputing = Box::new(build(Mode::Train(Keep::Nothing))?);
         Ok(Self {
             config,
+            gpu,
             parameters: parameters.into_inner(),
-            masks: Masks::default(),
+            masks,
             infer,
             infer_bf16,
             train,
@@ -95,6 +120,16 @@ impl Network {
 
     pub fn config(&self) -> &PromptIrConfig {
         &self.config
+    }
+
+    /// The GPU that it lies on.
+    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
+        self.gpu.as_ref()
+    }
+
+    /// Waits until all is done that it was asked for.
+    pub fn wait(&self) -> Result<()> {
+        self.gpu().map_or(Ok(()), |gpu| gpu.wait())
     }
 
     pub fn parameters(&self) -> &Parameters {
@@ -143,6 +178,9 @@ impl Network {
     pub fn restore(&self, images: Images, precision: Precision) -> Result<Vec<f32>> {
         let architecture = match precision {
             Precision::Full => &self.infer,
+            Precision::BFloat16 if self.gpu.is_some() => {
+                return Err(Error::Device("bfloat16 is for processors as yet".into()));
+            }
             Precision::BFloat16 if cpu::multiplies_bf16() => &self.infer_bf16,
             Precision::BFloat16 => {
                 return Err(Error::Device(
@@ -150,8 +188,8 @@ impl Network {
                 ));
             }
         };
-        let restored = run(&**architecture, &images.tensor("images")?)?;
-        let images = restored.values().transpose(1, 2)?; // [n, 3, h, w]
+        let restored = self.run(&**architecture, images, "images")?;
+        let images = restored.values().to_images()?.transpose(1, 2)?; // [n, 3, h, w]
         Ok(images.flatten_all()?.to_vec1()?)
     }
 
@@ -167,9 +205,16 @@ impl Network {
             Keep::Projections => &self.train,
             Keep::Nothing => &self.train_recomputing,
         };
-        let restored = run(&**architecture, &degraded.tensor("degraded")?)?;
-        let clean = Tensor::constant(clean.tensor("clean")?);
+        let restored = self.run(&**architecture, degraded, "degraded")?;
+        let clean = Tensor::constant(clean.values("clean", 1, self.gpu())?);
         Ok(Loss(ops::l1_loss(&restored, &clean)?))
+    }
+
+    /// Images of any size, restored; [n, h, 3, w].
+    fn run(&self, architecture: &dyn Forward, images: Images, what: &str) -> Result<Tensor> {
+        let padded = images.values(what, architecture.multiple(), self.gpu())?;
+        let restored = architecture.forward(&Tensor::constant(padded))?;
+        ops::crop(restored, images.shape[2], images.shape[3])
     }
 
     /// The gradient of the loss by every parameter that it depends on.
@@ -190,21 +235,13 @@ pub struct Loss(Tensor);
 
 impl Loss {
     pub fn value(&self) -> Result<f64> {
-        Ok(f64::from(self.0.values().to_scalar::<f32>()?))
+        Ok(f64::from(self.0.values().scalar()?))
     }
 
     pub fn backward(self) -> Result<Gradients> {
-        let one = self.0.values().ones_like()?;
+        let one = self.0.values().one()?;
         self.0.backward(one)
     }
-}
-
-/// [n, h, 3, w] of any size → the same
-fn run(architecture: &dyn Forward, images: &candle_core::Tensor) -> Result<Tensor> {
-    let (_, h, _, w) = images.dims4()?;
-    let padded = reflect_pad(images, architecture.multiple())?;
-    let restored = architecture.forward(&Tensor::constant(padded))?;
-    ops::crop(restored, h, w)
 }
 
 fn is_unused(architecture: &dyn Forward, name: &str) -> bool {

@@ -1,12 +1,13 @@
 //! The named parameters of a network, in the order in which it declares them.
 
-use super::{StateDict, Values};
-use crate::ops::{Gradients, Mode, Tensor};
+use super::{StateDict, state};
+use crate::ops::{Gradients, Mode, Tensor, Values};
+use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 #[derive(Debug, Default)]
 pub struct Parameters {
@@ -16,7 +17,7 @@ pub struct Parameters {
 }
 
 /// A part of a variable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     name: String,
     variable: usize,
@@ -42,15 +43,12 @@ impl<'a> Parameter<'a> {
 
     /// Runs `f` on the values.
     pub fn read<R>(&self, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-        read(self.variable.values(), |values| f(&values[self.range()]))
+        read(self.variable.values(), self.range(), f)
     }
 
     /// Runs `f` on the values, in place.
     pub fn write<R>(&self, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
-        write(
-            self.variable.values(),
-            |values| f(&mut values[self.range()]),
-        )
+        write(self.variable.values(), self.range(), f)
     }
 
     /// Runs `f` on the gradient, where there is one.
@@ -61,8 +59,13 @@ impl<'a> Parameter<'a> {
     ) -> Result<Option<R>> {
         let gradient = gradients.get(self.variable);
         gradient
-            .map(|gradient| read(gradient, |values| f(&values[self.range()])))
+            .map(|gradient| read(gradient, self.range(), f))
             .transpose()
+    }
+
+    /// The number of its variable, and its part of it.
+    pub fn place(&self) -> (usize, Range<usize>) {
+        (self.entry.variable, self.range())
     }
 
     fn range(&self) -> Range<usize> {
@@ -93,7 +96,11 @@ impl Parameters {
     }
 
     /// Adds a variable of `shape` that holds `parts` one after the other.
-    pub(super) fn declare(&mut self, shape: &[usize], parts: Vec<(String, Values)>) -> Result<()> {
+    pub(super) fn declare(
+        &mut self,
+        shape: &[usize],
+        parts: Vec<(String, state::Values)>,
+    ) -> Result<()> {
         let mut all = Vec::with_capacity(shape.iter().product());
         for (name, values) in parts {
             self.index.insert(name.clone(), self.entries.len());
@@ -108,6 +115,39 @@ impl Parameters {
         let values = candle_core::Tensor::from_vec(all, shape, &Device::Cpu)?;
         self.variables.push(Tensor::variable(values));
         Ok(())
+    }
+
+    /// A copy of all, on a GPU or on the processor.
+    pub fn to(&self, gpu: Option<&Arc<Gpu>>) -> Result<Self> {
+        let copied = |variable: &Tensor| {
+            let (values, shape) = (variable.values(), variable.dims());
+            let copy = |values: &[f32]| -> Result<Values> {
+                Ok(match gpu {
+                    Some(gpu) => Array::from_slice(gpu, shape, values)?.into(),
+                    None => candle_core::Tensor::from_slice(values, shape, &Device::Cpu)?.into(),
+                })
+            };
+            let copy = read(values, 0..shape.iter().product(), copy)??;
+            Ok(Tensor::variable(copy))
+        };
+        Ok(Self {
+            entries: self.entries.clone(),
+            variables: self.variables.iter().map(copied).collect::<Result<_>>()?,
+            index: self.index.clone(),
+        })
+    }
+
+    /// Where they lie, unless on the processor.
+    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
+        match self.variables.first()?.values() {
+            Values::Cuda(array) => Some(array.gpu()),
+            Values::Cpu(_) => None,
+        }
+    }
+
+    /// What holds the parameters, one or several each.
+    pub fn variables(&self) -> &[Tensor] {
+        &self.variables
     }
 
     /// What holds `names`, of `shape`: a variable to train, a constant to infer.
@@ -192,19 +232,34 @@ fn listed(what: &str, names: &[&str]) -> Option<String> {
     }
 }
 
-/// Runs `f` on the values of a contiguous f32 tensor.
-fn read<R>(tensor: &candle_core::Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+/// Runs `f` on some of the values, fetched where they lie on a GPU.
+fn read<R>(values: &Values, range: Range<usize>, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let tensor = match values {
+        Values::Cuda(array) => return Ok(f(&array.read(range)?)),
+        Values::Cpu(tensor) => tensor,
+    };
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => Ok(f(&data[start..end])),
+        (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => {
+            Ok(f(&data[start..end][range]))
+        }
         _ => Err(Error::value(
             "expected contiguous float32 values on the CPU",
         )),
     }
 }
 
-/// Runs `f` on the values of a contiguous f32 tensor, in place.
-fn write<R>(tensor: &candle_core::Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+/// Runs `f` on some of the values, in place.
+fn write<R>(values: &Values, range: Range<usize>, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    let tensor = match values {
+        Values::Cuda(array) => {
+            let mut fetched = array.read(range.clone())?;
+            let result = f(&mut fetched);
+            array.write(range.start, &fetched)?;
+            return Ok(result);
+        }
+        Values::Cpu(tensor) => tensor,
+    };
     // candle hands out storage for writing only to an operator that it calls through `&self`.
     struct InPlace<F, R>(Mutex<(Option<F>, Option<R>)>);
     impl<F: FnOnce(&mut [f32]) -> R, R> InplaceOp1 for InPlace<F, R> {
@@ -225,6 +280,7 @@ fn write<R>(tensor: &candle_core::Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Re
             Ok(())
         }
     }
+    let f = |data: &mut [f32]| f(&mut data[range]);
     let op = InPlace(Mutex::new((Some(f), None)));
     tensor.inplace_op1(&op)?;
     let result = op.0.into_inner().ok().and_then(|slot| slot.1);

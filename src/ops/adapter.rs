@@ -1,9 +1,10 @@
-//! From slices to candle's tensors, and from number types to the one that a tensor has.
+//! From operators to what tensors hold: slices of the type that a tensor has, or arrays on a GPU.
 
-use super::Tensor;
+use super::{Tensor, Values};
 use crate::kernels::Real;
+use crate::runtime::gpu::Array;
 use crate::{Error, Result};
-use candle_core::{DType, Device, Storage, Tensor as Values};
+use candle_core::{DType, Device, Storage};
 
 /// A contiguous tensor, as an operator sees it.
 #[derive(Clone, Copy, Debug)]
@@ -12,31 +13,26 @@ pub struct View<'a, T> {
     pub shape: &'a [usize],
 }
 
-impl<T> View<'_, T> {
-    pub fn sizes<const R: usize>(&self, name: &str) -> Result<[usize; R]> {
-        self.shape.try_into().map_err(|_| {
-            Error::value(format!(
-                "{name}: expected {R} dimensions, got shape {:?}",
-                self.shape
-            ))
-        })
-    }
+/// The sizes of a shape of R dimensions.
+pub fn sizes<const R: usize>(shape: &[usize], name: &str) -> Result<[usize; R]> {
+    shape.try_into().map_err(|_| {
+        Error::value(format!(
+            "{name}: expected {R} dimensions, got shape {shape:?}"
+        ))
+    })
 }
 
-impl<T: Copy> View<'_, T> {
-    /// Two inputs of one shape.
-    pub fn same_shape(inputs: &[Self], name: &str) -> Result<[Self; 2]> {
-        match *inputs {
-            [a, b] if a.shape == b.shape => Ok([a, b]),
-            _ => {
-                let shapes: Vec<_> = inputs.iter().map(|input| input.shape).collect();
-                Err(Error::value(format!("{name}: shapes {shapes:?} differ")))
-            }
-        }
+/// That two inputs have one shape.
+pub fn same_shape(a: &[usize], b: &[usize], name: &str) -> Result<()> {
+    if a == b {
+        return Ok(());
     }
+    Err(Error::value(format!(
+        "{name}: shapes {a:?} and {b:?} differ"
+    )))
 }
 
-/// An operator with one output, on the CPU.
+/// An operator with one output.
 pub trait Operator: Send + 'static {
     const NAME: &'static str;
 
@@ -45,6 +41,12 @@ pub trait Operator: Send + 'static {
 
     /// The gradient of each input, given that of the output.
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>>;
+
+    /// The same on a GPU.
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array>;
+
+    /// The same on a GPU.
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>>;
 }
 
 /// An operator that has run, of any type.
@@ -60,42 +62,75 @@ impl std::fmt::Debug for dyn Recorded {
 
 pub struct Adapter<O>(pub O);
 
+/// Several values on one device.
+enum All<'a> {
+    Cpu(Vec<&'a candle_core::Tensor>),
+    Cuda(Vec<&'a Array>),
+}
+
+impl<'a> All<'a> {
+    fn of(values: impl Iterator<Item = &'a Values>, name: &str) -> Result<Self> {
+        let (mut cpu, mut cuda) = (vec![], vec![]);
+        for values in values {
+            match values {
+                Values::Cpu(values) => cpu.push(values),
+                Values::Cuda(values) => cuda.push(values),
+            }
+        }
+        match (cpu.is_empty(), cuda.is_empty()) {
+            (false, true) => Ok(Self::Cpu(cpu)),
+            (true, false) => Ok(Self::Cuda(cuda)),
+            _ => Err(Error::value(format!("{name}: inputs on two devices"))),
+        }
+    }
+}
+
 impl<O: Operator> Adapter<O> {
     pub fn forward(operator: &mut O, inputs: &[Tensor]) -> Result<Values> {
-        match inputs[0].values().dtype() {
-            DType::F32 => Self::forward_as::<f32>(operator, inputs),
-            DType::F64 => Self::forward_as::<f64>(operator, inputs),
-            other => Err(unsupported::<O>(other)),
+        match All::of(inputs.iter().map(Tensor::values), O::NAME)? {
+            All::Cuda(inputs) => Ok(operator.forward_cuda(&inputs)?.into()),
+            All::Cpu(inputs) => match inputs[0].dtype() {
+                DType::F32 => Self::forward_as::<f32>(operator, &inputs),
+                DType::F64 => Self::forward_as::<f64>(operator, &inputs),
+                other => Err(unsupported::<O>(other)),
+            },
         }
     }
 
-    fn forward_as<T: Real>(operator: &mut O, inputs: &[Tensor]) -> Result<Values> {
-        let inputs: Vec<&Values> = inputs.iter().map(Tensor::values).collect();
-        with_views::<T, _>(&inputs, |views| {
+    fn forward_as<T: Real>(operator: &mut O, inputs: &[&candle_core::Tensor]) -> Result<Values> {
+        with_views::<T, _>(inputs, |views| {
             let (data, shape) = operator.forward(views)?;
-            Ok(Values::from_vec(data, shape, &Device::Cpu)?)
+            Ok(candle_core::Tensor::from_vec(data, shape, &Device::Cpu)?.into())
         })
     }
 
-    fn backward_as<T: Real>(self, inputs: &[Tensor], gradient: &Values) -> Result<Vec<Values>> {
-        let tensors = inputs.iter().map(Tensor::values).chain([gradient]);
-        with_views::<T, _>(&tensors.collect::<Vec<_>>(), |views| {
+    fn backward_as<T: Real>(self, tensors: &[&candle_core::Tensor]) -> Result<Vec<Values>> {
+        with_views::<T, _>(tensors, |views| {
             let (gradient, inputs) = views.split_last().ok_or_else(|| Error::value(O::NAME))?;
             let parts = self.0.backward(inputs, *gradient)?;
-            let tensor = |(data, input): (Vec<T>, &View<T>)| {
-                Ok(Values::from_vec(data, input.shape, &Device::Cpu)?)
+            let values = |(data, input): (Vec<T>, &View<T>)| {
+                Ok(candle_core::Tensor::from_vec(data, input.shape, &Device::Cpu)?.into())
             };
-            parts.into_iter().zip(inputs).map(tensor).collect()
+            parts.into_iter().zip(inputs).map(values).collect()
         })
     }
 }
 
 impl<O: Operator> Recorded for Adapter<O> {
     fn backward(self: Box<Self>, inputs: &[Tensor], gradient: &Values) -> Result<Vec<Values>> {
-        match gradient.dtype() {
-            DType::F32 => self.backward_as::<f32>(inputs, gradient),
-            DType::F64 => self.backward_as::<f64>(inputs, gradient),
-            other => Err(unsupported::<O>(other)),
+        let all = inputs.iter().map(Tensor::values).chain([gradient]);
+        match All::of(all, O::NAME)? {
+            All::Cuda(arrays) => {
+                let (gradient, inputs) =
+                    arrays.split_last().ok_or_else(|| Error::value(O::NAME))?;
+                let parts = self.0.backward_cuda(inputs, gradient)?;
+                Ok(parts.into_iter().map(Values::from).collect())
+            }
+            All::Cpu(tensors) => match tensors[0].dtype() {
+                DType::F32 => self.backward_as::<f32>(&tensors),
+                DType::F64 => self.backward_as::<f64>(&tensors),
+                other => Err(unsupported::<O>(other)),
+            },
         }
     }
 }
@@ -106,7 +141,7 @@ fn unsupported<O: Operator>(dtype: DType) -> Error {
 
 /// Runs `work` on the values of contiguous tensors on the CPU.
 fn with_views<T: Real, R>(
-    tensors: &[&Values],
+    tensors: &[&candle_core::Tensor],
     work: impl FnOnce(&[View<T>]) -> Result<R>,
 ) -> Result<R> {
     let held: Vec<_> = tensors.iter().map(|t| t.storage_and_layout()).collect();

@@ -3,11 +3,10 @@
 //! candle's own adds every gradient to fresh zeros and holds all tensors of a graph until its end.
 //! Here a gradient that comes alone is taken as it is, and what an operator kept is let go with it.
 
-use super::Operator;
 use super::adapter::{Adapter, Recorded};
+use super::{Operator, Values};
 use crate::runtime::cancel;
 use crate::{Error, Result};
-use candle_core::Tensor as Values;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,14 +59,15 @@ impl Node {
 
 impl Tensor {
     /// Values that no gradient goes to.
-    pub fn constant(values: Values) -> Self {
+    pub fn constant(values: impl Into<Values>) -> Self {
+        let values = values.into();
         Self { values, node: None }
     }
 
     /// Values that [`Self::backward`] gives the gradient of.
-    pub fn variable(values: Values) -> Self {
+    pub fn variable(values: impl Into<Values>) -> Self {
         Self {
-            values,
+            values: values.into(),
             node: Some(Node::new(None)),
         }
     }
@@ -82,7 +82,17 @@ impl Tensor {
 
     /// The four sizes [n, h, c, w] of an image.
     pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
-        Ok(self.values.dims4()?)
+        let [n, h, c, w] = super::sizes(self.dims(), "images")?;
+        Ok((n, h, c, w))
+    }
+
+    /// What lies on the processor.
+    #[cfg(test)]
+    pub fn cpu(&self) -> &candle_core::Tensor {
+        match &self.values {
+            Values::Cpu(values) => values,
+            Values::Cuda(_) => panic!("on a GPU"),
+        }
     }
 
     /// Whether a gradient may go through.
@@ -95,10 +105,10 @@ impl Tensor {
     ///
     /// # Errors
     /// The graph was used before, an operator fails, or the caller asked to stop.
-    pub fn backward(self, gradient: Values) -> Result<Gradients> {
+    pub fn backward(self, gradient: impl Into<Values>) -> Result<Gradients> {
         let mut gradients = Gradients::default();
         let mut pending: BTreeMap<u64, (Arc<Node>, Values)> = BTreeMap::new();
-        pending.extend(self.node.map(|node| (node.number, (node, gradient))));
+        pending.extend(self.node.map(|node| (node.number, (node, gradient.into()))));
         // All that a result went into has a larger number, so its gradient is complete.
         while let Some((number, (node, gradient))) = pending.pop_last() {
             cancel::check()?;
@@ -118,7 +128,7 @@ impl Tensor {
                         entry.insert((node.clone(), part));
                     }
                     Entry::Occupied(mut entry) => {
-                        let sum = (&entry.get().1 + part)?;
+                        let sum = entry.get().1.add(&part)?;
                         entry.get_mut().1 = sum;
                     }
                 }
@@ -151,7 +161,7 @@ mod tests {
 
     fn variable(data: Vec<f64>) -> Tensor {
         let length = data.len();
-        Tensor::variable(tensor(data, &[1, 1, length, 1]).values().clone())
+        Tensor::variable(tensor(data, &[1, 1, length, 1]).cpu().clone())
     }
 
     fn backward(y: Tensor, gradient: Vec<f64>) -> Result<Gradients> {

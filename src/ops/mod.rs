@@ -1,9 +1,10 @@
 //! The operators of the networks, one folder each: `mod.rs` holds the contract (shapes, layout,
-//! forward, backward), `cpu.rs` the loops, `tests.rs` the reference and the gradient check.
+//! forward, backward), `cpu.rs` the loops, `cuda.rs` and the `.cu` files the kernels of a GPU, `tests.rs`
+//! the reference and the gradient check.
 //!
-//! An operator implements [`Operator`] on contiguous slices; [`apply`] runs it and records it in the
-//! [`graph`]. Images are in rows of channels, [n, h, c, w]: a row's channels lie together, so that
-//! operators go through an image in strips.
+//! An operator implements [`Operator`] on contiguous slices and on arrays; [`apply`] runs it and records
+//! it in the [`graph`]. Images are in rows of channels, [n, h, c, w]: a row's channels lie together, so
+//! that operators go through an image in strips. On a GPU they are planes of channels, [c][n][h][w].
 
 mod adapter;
 pub mod add;
@@ -23,9 +24,10 @@ mod rows;
 pub mod softmax;
 #[cfg(test)]
 mod testing;
+mod values;
 pub mod weighted_sum;
 
-pub use adapter::{Operator, View};
+pub use adapter::{Operator, View, same_shape, sizes};
 pub use add::add;
 pub use block::{attention, feed_forward};
 pub use cat::cat;
@@ -40,4 +42,5 @@ pub use mode::{Keep, Mode};
 pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
 pub use resize::resize_bilinear;
 pub use softmax::softmax;
+pub use values::Values;
 pub use weighted_sum::weighted_sum;

@@ -1,6 +1,7 @@
 //! What the operators' tests share: numbers without a pattern and the gradient check.
 
-use super::Tensor;
+use super::{Tensor, Values};
+use crate::runtime::gpu::{self, Array, Gpu};
 use candle_core::{DType, Device};
 
 /// Values in (−1, 1) that follow from `key` alone.
@@ -24,7 +25,7 @@ pub fn tensor(data: Vec<f64>, shape: &[usize]) -> Tensor {
 }
 
 pub fn flat(tensor: &Tensor) -> Vec<f64> {
-    let values = tensor.values().to_dtype(DType::F64).unwrap();
+    let values = tensor.cpu().to_dtype(DType::F64).unwrap();
     values.flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -47,11 +48,11 @@ pub fn gradients(
 ) -> Vec<Vec<f64>> {
     let variables: Vec<Tensor> = inputs
         .iter()
-        .map(|input| Tensor::variable(input.values().clone()))
+        .map(|input| Tensor::variable(input.cpu().clone()))
         .collect();
     let out = f(&variables).unwrap();
     let weights = values(out.dims(), key);
-    let weights = weights.values().to_dtype(out.values().dtype()).unwrap();
+    let weights = weights.cpu().to_dtype(out.cpu().dtype()).unwrap();
     let all = out.backward(weights).unwrap();
     let of = |v: &Tensor| flat(&Tensor::constant(all.get(v).unwrap().clone()));
     variables.iter().map(of).collect()
@@ -74,6 +75,7 @@ pub fn check_gradient_where(
     inputs: &[Tensor],
     wanted: impl Fn(usize, usize) -> bool,
 ) {
+    check_cuda(what, &f, inputs);
     const STEP: f64 = 1e-4;
     const TOLERANCE: f64 = 1e-7;
     let value = |inputs: &[Tensor]| -> f64 {
@@ -99,5 +101,75 @@ pub fn check_gradient_where(
         });
         let what = format!("{what}: gradient of input {index}");
         assert_close(&analytic, &numeric.collect::<Vec<_>>(), TOLERANCE, &what);
+    }
+}
+
+/// Holds what a GPU computes in f32, where there is one or an emulated one, against the processor's f64:
+/// the result and the gradient of every element.
+fn check_cuda(what: &str, f: impl Fn(&[Tensor]) -> crate::Result<Tensor>, inputs: &[Tensor]) {
+    const TOLERANCE: f64 = 1e-4;
+    let Ok(gpu) = Gpu::open() else { return };
+    gpu::set_tf32(false);
+    let first = inputs[0].dims();
+    let upload = |values: &Tensor, is_images: bool| {
+        let values = values.cpu().to_dtype(DType::F32).unwrap();
+        if is_images {
+            return Values::images(values, Some(&gpu)).unwrap();
+        }
+        let data: Vec<f32> = values.flatten_all().unwrap().to_vec1().unwrap();
+        Array::from_slice(&gpu, values.dims(), &data)
+            .unwrap()
+            .into()
+    };
+    let variables: Vec<Tensor> = inputs
+        .iter()
+        .map(|input| Tensor::variable(upload(input, are_images(input.dims(), first))))
+        .collect();
+    let out = f(&variables).unwrap();
+    let is_images = out.dims().len() == 4;
+    let expected = flat(&f(inputs).unwrap());
+    assert_near(
+        &fetched(out.values(), is_images),
+        &expected,
+        TOLERANCE,
+        what,
+    );
+    let weights = upload(&values(out.dims(), 77), is_images);
+    let all = out.backward(weights).unwrap();
+    for (index, expected) in gradients(&f, inputs, 77).iter().enumerate() {
+        let is_images = are_images(inputs[index].dims(), first);
+        let got = fetched(all.get(&variables[index]).unwrap(), is_images);
+        let what = format!("{what}: gradient of input {index} on a GPU");
+        assert_near(&got, expected, TOLERANCE, &what);
+    }
+}
+
+/// Whether an input is images like the first one, or parameters.
+fn are_images(shape: &[usize], first: &[usize]) -> bool {
+    match (shape, first) {
+        ([n, h, _, w], [m, k, _, v]) => (n, h, w) == (m, k, v),
+        _ => false,
+    }
+}
+
+fn fetched(values: &Values, is_images: bool) -> Vec<f64> {
+    match values {
+        Values::Cuda(_) if is_images => flat(&Tensor::constant(values.to_images().unwrap())),
+        Values::Cuda(array) => array.to_vec().unwrap().into_iter().map(f64::from).collect(),
+        Values::Cpu(_) => panic!("left the GPU"),
+    }
+}
+
+/// Relative to the largest.
+fn assert_near(got: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    let largest = expected
+        .iter()
+        .fold(0.0, |most: f64, value| most.max(value.abs()));
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        assert!(
+            (got - expected).abs() <= tolerance * largest,
+            "{what}[{index}]: {got} instead of {expected} of {largest}"
+        );
     }
 }

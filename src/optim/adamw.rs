@@ -1,11 +1,13 @@
 //! AdamW (Loshchilov & Hutter 2019, algorithm 2) as PyTorch computes it, on masked parameters.
 
+use super::cuda;
 use crate::kernels::simd::dispatch;
-use crate::nn::Parameters;
+use crate::nn::{Parameter, Parameters};
 use crate::ops::Gradients;
 use crate::prune::{Mask, Masks};
 use crate::{Error, Result};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWConfig {
@@ -38,7 +40,13 @@ impl AdamWConfig {
 pub struct AdamW {
     config: AdamWConfig,
     steps: u64,
-    moments: Vec<Moments>,
+    state: State,
+}
+
+/// The moments, where the parameters lie.
+enum State {
+    Cpu(Vec<Moments>),
+    Cuda(cuda::State),
 }
 
 /// Running means of the gradient and of its square.
@@ -50,15 +58,15 @@ pub struct Moments {
 
 /// The scalars of one step.
 #[derive(Clone, Copy)]
-struct Scalars {
-    decay: f32,
-    beta2: f32,
-    one_minus_beta1: f32,
-    one_minus_beta2: f32,
-    step_size: f32,
-    root_correction2: f32,
-    eps: f32,
-    gradient_scale: f32,
+pub struct Scalars {
+    pub decay: f32,
+    pub beta2: f32,
+    pub one_minus_beta1: f32,
+    pub one_minus_beta2: f32,
+    pub step_size: f32,
+    pub root_correction2: f32,
+    pub eps: f32,
+    pub gradient_scale: f32,
 }
 
 /// Values updated by one task.
@@ -71,17 +79,17 @@ const LANES: usize = 8;
 impl AdamW {
     pub fn new(config: AdamWConfig, all: &Parameters) -> Result<Self> {
         config.validate()?;
-        let moments = all
-            .iter()
-            .map(|(_, parameter)| Moments {
-                exp_avg: vec![0.0; parameter.count()],
-                exp_avg_sq: vec![0.0; parameter.count()],
-            })
-            .collect();
+        let zeros = |(_, parameter): (&str, Parameter)| Moments {
+            exp_avg: vec![0.0; parameter.count()],
+            exp_avg_sq: vec![0.0; parameter.count()],
+        };
         Ok(Self {
             config,
             steps: 0,
-            moments,
+            state: match all.gpu() {
+                Some(gpu) => State::Cuda(cuda::State::new(gpu, all)?),
+                None => State::Cpu(all.iter().map(zeros).collect()),
+            },
         })
     }
 
@@ -90,23 +98,45 @@ impl AdamW {
         self.steps
     }
 
-    pub fn moments(&self) -> &[Moments] {
-        &self.moments
+    /// Those of every parameter, fetched where they lie on a GPU.
+    pub fn moments(&self, all: &Parameters) -> Result<Cow<'_, [Moments]>> {
+        Ok(match &self.state {
+            State::Cpu(moments) => moments.into(),
+            State::Cuda(state) => state.moments(all)?.into(),
+        })
     }
 
     /// Continues from saved moments.
-    pub fn resume(&mut self, steps: u64, moments: Vec<Moments>) {
+    pub fn resume(&mut self, steps: u64, all: &Parameters, moments: Vec<Moments>) -> Result<()> {
+        match &mut self.state {
+            State::Cpu(held) => *held = moments,
+            State::Cuda(state) => state.resume(all, &moments)?,
+        }
         self.steps = steps;
-        self.moments = moments;
+        Ok(())
+    }
+
+    /// That the moments lie where the parameters do.
+    fn check(&self, all: &Parameters) -> Result<()> {
+        if all.gpu().is_some() == matches!(self.state, State::Cuda(_)) {
+            return Ok(());
+        }
+        Err(Error::value(
+            "the network has moved to another device since its trainer was made",
+        ))
     }
 
     /// The norm over all gradients at living weights, whole parameters included.
     pub fn gradient_norm(
-        &self,
+        &mut self,
         all: &Parameters,
         masks: &Masks,
         gradients: &Gradients,
     ) -> Result<f64> {
+        self.check(all)?;
+        if let State::Cuda(state) = &mut self.state {
+            return state.gradient_norm(all, masks, gradients);
+        }
         let mut squares = 0.0;
         for (name, parameter) in all.iter() {
             let mask = masks.get(name);
@@ -127,6 +157,7 @@ impl AdamW {
         lr: f64,
         scale: f64,
     ) -> Result<()> {
+        self.check(all)?;
         self.steps += 1;
         let (beta1, beta2) = self.config.betas;
         let steps = self.steps as f64;
@@ -140,7 +171,11 @@ impl AdamW {
             eps: self.config.eps as f32,
             gradient_scale: scale as f32,
         };
-        for ((name, parameter), moments) in all.iter().zip(&mut self.moments) {
+        let moments = match &mut self.state {
+            State::Cuda(state) => return state.step(all, masks, gradients, scalars),
+            State::Cpu(moments) => moments,
+        };
+        for ((name, parameter), moments) in all.iter().zip(moments) {
             let mask = masks.get(name);
             parameter
                 .gradient(gradients, |g| {

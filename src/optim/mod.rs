@@ -1,6 +1,7 @@
 //! The masked optimizer and the learning-rate schedule.
 
 mod adamw;
+mod cuda;
 mod schedule;
 
 pub use adamw::{AdamW, AdamWConfig, Moments};

@@ -3,6 +3,7 @@
 use crate::nn::Parameters;
 use crate::{Error, Result};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 const WORD: usize = u64::BITS as usize;
 
@@ -89,9 +90,10 @@ impl Mask {
     }
 }
 
-/// The masks of the parameters that were pruned; every other parameter is whole.
+/// The masks of the parameters that were pruned; every other parameter is whole. A clone shares them
+/// until one of the two is changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Masks(HashMap<String, Mask>);
+pub struct Masks(Arc<HashMap<String, Mask>>);
 
 impl Masks {
     pub fn get(&self, name: &str) -> Option<&Mask> {
@@ -99,11 +101,16 @@ impl Masks {
     }
 
     pub fn insert(&mut self, name: impl Into<String>, mask: Mask) {
-        self.0.insert(name.into(), mask);
+        Arc::make_mut(&mut self.0).insert(name.into(), mask);
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether these are the others, unchanged since one was cloned from the other.
+    pub fn is(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &others.0)
     }
 
     /// Masks of the prunable parameters that hold zeros, as a dense file of a pruned network tells.
@@ -121,7 +128,7 @@ impl Masks {
     /// # Errors
     /// A name that is no parameter, or a length that is not the parameter's.
     pub fn validate(&self, all: &Parameters) -> Result<()> {
-        for (name, mask) in &self.0 {
+        for (name, mask) in &*self.0 {
             let Some(parameter) = all.get(name) else {
                 return Err(Error::value(format!(
                     "mask of an unknown parameter: {name}"

@@ -8,6 +8,7 @@ use crate::nn::StateDict;
 use crate::prune::{
     self, Alive, Mask, Masks, PruneOptions, PruneReport, RewindOptions, Scope, Threshold,
 };
+use crate::runtime::gpu::Gpu;
 use crate::ticket::{self, Storage};
 use crate::{Error, Result};
 use pyo3::prelude::*;
@@ -58,6 +59,27 @@ impl Network {
     #[getter]
     fn config(&self, py: Python<'_>) -> PyResult<String> {
         json(&peek(py, &self.shared, |network| network.config().clone()))
+    }
+
+    /// "cpu" or "cuda".
+    #[getter]
+    fn device(&self, py: Python<'_>) -> &'static str {
+        peek(py, &self.shared, |network| match network.gpu() {
+            Some(_) => "cuda",
+            None => "cpu",
+        })
+    }
+
+    /// Moves the network to "cpu" or "cuda".
+    fn to(&self, py: Python<'_>, device: &str) -> PyResult<()> {
+        let on_gpu = one_of("device", device, [("cpu", false), ("cuda", true)])?;
+        enter_with(py, &self.shared, |network| {
+            if network.gpu().is_some() != on_gpu {
+                let gpu = on_gpu.then(Gpu::open).transpose()?;
+                *network = network.to(gpu)?;
+            }
+            Ok(())
+        })
     }
 
     /// Names and shapes, in order.

@@ -17,8 +17,8 @@ const PROGRESS: &str = "progress";
 /// Writes a checkpoint. `progress` is kept as it is: where the loop stands.
 pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -> Result<()> {
     let mut file = ticket::pack(network, Storage::Dense)?;
-    let moments = trainer.optimizer().moments();
-    for ((name, parameter), moments) in network.parameters().iter().zip(moments) {
+    let moments = trainer.optimizer().moments(network.parameters())?;
+    for ((name, parameter), moments) in network.parameters().iter().zip(&*moments) {
         let shape = parameter.shape().to_vec();
         file.insert(
             format!("{EXP_AVG}{name}"),
@@ -76,6 +76,7 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
         .collect::<Result<_>>()?;
     network.set_masks(saved.masks().clone())?;
     network.load(&saved.parameters().state()?, true)?;
-    trainer.optimizer_mut().resume(steps, moments);
+    let all = network.parameters();
+    trainer.optimizer_mut().resume(steps, all, moments)?;
     Ok(progress)
 }

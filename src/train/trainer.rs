@@ -79,15 +79,14 @@ impl Trainer {
         let start = Instant::now();
         let loss = network.loss(degraded, clean, self.keep)?;
         let value = loss.value()?;
-        let diverged = |loss| Error::Diverged {
-            step: self.optimizer.steps(),
-            loss,
-        };
+        let step = self.optimizer.steps();
+        let diverged = |loss| Error::Diverged { step, loss };
         if !value.is_finite() {
             return Err(diverged(value));
         }
         let forward = start.elapsed();
         let gradients = loss.backward()?;
+        network.wait()?;
         let both = start.elapsed();
         let (all, masks) = (network.parameters(), network.masks());
         let norm = self.optimizer.gradient_norm(all, masks, &gradients)?;
@@ -98,6 +97,7 @@ impl Trainer {
             .clip_grad_norm
             .map_or(1.0, |largest| (largest / (norm + CLIP_EPSILON)).min(1.0));
         self.optimizer.step(all, masks, &gradients, lr, scale)?;
+        network.wait()?;
         self.seconds = Seconds {
             forward: forward.as_secs_f64(),
             backward: (both - forward).as_secs_f64(),

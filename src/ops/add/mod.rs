@@ -3,9 +3,11 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Tensor, View, apply};
+use super::values::sum;
+use super::{Operator, Tensor, View, apply, same_shape};
 use crate::Result;
 use crate::kernels::Real;
+use crate::runtime::gpu::Array;
 
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     apply(Add, &[a, b])
@@ -17,12 +19,22 @@ impl Operator for Add {
     const NAME: &'static str = "add";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let [a, b] = View::same_shape(inputs, Self::NAME)?;
+        let (a, b) = (inputs[0], inputs[1]);
+        same_shape(a.shape, b.shape, Self::NAME)?;
         let sums = a.data.iter().zip(b.data).map(|(&a, &b)| a + b);
         Ok((sums.collect(), a.shape.to_vec()))
     }
 
     fn backward<T: Real>(self, _inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         Ok(vec![gradient.data.to_vec(), gradient.data.to_vec()])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        same_shape(inputs[0].shape(), inputs[1].shape(), Self::NAME)?;
+        sum(inputs[0], inputs[1])
+    }
+
+    fn backward_cuda(self, _inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        Ok(vec![gradient.clone(), gradient.clone()])
     }
 }

@@ -19,6 +19,7 @@
 //! 1/ε = 1e12; PyTorch returns it, and where masks keep a channel dead it meets masked weights only.)
 
 mod attention;
+mod cuda;
 mod expand;
 mod feed_forward;
 mod stream;
@@ -29,9 +30,10 @@ use self::attention::{Attention, Scores};
 use self::expand::Expand;
 use self::feed_forward::FeedForward;
 use super::rows::Grid;
-use super::{Keep, Mode, Operator, Tensor, View, apply};
+use super::{Keep, Mode, Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
 use crate::runtime::buffer::Buffer;
+use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use std::any::Any;
 
@@ -92,16 +94,27 @@ struct AttentionOp {
 }
 
 impl AttentionOp {
-    fn of<'a, T: Real>(&self, inputs: &[View<'a, T>]) -> Result<Attention<'a, T>> {
-        let [_, h, c, w] = inputs[0].sizes("attention input")?;
+    fn check(&self, x: &[usize], parameters: &[usize]) -> Result<[usize; 4]> {
+        let shape @ [_, _, c, _] = sizes(x, "attention input")?;
         let expected = 4 * c * c + 29 * c + self.heads;
-        check_parameters("attention", inputs[1].shape, expected)?;
+        check_parameters("attention", parameters, expected)?;
         if self.heads == 0 || !c.is_multiple_of(self.heads) {
             return Err(Error::value(format!(
                 "attention: {c} channels do not split into {} heads",
                 self.heads
             )));
         }
+        Ok(shape)
+    }
+
+    fn of_cuda<'a>(&self, inputs: &[&'a Array]) -> Result<cuda::Attention<'a>> {
+        let (x, parameters) = (inputs[0], inputs[1]);
+        let shape = self.check(x.shape(), parameters.shape())?;
+        Ok(cuda::Attention::new((x, parameters), shape, self.heads))
+    }
+
+    fn of<'a, T: Real>(&self, inputs: &[View<'a, T>]) -> Result<Attention<'a, T>> {
+        let [_, h, c, w] = self.check(inputs[0].shape, inputs[1].shape)?;
         let grid = Grid::new(h, w);
         Ok(Attention::new(
             grid,
@@ -135,6 +148,28 @@ impl Operator for AttentionOp {
         let (dx, parameters) = op.backward((x, projected, gradient.data), &scores);
         Ok(vec![dx, parameters])
     }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let op = self.of_cuda(inputs)?;
+        let projected = op.project()?;
+        let (y, scores) = op.forward(&projected)?;
+        self.kept.put((projected, scores));
+        Ok(y)
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let op = self.of_cuda(inputs)?;
+        let kept: Option<(Array, cuda::Scores)> = self.kept.take();
+        let (projected, scores) = match kept {
+            Some(kept) => kept,
+            None => {
+                let projected = op.project()?;
+                let (_, scores) = op.forward(&projected)?;
+                (projected, scores)
+            }
+        };
+        op.backward(projected, &scores, gradient)
+    }
 }
 
 struct FeedForwardOp {
@@ -144,10 +179,21 @@ struct FeedForwardOp {
 }
 
 impl FeedForwardOp {
-    fn of<'a, T: Real>(&self, inputs: &[View<'a, T>]) -> Result<FeedForward<'a, T>> {
-        let [_, h, c, w] = inputs[0].sizes("feed_forward input")?;
+    fn check(&self, x: &[usize], parameters: &[usize]) -> Result<[usize; 4]> {
+        let shape @ [_, _, c, _] = sizes(x, "feed_forward input")?;
         let expected = 3 * self.hidden * c + 18 * self.hidden + 2 * c;
-        check_parameters("feed_forward", inputs[1].shape, expected)?;
+        check_parameters("feed_forward", parameters, expected)?;
+        Ok(shape)
+    }
+
+    fn of_cuda<'a>(&self, inputs: &[&'a Array]) -> Result<cuda::FeedForward<'a>> {
+        let (x, parameters) = (inputs[0], inputs[1]);
+        let shape = self.check(x.shape(), parameters.shape())?;
+        Ok(cuda::FeedForward::new((x, parameters), shape, self.hidden))
+    }
+
+    fn of<'a, T: Real>(&self, inputs: &[View<'a, T>]) -> Result<FeedForward<'a, T>> {
+        let [_, h, c, w] = self.check(inputs[0].shape, inputs[1].shape)?;
         let grid = Grid::new(h, w);
         Ok(FeedForward::new(
             grid,
@@ -176,6 +222,20 @@ impl Operator for FeedForwardOp {
         let projected = kept.unwrap_or_else(|| op.expand.project_all(x));
         let (dx, parameters) = op.backward(x, projected, gradient.data);
         Ok(vec![dx, parameters])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let op = self.of_cuda(inputs)?;
+        let projected = op.project()?;
+        let y = op.forward(&projected)?;
+        self.kept.put(projected);
+        Ok(y)
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let op = self.of_cuda(inputs)?;
+        let projected = self.kept.take().map_or_else(|| op.project(), Ok)?;
+        op.backward(projected, gradient)
     }
 }
 

@@ -56,7 +56,7 @@ fn rows_of_channels(x: &Values) -> Candle {
 }
 
 fn attention_reference(x: &Tensor, parameters: &Tensor, heads: usize) -> Candle {
-    let (x, parameters) = (x.values(), parameters.values());
+    let (x, parameters) = (x.cpu(), parameters.cpu());
     let x = rows_of_channels(x)?;
     let (n, c, h, w) = x.dims4()?;
     let mut p = parameters.clone();
@@ -79,7 +79,7 @@ fn attention_reference(x: &Tensor, parameters: &Tensor, heads: usize) -> Candle 
 }
 
 fn feed_forward_reference(x: &Tensor, parameters: &Tensor, hidden: usize) -> Candle {
-    let (x, parameters) = (x.values(), parameters.values());
+    let (x, parameters) = (x.cpu(), parameters.cpu());
     let x = rows_of_channels(x)?;
     let (n, c, h, w) = x.dims4()?;
     let mut p = parameters.clone();
@@ -97,7 +97,7 @@ fn feed_forward_reference(x: &Tensor, parameters: &Tensor, hidden: usize) -> Can
 
 fn attention_inputs(n: usize, c: usize, heads: usize, h: usize, w: usize) -> [Tensor; 2] {
     let parameters = values(&[4 * c * c + 29 * c + heads], 3);
-    let parameters = (parameters.values() + 0.2).unwrap();
+    let parameters = (parameters.cpu() + 0.2).unwrap();
     [values(&[n, h, c, w], 1), Tensor::constant(parameters)]
 }
 
@@ -109,7 +109,7 @@ fn feed_forward_inputs(n: usize, c: usize, hidden: usize, h: usize, w: usize) ->
 }
 
 fn single(x: &Tensor) -> Tensor {
-    Tensor::constant(x.values().to_dtype(DType::F32).unwrap())
+    Tensor::constant(x.cpu().to_dtype(DType::F32).unwrap())
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn streaming_changes_nothing() {
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {
-    let values: Vec<f32> = x.values().flatten_all().unwrap().to_vec1().unwrap();
+    let values: Vec<f32> = x.cpu().flatten_all().unwrap().to_vec1().unwrap();
     values.into_iter().map(f32::to_bits).collect()
 }
 

@@ -4,8 +4,9 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Tensor, View, apply};
+use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
+use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 
 pub fn cat(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -20,18 +21,22 @@ fn rows<T>(inputs: &[View<T>]) -> (usize, usize) {
     (row(&inputs[0]), row(&inputs[1]))
 }
 
+/// The shape of the result.
+fn joined(a: &[usize], b: &[usize]) -> Result<[usize; 4]> {
+    let ([n, h, c, w], [m, k, d, v]) = (sizes(a, "cat input")?, sizes(b, "cat input")?);
+    if (n, h, w) == (m, k, v) {
+        return Ok([n, h, c + d, w]);
+    }
+    Err(Error::value(format!(
+        "cat: images {a:?} and {b:?} differ in more than channels"
+    )))
+}
+
 impl Operator for Cat {
     const NAME: &'static str = "cat";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let [n, h, c, w] = inputs[0].sizes("cat input")?;
-        let [m, k, d, v] = inputs[1].sizes("cat input")?;
-        if (n, h, w) != (m, k, v) {
-            return Err(Error::value(format!(
-                "cat: images {:?} and {:?} differ in more than channels",
-                inputs[0].shape, inputs[1].shape
-            )));
-        }
+        let shape = joined(inputs[0].shape, inputs[1].shape)?;
         let (a_row, b_row) = rows(inputs);
         let mut y = Vec::with_capacity(inputs[0].data.len() + inputs[1].data.len());
         let all = inputs[0].data.chunks_exact(a_row);
@@ -39,7 +44,7 @@ impl Operator for Cat {
             y.extend_from_slice(a);
             y.extend_from_slice(b);
         }
-        Ok((y, vec![n, h, c + d, w]))
+        Ok((y, shape.to_vec()))
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
@@ -52,5 +57,21 @@ impl Operator for Cat {
             db.extend_from_slice(b);
         }
         Ok(vec![da, db])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let (a, b) = (inputs[0], inputs[1]);
+        let y = Array::new(a.gpu(), &joined(a.shape(), b.shape())?)?;
+        y.copy_from(0, a)?;
+        y.copy_from(a.len(), b)?;
+        Ok(y)
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let (a, b) = (inputs[0], inputs[1]);
+        Ok(vec![
+            gradient.part(0, a.shape()),
+            gradient.part(a.len(), b.shape()),
+        ])
     }
 }

@@ -4,12 +4,14 @@
 //! Backward: dx = Wᵀ·dy, dW = Σₙ dy·xᵀ.
 
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
 use super::rows::Grid;
-use super::{Mode, Operator, Tensor, View, apply};
+use super::{Mode, Operator, Tensor, View, apply, sizes};
 use crate::kernels::{Precision, Real};
+use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 
 pub fn conv1x1(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
@@ -31,13 +33,12 @@ struct Dims {
 }
 
 impl Dims {
-    fn of<T>(x: View<T>, weight: View<T>) -> Result<Self> {
-        let [n, h, ci, w] = x.sizes("conv1x1 input")?;
-        let [co, wi, kh, kw] = weight.sizes("conv1x1 weight")?;
+    fn of(x: &[usize], weight: &[usize]) -> Result<Self> {
+        let [n, h, ci, w] = sizes(x, "conv1x1 input")?;
+        let [co, wi, kh, kw] = sizes(weight, "conv1x1 weight")?;
         if (wi, kh, kw) != (ci, 1, 1) {
             return Err(Error::value(format!(
-                "conv1x1: weight {:?} does not fit an input with {ci} channels",
-                weight.shape
+                "conv1x1: weight {weight:?} does not fit an input with {ci} channels"
             )));
         }
         Ok(Self {
@@ -54,7 +55,7 @@ impl Operator for Conv1x1 {
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
-        let dims = Dims::of(x, weight)?;
+        let dims = Dims::of(x.shape, weight.shape)?;
         let shape = vec![dims.n, x.shape[1], dims.co, x.shape[3]];
         Ok((
             cpu::forward(dims, self.precision, x.data, weight.data),
@@ -64,10 +65,20 @@ impl Operator for Conv1x1 {
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
-        let dims = Dims::of(x, weight)?;
+        let dims = Dims::of(x.shape, weight.shape)?;
         Ok(vec![
             cpu::backward_input(dims, weight.data, gradient.data),
             cpu::backward_weight(dims, x.data, gradient.data),
         ])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let dims = Dims::of(inputs[0].shape(), inputs[1].shape())?;
+        cuda::forward(dims, inputs[0], inputs[1])
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let dims = Dims::of(inputs[0].shape(), inputs[1].shape())?;
+        cuda::backward(dims, inputs[0], inputs[1], gradient)
     }
 }

@@ -5,12 +5,14 @@
 //! channels; dW[o, i, t] = Σ over images and pixels of dy[o]·x[i] shifted by tap t.
 
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
 use super::rows::Grid;
-use super::{Mode, Operator, Tensor, View, apply};
+use super::{Mode, Operator, Tensor, View, apply, sizes};
 use crate::kernels::{Precision, Real};
+use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 
 pub fn conv3x3(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
@@ -32,13 +34,12 @@ struct Dims {
 }
 
 impl Dims {
-    fn of<T>(x: View<T>, weight: View<T>) -> Result<Self> {
-        let [n, h, ci, w] = x.sizes("conv3x3 input")?;
-        let [co, wi, kh, kw] = weight.sizes("conv3x3 weight")?;
+    fn of(x: &[usize], weight: &[usize]) -> Result<Self> {
+        let [n, h, ci, w] = sizes(x, "conv3x3 input")?;
+        let [co, wi, kh, kw] = sizes(weight, "conv3x3 weight")?;
         if (wi, kh, kw) != (ci, 3, 3) {
             return Err(Error::value(format!(
-                "conv3x3: weight {:?} does not fit an input with {ci} channels",
-                weight.shape
+                "conv3x3: weight {weight:?} does not fit an input with {ci} channels"
             )));
         }
         Ok(Self {
@@ -64,7 +65,7 @@ impl Operator for Conv3x3 {
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
-        let d = Dims::of(x, weight)?;
+        let d = Dims::of(x.shape, weight.shape)?;
         Ok((
             cpu::forward(d, self.precision, x.data, weight.data),
             vec![d.n, d.grid.h, d.co, d.grid.w],
@@ -73,10 +74,21 @@ impl Operator for Conv3x3 {
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
-        let d = Dims::of(x, weight)?;
+        let d = Dims::of(x.shape, weight.shape)?;
         Ok(vec![
             cpu::backward_input(d, weight.data, gradient.data),
             cpu::backward_weight(d, x.data, gradient.data),
         ])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let d = Dims::of(inputs[0].shape(), inputs[1].shape())?;
+        cuda::forward(d, inputs[0], inputs[1])
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let d = Dims::of(inputs[0].shape(), inputs[1].shape())?;
+        let dx = cuda::backward_input(d, inputs[1], gradient)?;
+        Ok(vec![dx, cuda::backward_weight(d, inputs[0], gradient)?])
     }
 }

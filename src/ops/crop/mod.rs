@@ -3,9 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Tensor, View, apply};
+use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
-use crate::{Error, Result};
+use crate::runtime::gpu::Array;
+use crate::{Error, Result, arguments};
 
 /// The image itself where it has that size.
 pub fn crop(x: Tensor, height: usize, width: usize) -> Result<Tensor> {
@@ -22,6 +23,16 @@ struct Crop {
 }
 
 impl Crop {
+    fn check(&self, h: usize, w: usize) -> Result<()> {
+        if self.height <= h && self.width <= w {
+            return Ok(());
+        }
+        let (height, width) = (self.height, self.width);
+        Err(Error::value(format!(
+            "crop: {h}x{w} holds no {height}x{width}"
+        )))
+    }
+
     /// Where the lines of the part begin in a whole image.
     fn lines(&self, [n, h, c, w]: [usize; 4]) -> impl Iterator<Item = usize> {
         let rows = (0..n).flat_map(move |n| n * h..n * h + self.height);
@@ -33,13 +44,8 @@ impl Operator for Crop {
     const NAME: &'static str = "crop";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let sizes @ [n, h, c, w] = inputs[0].sizes("crop input")?;
-        if self.height > h || self.width > w {
-            return Err(Error::value(format!(
-                "crop: {h}x{w} holds no {}x{}",
-                self.height, self.width
-            )));
-        }
+        let sizes @ [n, h, c, w] = sizes(inputs[0].shape, "crop input")?;
+        self.check(h, w)?;
         let line = |start: usize| &inputs[0].data[start..start + self.width];
         let y = self.lines(sizes).flat_map(line).copied().collect();
         Ok((y, vec![n, self.height, c, self.width]))
@@ -47,10 +53,31 @@ impl Operator for Crop {
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let mut dx = vec![T::zero(); inputs[0].data.len()];
-        let lines = self.lines(inputs[0].sizes("crop input")?);
+        let lines = self.lines(sizes(inputs[0].shape, "crop input")?);
         for (start, dy) in lines.zip(gradient.data.chunks_exact(self.width)) {
             dx[start..start + self.width].copy_from_slice(dy);
         }
+        Ok(vec![dx])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let x = inputs[0];
+        let [n, h, c, w] = sizes(x.shape(), "crop input")?;
+        self.check(h, w)?;
+        let (height, width) = (self.height, self.width);
+        let y = Array::new(x.gpu(), &[n, height, c, width])?;
+        let count = y.len();
+        let all = arguments![&y, x, count, height, width, h, w];
+        x.gpu().each("crop", count, all)?;
+        Ok(y)
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let [_, h, _, w] = sizes(inputs[0].shape(), "crop input")?;
+        let dx = inputs[0].like()?;
+        let count = dx.len();
+        let all = arguments![&dx, gradient, count, self.height, self.width, h, w];
+        dx.gpu().each("crop_backward", count, all)?;
         Ok(vec![dx])
     }
 }

@@ -3,9 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Tensor, View, apply};
-use crate::Result;
+use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::{Real, reduce, simd::dispatch};
+use crate::runtime::gpu::Array;
+use crate::{Result, arguments};
 use rayon::prelude::*;
 
 pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
@@ -18,7 +19,7 @@ impl Operator for GlobalAvgPool {
     const NAME: &'static str = "global_avg_pool";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let [n, h, c, w] = inputs[0].sizes("global_avg_pool input")?;
+        let [n, h, c, w] = sizes(inputs[0].shape, "global_avg_pool input")?;
         let scale = T::c(1.0 / (h * w) as f64);
         let mut y = vec![T::zero(); n * c];
         y.par_chunks_mut(c)
@@ -40,7 +41,7 @@ impl Operator for GlobalAvgPool {
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        let [_, h, c, w] = inputs[0].sizes("global_avg_pool input")?;
+        let [_, h, c, w] = sizes(inputs[0].shape, "global_avg_pool input")?;
         let scale = T::c(1.0 / (h * w) as f64);
         let mut dx = vec![T::zero(); inputs[0].data.len()];
         for (dx, dy) in dx.chunks_mut(h * c * w).zip(gradient.data.chunks(c)) {
@@ -48,6 +49,23 @@ impl Operator for GlobalAvgPool {
                 dx.fill(dy * scale);
             }
         }
+        Ok(vec![dx])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let x = inputs[0];
+        let [n, h, c, w] = sizes(x.shape(), "global_avg_pool input")?;
+        let y = Array::new(x.gpu(), &[n, 1, c, 1])?;
+        let all = arguments![&y, x, h * w];
+        x.gpu().reduce("global_avg_pool", (c * n, 1), all)?;
+        Ok(y)
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let [_, h, _, w] = sizes(inputs[0].shape(), "global_avg_pool input")?;
+        let dx = inputs[0].like()?;
+        let all = arguments![&dx, gradient, dx.len(), h * w];
+        dx.gpu().each("global_avg_pool_backward", dx.len(), all)?;
         Ok(vec![dx])
     }
 }

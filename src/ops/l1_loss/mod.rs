@@ -4,9 +4,10 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Tensor, View, apply};
-use crate::Result;
+use super::{Operator, Tensor, View, apply, same_shape};
 use crate::kernels::Real;
+use crate::runtime::gpu::Array;
+use crate::{Result, arguments};
 use rayon::prelude::*;
 
 /// Elements summed in one go; the sums of the chunks are added in f64, in order.
@@ -22,7 +23,8 @@ impl Operator for L1Loss {
     const NAME: &'static str = "l1_loss";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let [x, target] = View::same_shape(inputs, Self::NAME)?;
+        let (x, target) = (inputs[0], inputs[1]);
+        same_shape(x.shape, target.shape, Self::NAME)?;
         let sums: Vec<f64> = x
             .data
             .par_chunks(CHUNK)
@@ -52,6 +54,33 @@ impl Operator for L1Loss {
             })
             .collect();
         let dt = dx.iter().map(|&d| -d).collect();
+        Ok(vec![dx, dt])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let (x, target) = (inputs[0], inputs[1]);
+        same_shape(x.shape(), target.shape(), Self::NAME)?;
+        let (gpu, blocks) = (x.gpu(), x.len().div_ceil(CHUNK));
+        let (parts, loss) = (Array::new(gpu, &[blocks])?, Array::new(gpu, &[])?);
+        gpu.reduce(
+            "l1_loss",
+            (blocks, 1),
+            arguments![&parts, x, target, x.len()],
+        )?;
+        gpu.reduce(
+            "l1_loss_mean",
+            (1, 1),
+            arguments![&loss, &parts, blocks, x.len()],
+        )?;
+        Ok(loss)
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let (x, target) = (inputs[0], inputs[1]);
+        let (dx, dt) = (x.like()?, x.like()?);
+        let count = x.len();
+        let all = arguments![&dx, &dt, x, target, gradient, count];
+        x.gpu().each("l1_loss_backward", count, all)?;
         Ok(vec![dx, dt])
     }
 }

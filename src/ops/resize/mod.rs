@@ -8,9 +8,10 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Tensor, View, apply};
-use crate::Result;
+use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
+use crate::runtime::gpu::Array;
+use crate::{Result, arguments};
 
 pub fn resize_bilinear(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     apply(Resize { height, width }, &[x])
@@ -25,18 +26,35 @@ impl Operator for Resize {
     const NAME: &'static str = "resize_bilinear";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let [n, h, c, w] = inputs[0].sizes("resize_bilinear input")?;
+        let [n, h, c, w] = sizes(inputs[0].shape, "resize_bilinear input")?;
         let y = cpu::forward(inputs[0].data, c, (h, w), (self.height, self.width));
         Ok((y, vec![n, self.height, c, self.width]))
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        let [_, h, c, w] = inputs[0].sizes("resize_bilinear input")?;
+        let [_, h, c, w] = sizes(inputs[0].shape, "resize_bilinear input")?;
         Ok(vec![cpu::backward(
             gradient.data,
             c,
             (h, w),
             (self.height, self.width),
         )])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let x = inputs[0];
+        let [n, h, c, w] = sizes(x.shape(), "resize_bilinear input")?;
+        let y = Array::new(x.gpu(), &[n, self.height, c, self.width])?;
+        let all = arguments![&y, x, y.len(), self.height, self.width, h, w];
+        x.gpu().each("resize", y.len(), all)?;
+        Ok(y)
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let [_, h, _, w] = sizes(inputs[0].shape(), "resize_bilinear input")?;
+        let dx = inputs[0].like()?;
+        let all = arguments![&dx, gradient, dx.len(), self.height, self.width, h, w];
+        dx.gpu().each("resize_backward", dx.len(), all)?;
+        Ok(vec![dx])
     }
 }

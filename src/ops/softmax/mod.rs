@@ -4,9 +4,10 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Tensor, View, apply};
+use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
-use crate::{Error, Result};
+use crate::runtime::gpu::Array;
+use crate::{Error, Result, arguments};
 use num_traits::Float;
 
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
@@ -35,16 +36,22 @@ pub(super) fn softmax_row_backward<T: Real>(y: &[T], dy: &mut [T]) {
     }
 }
 
+/// (n, c)
+fn single_pixels(x: &[usize]) -> Result<(usize, usize)> {
+    let [n, h, c, w] = sizes(x, "softmax input")?;
+    if (h, w) == (1, 1) {
+        return Ok((n, c));
+    }
+    Err(Error::value(format!(
+        "softmax: {h}x{w} pixels instead of one"
+    )))
+}
+
 impl Operator for Softmax {
     const NAME: &'static str = "softmax";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let [_, h, c, w] = inputs[0].sizes("softmax input")?;
-        if (h, w) != (1, 1) {
-            return Err(Error::value(format!(
-                "softmax: {h}x{w} pixels instead of one"
-            )));
-        }
+        let (_, c) = single_pixels(inputs[0].shape)?;
         let mut y = inputs[0].data.to_vec();
         y.chunks_mut(c).for_each(softmax_row);
         Ok((y, inputs[0].shape.to_vec()))
@@ -57,6 +64,22 @@ impl Operator for Softmax {
             softmax_row(y);
             softmax_row_backward(y, dx);
         }
+        Ok(vec![dx])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let (n, c) = single_pixels(inputs[0].shape())?;
+        let y = inputs[0].like()?;
+        y.gpu()
+            .each("softmax", n, arguments![&y, inputs[0], c, n])?;
+        Ok(y)
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let (n, c) = single_pixels(inputs[0].shape())?;
+        let dx = inputs[0].like()?;
+        let all = arguments![&dx, gradient, inputs[0], c, n];
+        dx.gpu().each("softmax_backward", n, all)?;
         Ok(vec![dx])
     }
 }

@@ -3,7 +3,7 @@ use crate::ops::Tensor;
 use crate::ops::testing::{assert_close, check_gradient, flat, values};
 
 fn scaled(shape: &[usize], scale: f64) -> Tensor {
-    Tensor::constant((values(shape, 8).values() * scale).unwrap())
+    Tensor::constant((values(shape, 8).cpu() * scale).unwrap())
 }
 
 #[test]

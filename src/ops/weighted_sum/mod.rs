@@ -4,10 +4,11 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Tensor, View, apply};
+use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
 use crate::kernels::reduce::dot;
-use crate::{Error, Result};
+use crate::runtime::gpu::Array;
+use crate::{Error, Result, arguments};
 
 pub fn weighted_sum(weights: &Tensor, set: &Tensor) -> Result<Tensor> {
     apply(WeightedSum, &[weights, set])
@@ -20,23 +21,23 @@ fn lines((c, h, w): (usize, usize, usize)) -> impl Iterator<Item = (usize, usize
     (0..c * h).map(move |line| (line * w, (line % h * c + line / h) * w))
 }
 
-fn sizes<T>(inputs: &[View<T>]) -> Result<(usize, (usize, usize, usize))> {
-    let [_, height, len, width] = inputs[0].sizes("weighted_sum weights")?;
-    let [one, images, c, h, w] = inputs[1].sizes("weighted_sum set")?;
-    if (height, width, one, images) != (1, 1, 1, len) {
-        return Err(Error::value(format!(
-            "weighted_sum: weights {:?} do not fit a set {:?}",
-            inputs[0].shape, inputs[1].shape
-        )));
+/// The number of images in the set, and their sizes (c, h, w).
+fn fitting(weights: &[usize], set: &[usize]) -> Result<(usize, (usize, usize, usize))> {
+    let [_, height, len, width] = sizes(weights, "weighted_sum weights")?;
+    let [one, images, c, h, w] = sizes(set, "weighted_sum set")?;
+    if (height, width, one, images) == (1, 1, 1, len) {
+        return Ok((len, (c, h, w)));
     }
-    Ok((len, (c, h, w)))
+    Err(Error::value(format!(
+        "weighted_sum: weights {weights:?} do not fit a set {set:?}"
+    )))
 }
 
 impl Operator for WeightedSum {
     const NAME: &'static str = "weighted_sum";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let (len, (c, h, w)) = sizes(inputs)?;
+        let (len, (c, h, w)) = fitting(inputs[0].shape, inputs[1].shape)?;
         let n = inputs[0].shape[0];
         let image = c * h * w;
         let mut y = vec![T::zero(); n * image];
@@ -56,7 +57,7 @@ impl Operator for WeightedSum {
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        let (len, (c, h, w)) = sizes(inputs)?;
+        let (len, (c, h, w)) = fitting(inputs[0].shape, inputs[1].shape)?;
         let (weights, set) = (inputs[0].data, inputs[1].data);
         let image = c * h * w;
         let mut dweights = vec![T::zero(); weights.len()];
@@ -74,6 +75,28 @@ impl Operator for WeightedSum {
                 }
             }
         }
+        Ok(vec![dweights, dset])
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let (weights, set) = (inputs[0], inputs[1]);
+        let (len, (c, h, w)) = fitting(weights.shape(), set.shape())?;
+        let n = weights.shape()[0];
+        let y = Array::new(set.gpu(), &[n, h, c, w])?;
+        let all = arguments![&y, weights, set, y.len(), len, c, n, h * w];
+        y.gpu().each("weighted_sum", y.len(), all)?;
+        Ok(y)
+    }
+
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let (weights, set) = (inputs[0], inputs[1]);
+        let (len, (c, h, w)) = fitting(weights.shape(), set.shape())?;
+        let (n, gpu) = (weights.shape()[0], set.gpu());
+        let (dweights, dset) = (weights.like()?, set.like()?);
+        let all = arguments![&dweights, gradient, set, c, n, h * w];
+        gpu.reduce("weighted_sum_weights", (len, n), all)?;
+        let all = arguments![&dset, gradient, weights, dset.len(), c, n, h * w];
+        gpu.each("weighted_sum_set", dset.len(), all)?;
         Ok(vec![dweights, dset])
     }
 }

@@ -1,0 +1,137 @@
+#include "kernel.cuh"
+
+// 1/‖x‖ of a channel from the square, 0 where it is dead: its products are 0 as those of x/ε with x = 0.
+__device__ static float direction(float square) {
+    float norm = sqrtf(square);
+    return norm > 1e-12f ? 1 / norm : 0.0f;
+}
+
+// Σ x² of each plane.
+COOPERATIVE(squares, (float *sums, const float *x, int pixels)) {
+    const float *plane = x + (Index)blockIdx.x * pixels;
+    float sum = 0;
+    for (int i = threadIdx.x; i < pixels; i += THREADS) sum = fmaf(plane[i], plane[i], sum);
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// S = q̂·k̂ᵀ and softmax(τ·S) of each head, [n][c][ch]: a block for each row and image. `parts` holds
+// q·kᵀ of all channels for each of an image's `chunks`, [n][chunks][c][c]; squares [2c][n].
+COOPERATIVE(attention_scores, (float *attention, float *cosine, const float *parts, const float *squares,
+                               const float *temperature, int chunks, int c, int ch, int n)) {
+    Index i = blockIdx.x, image = blockIdx.y, head = i / ch;
+    float *a = attention + (image * c + i) * ch, *s = cosine + (image * c + i) * ch;
+    float q = direction(squares[i * n + image]), most = -INFINITY;
+    for (Index j = threadIdx.x; j < ch; j += THREADS) {
+        Index k = head * ch + j;
+        float sum = 0;
+        for (Index part = image * chunks; part < (image + 1) * chunks; part++) {
+            sum += parts[(part * c + i) * c + k];
+        }
+        s[j] = sum * q * direction(squares[(c + k) * n + image]);
+        a[j] = s[j] * temperature[head];
+        most = fmaxf(most, a[j]);
+    }
+    most = block_max(most);
+    float total = 0;
+    for (Index j = threadIdx.x; j < ch; j += THREADS) {
+        a[j] = expf(a[j] - most);
+        total += a[j];
+    }
+    total = block_sum(total);
+    for (Index j = threadIdx.x; j < ch; j += THREADS) a[j] /= total;
+}
+
+// M = W_out·A, [n][c][c].
+KERNEL(attention_mixing, (float *mixing, const float *out, const float *attention, int count, int c,
+                          int ch)) {
+    Index at = element();
+    if (at >= count) return;
+    Index j = at % c, d = at / c % c, image = at / c / c, first = j / ch * ch;
+    float sum = 0;
+    for (Index i = first; i < first + ch; i++) {
+        sum = fmaf(out[d * c + i], attention[(image * c + i) * ch + j - first], sum);
+    }
+    mixing[at] = sum;
+}
+
+// dW_out = Σ E·Aᵀ over images, from E [n][c][c].
+KERNEL(attention_out_backward, (float *dout, const float *outer, const float *attention, int c, int ch,
+                                int n)) {
+    Index at = element();
+    if (at >= (Index)c * c) return;
+    Index i = at % c, d = at / c, first = i / ch * ch;
+    float sum = 0;
+    for (Index image = 0; image < n; image++) {
+        for (Index j = 0; j < ch; j++) {
+            sum = fmaf(outer[(image * c + d) * c + first + j], attention[(image * c + i) * ch + j], sum);
+        }
+    }
+    dout[at] = sum;
+}
+
+// dZ, the gradient of τ·S, [n][c][ch], and Σ dZ·S of each row, [n][c]: a block for each row and image.
+COOPERATIVE(attention_scores_backward, (float *dz, float *sums, const float *outer, const float *out,
+                                        const float *attention, const float *cosine, int c, int ch)) {
+    Index i = blockIdx.x, image = blockIdx.y, first = i / ch * ch, row = (image * c + i) * ch;
+    float mean = 0;
+    for (Index j = threadIdx.x; j < ch; j += THREADS) {
+        // dA = W_outᵀ·E in the columns of the head.
+        float da = 0;
+        for (Index d = 0; d < c; d++) {
+            da = fmaf(out[d * c + i], outer[(image * c + d) * c + first + j], da);
+        }
+        dz[row + j] = da;
+        mean = fmaf(attention[row + j], da, mean);
+    }
+    mean = block_sum(mean);
+    float along = 0;
+    for (Index j = threadIdx.x; j < ch; j += THREADS) {
+        dz[row + j] = attention[row + j] * (dz[row + j] - mean);
+        along = fmaf(dz[row + j], cosine[row + j], along);
+    }
+    along = block_sum(along);
+    if (threadIdx.x == 0) sums[image * c + i] = along;
+}
+
+// dτ of each head.
+KERNEL(attention_temperature, (float *dtemperature, const float *sums, int heads, int ch, int n)) {
+    Index head = element();
+    if (head >= heads) return;
+    float sum = 0;
+    for (Index image = 0; image < n; image++) {
+        for (Index i = 0; i < ch; i++) sum += sums[(image * heads + head) * ch + i];
+    }
+    dtemperature[head] = sum;
+}
+
+// What takes [q; k] to [dq; dk], [n][2c][2c]: between q and k of a head dS/(‖q‖·‖k‖) and its transposed,
+// on the diagonal −Σ dS·S/‖·‖².
+KERNEL(attention_between, (float *between, const float *dz, const float *sums, const float *cosine,
+                           const float *squares, const float *temperature, int count, int c, int ch,
+                           int n)) {
+    Index at = element();
+    if (at >= count) return;
+    Index column = at % (2 * c), row = at / (2 * c) % (2 * c), image = at / (2 * c) / (2 * c);
+    float value = 0;
+    if (row == column) {
+        float scale = direction(squares[row * n + image]);
+        Index i = row % c, first = i / ch * ch;
+        float sum = sums[image * c + i];
+        if (row >= c) {
+            sum = 0;
+            for (Index q = first; q < first + ch; q++) {
+                Index at = (image * c + q) * ch + i - first;
+                sum = fmaf(dz[at], cosine[at], sum);
+            }
+        }
+        value = -temperature[i / ch] * sum * scale * scale;
+    } else if ((row < c) != (column < c)) {
+        Index q = row < c ? row : column, k = (row < c ? column : row) - c;
+        if (q / ch == k / ch) {
+            float scale = direction(squares[q * n + image]) * direction(squares[(c + k) * n + image]);
+            value = temperature[q / ch] * dz[(image * c + q) * ch + k % ch] * scale;
+        }
+    }
+    between[at] = value;
+}

@@ -1,0 +1,172 @@
+//! y = x + M·v with M = W_out·A of each image; sums over pixels in chunks of fixed size.
+
+use super::expand::Expand;
+use crate::runtime::gpu::{Address, Array, Product, Side};
+use crate::{Result, arguments};
+
+/// Pixels that one matrix product sums up, at most.
+const CHUNK: usize = 1024;
+
+pub struct Attention<'a> {
+    front: Expand<'a>,
+    heads: usize,
+}
+
+/// What the queries and keys of all images come to.
+pub struct Scores {
+    /// S = q̂·k̂ᵀ of each head, [n, c, c/heads]
+    cosine: Array,
+    /// A = softmax(τ·S)
+    attention: Array,
+    /// ‖q‖² and ‖k‖², [2c, n]
+    squares: Array,
+}
+
+impl<'a> Attention<'a> {
+    pub fn new(
+        (x, parameters): (&'a Array, &'a Array),
+        [n, h, dim, w]: [usize; 4],
+        heads: usize,
+    ) -> Self {
+        let front = Expand {
+            x,
+            parameters,
+            n,
+            h,
+            w,
+            dim,
+            wide: 3 * dim,
+            others: heads,
+        };
+        Self { front, heads }
+    }
+
+    pub fn project(&self) -> Result<Array> {
+        self.front.project()
+    }
+
+    fn temperature(&self) -> Address {
+        self.front.parameters.at(2 * self.front.dim)
+    }
+
+    fn out(&self) -> Address {
+        self.front.parameters.at(self.front.out())
+    }
+
+    /// Channels of a head.
+    fn c(&self) -> usize {
+        self.front.dim / self.heads
+    }
+
+    pub fn forward(&self, projected: &Array) -> Result<(Array, Scores)> {
+        let (front, c) = (&self.front, self.front.dim);
+        let (gpu, n) = (front.gpu(), front.n);
+        let mixed = front.depthwise(projected, false)?; // q, k and v
+        let squares = Array::new(gpu, &[2 * c, n])?;
+        let all = arguments![&squares, &mixed, front.image()];
+        gpu.reduce("squares", (2 * c * n, 1), all)?;
+        let (parts, chunks) = self.outer(mixed.at(0), self.channel(&mixed, c))?;
+        let attention = Array::new(gpu, &[n, c, self.c()])?;
+        let cosine = attention.like()?;
+        let (a, t) = (&attention, self.temperature());
+        let all = arguments![a, &cosine, &parts, &squares, t, chunks, c, self.c(), n];
+        gpu.reduce("attention_scores", (c, n), all)?;
+        drop(parts);
+        let scores = Scores {
+            cosine,
+            attention,
+            squares,
+        };
+        let mixing = self.mixing(&scores)?;
+        let y = front.x.copied()?;
+        let values = self.channel(&mixed, 2 * c);
+        let product = self.by_image(c, y.at(0), Side::rows(&mixing, c), values);
+        gpu.product(&product.accumulate())?;
+        Ok((y, scores))
+    }
+
+    /// dx and the gradient of the parameters.
+    pub fn backward(&self, projected: Array, scores: &Scores, dy: &Array) -> Result<Vec<Array>> {
+        let (front, c) = (&self.front, self.front.dim);
+        let gpu = front.gpu();
+        let gradient = front.parameters.like()?;
+        let mixed = front.depthwise(&projected, false)?;
+        // E = Σ dy·vᵀ holds all that dA and dW_out need.
+        let (parts, chunks) = self.outer(dy.at(0), self.channel(&mixed, 2 * c))?;
+        let outer = Array::new(gpu, &[front.n, c, c])?;
+        let all = arguments![&outer, &parts, outer.len(), chunks, c * c];
+        gpu.each("sum_parts", outer.len(), all)?;
+        drop(parts);
+
+        let dh = mixed.like()?;
+        let mixing = self.mixing(scores)?;
+        let dv = self.channel(&dh, 2 * c);
+        gpu.product(&self.by_image(c, dv, Side::rows(&mixing, c).t(), dy.at(0)))?;
+        drop(mixing);
+        let between = self.between(scores, &outer, &gradient)?;
+        let between = Side::rows(&between, 2 * c);
+        gpu.product(&self.by_image(2 * c, dh.at(0), between, mixed.at(0)))?;
+        drop(mixed);
+        let dx = front.backward(&projected, &dh, dy, &gradient)?;
+        Ok(vec![dx, gradient])
+    }
+
+    /// From E to the matrices that take [q; k] to [dq; dk], [n, 2c, 2c]; the gradients of τ and W_out
+    /// go to `gradient`.
+    fn between(&self, scores: &Scores, outer: &Array, gradient: &Array) -> Result<Array> {
+        let (front, c, ch) = (&self.front, self.front.dim, self.c());
+        let (gpu, n) = (front.gpu(), front.n);
+        let (a, s) = (&scores.attention, &scores.cosine);
+        let dout = gradient.at(front.out());
+        let all = arguments![dout, outer, a, c, ch, n];
+        gpu.each("attention_out_backward", c * c, all)?;
+        let (dz, sums) = (a.like()?, Array::new(gpu, &[n, c])?);
+        let all = arguments![&dz, &sums, outer, self.out(), a, s, c, ch];
+        gpu.reduce("attention_scores_backward", (c, n), all)?;
+        let all = arguments![gradient.at(2 * c), &sums, self.heads, ch, n];
+        gpu.each("attention_temperature", self.heads, all)?;
+        let between = Array::new(gpu, &[n, 2 * c, 2 * c])?;
+        let (squares, t, count) = (&scores.squares, self.temperature(), between.len());
+        let all = arguments![&between, &dz, &sums, s, squares, t, count, c, ch, n];
+        gpu.each("attention_between", count, all)?;
+        Ok(between)
+    }
+
+    /// M = W_out·A, [n, c, c].
+    fn mixing(&self, scores: &Scores) -> Result<Array> {
+        let (front, c) = (&self.front, self.front.dim);
+        let mixing = Array::new(front.gpu(), &[front.n, c, c])?;
+        let (a, count) = (&scores.attention, mixing.len());
+        let all = arguments![&mixing, self.out(), a, count, c, self.c()];
+        front.gpu().each("attention_mixing", count, all)?;
+        Ok(mixing)
+    }
+
+    /// The address of a channel's planes.
+    fn channel(&self, planes: &Array, channel: usize) -> Address {
+        planes.at(channel * self.front.pixels())
+    }
+
+    /// Σ over pixels of a·bᵀ, both of c channels: [n·chunks, c, c], and the chunks of an image.
+    fn outer(&self, a: Address, b: Address) -> Result<(Array, usize)> {
+        let (front, c) = (&self.front, self.front.dim);
+        let image = front.image();
+        let fits = |length: &usize| image.is_multiple_of(*length);
+        let length = (1..=CHUNK.min(image)).rev().find(fits).unwrap_or(image);
+        let batch = front.pixels() / length;
+        let parts = Array::new(front.gpu(), &[batch, c, c])?;
+        let (a, b) = (front.rows(a).every(length), front.rows(b).every(length));
+        let to = Side::rows(&parts, c).every(c * c);
+        let product = Product::new((c, c, length), to, a, b.t());
+        front.gpu().product(&product.batch(batch))?;
+        Ok((parts, image / length))
+    }
+
+    /// A matrix of each image, [n, channels, channels], times its pixels.
+    fn by_image(&self, channels: usize, y: Address, matrices: Side, x: Address) -> Product {
+        let (front, image) = (&self.front, self.front.image());
+        let (y, x) = (front.rows(y).every(image), front.rows(x).every(image));
+        let matrices = matrices.every(channels * channels);
+        Product::new((channels, image, channels), y, matrices, x).batch(front.n)
+    }
+}

@@ -1,0 +1,154 @@
+//! Layer normalisation, 1×1 convolution, depthwise 3×3; and the way back.
+
+use crate::runtime::gpu::{Address, Array, Gpu, Product, Side};
+use crate::{Result, arguments};
+use std::sync::Arc;
+
+/// Pixels of a block of the layer norm's threads, and threads that share the channels of one.
+const PIXELS: usize = 32;
+const GROUPS: usize = 8;
+
+/// x of `dim` channels to `wide` ones.
+pub struct Expand<'a> {
+    pub x: &'a Array,
+    /// [γ, β, others, W, taps, W_out]
+    pub parameters: &'a Array,
+    pub n: usize,
+    pub h: usize,
+    pub w: usize,
+    pub dim: usize,
+    pub wide: usize,
+    /// Parameters between β and W.
+    pub others: usize,
+}
+
+impl Expand<'_> {
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        self.x.gpu()
+    }
+
+    /// Pixels of an image.
+    pub fn image(&self) -> usize {
+        self.h * self.w
+    }
+
+    /// Pixels of all images: a row of a plane of channels.
+    pub fn pixels(&self) -> usize {
+        self.n * self.image()
+    }
+
+    /// Where β, W, the taps and W_out begin among the parameters.
+    fn beta(&self) -> usize {
+        self.dim
+    }
+
+    fn weight(&self) -> usize {
+        2 * self.dim + self.others
+    }
+
+    fn taps(&self) -> usize {
+        self.weight() + self.wide * self.dim
+    }
+
+    pub fn out(&self) -> usize {
+        self.taps() + 9 * self.wide
+    }
+
+    pub fn tap_address(&self) -> Address {
+        self.parameters.at(self.taps())
+    }
+
+    /// Planes of so many channels.
+    pub fn planes(&self, channels: usize) -> Result<Array> {
+        Array::new(self.gpu(), &[channels, self.pixels()])
+    }
+
+    /// Rows of all pixels from a channel on.
+    pub fn rows(&self, planes: impl Into<Address>) -> Side {
+        Side::rows(planes, self.pixels())
+    }
+
+    fn weight_rows(&self) -> Side {
+        Side::rows(self.parameters.at(self.weight()), self.dim)
+    }
+
+    fn normalised(&self) -> Result<Array> {
+        let (y, gamma) = (self.planes(self.dim)?, self.parameters);
+        let beta = self.parameters.at(self.beta());
+        let all = arguments![&y, self.x, gamma, beta, self.dim, self.pixels()];
+        self.by_pixels("layer_norm", all)?;
+        Ok(y)
+    }
+
+    /// A block for each 32 pixels.
+    fn by_pixels(
+        &self,
+        kernel: &'static str,
+        arguments: &[crate::runtime::gpu::Argument],
+    ) -> Result<()> {
+        let blocks = [self.pixels().div_ceil(PIXELS), 1, 1];
+        self.gpu()
+            .launch(kernel, blocks, [PIXELS, GROUPS, 1], arguments)
+    }
+
+    /// W·LN(x)
+    pub fn project(&self) -> Result<Array> {
+        let (y, x) = (self.planes(self.wide)?, self.normalised()?);
+        let size = (self.wide, self.pixels(), self.dim);
+        let product = Product::new(size, self.rows(&y), self.weight_rows(), self.rows(&x));
+        self.gpu().product(&product)?;
+        Ok(y)
+    }
+
+    /// The depthwise convolution of all channels, or its transposed.
+    pub fn depthwise(&self, x: &Array, reverse: bool) -> Result<Array> {
+        let (y, taps) = (x.like()?, self.tap_address());
+        let (n, h, w, reverse) = (self.n, self.h, self.w, usize::from(reverse));
+        let all = arguments![&y, x, taps, y.len(), n, h, w, reverse];
+        self.gpu().each("depthwise", y.len(), all)?;
+        Ok(y)
+    }
+
+    /// dx from the gradient after the depthwise convolution, and from dy, which goes past the block;
+    /// the gradients of γ, β, W and the taps go to `gradient`.
+    pub fn backward(
+        &self,
+        projected: &Array,
+        dh: &Array,
+        dy: &Array,
+        gradient: &Array,
+    ) -> Result<Array> {
+        let (gpu, p) = (self.gpu(), self.pixels());
+        let each = Array::new(gpu, &[self.n, 9 * self.wide])?;
+        let all = arguments![&each, dh, projected, self.n, self.h, self.w];
+        gpu.reduce("depthwise_taps", (self.wide, self.n), all)?;
+        let count = 9 * self.wide;
+        let all = arguments![gradient.at(self.taps()), &each, count, self.n, count];
+        gpu.each("sum_parts", count, all)?;
+
+        let dp = self.depthwise(dh, true)?;
+        let normalised = self.normalised()?;
+        let to_weight = Product::new(
+            (self.wide, self.dim, p),
+            Side::rows(gradient.at(self.weight()), self.dim),
+            self.rows(&dp),
+            self.rows(&normalised).t(),
+        );
+        gpu.product(&to_weight)?;
+        drop(normalised);
+        let dn = self.planes(self.dim)?;
+        let size = (self.dim, p, self.wide);
+        let to_x = Product::new(size, self.rows(&dn), self.weight_rows().t(), self.rows(&dp));
+        gpu.product(&to_x)?;
+        drop(dp);
+
+        let (dx, norms) = (self.x.like()?, Array::new(gpu, &[2, p])?);
+        let gamma = self.parameters;
+        let all = arguments![&dx, &norms, self.x, &dn, dy, gamma, self.dim, p];
+        self.by_pixels("layer_norm_backward", all)?;
+        let dbeta = gradient.at(self.beta());
+        let all = arguments![gradient, dbeta, self.x, &dn, &norms, p];
+        gpu.reduce("layer_norm_parameters", (self.dim, 1), all)?;
+        Ok(dx)
+    }
+}

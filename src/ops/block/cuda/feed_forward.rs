@@ -1,0 +1,78 @@
+//! y = x + W_out·gate(depthwise(W_in·LN(x)))
+
+use super::expand::Expand;
+use crate::runtime::gpu::{Array, Product, Side};
+use crate::{Result, arguments};
+
+pub struct FeedForward<'a>(Expand<'a>);
+
+impl<'a> FeedForward<'a> {
+    pub fn new(
+        (x, parameters): (&'a Array, &'a Array),
+        [n, h, dim, w]: [usize; 4],
+        hidden: usize,
+    ) -> Self {
+        Self(Expand {
+            x,
+            parameters,
+            n,
+            h,
+            w,
+            dim,
+            wide: 2 * hidden,
+            others: 0,
+        })
+    }
+
+    fn hidden(&self) -> usize {
+        self.0.wide / 2
+    }
+
+    pub fn project(&self) -> Result<Array> {
+        self.0.project()
+    }
+
+    pub fn forward(&self, projected: &Array) -> Result<Array> {
+        let (front, hidden) = (&self.0, self.hidden());
+        let gated = front.planes(hidden)?;
+        let (n, h, w) = (front.n, front.h, front.w);
+        let (taps, count) = (front.tap_address(), gated.len());
+        let all = arguments![&gated, projected, taps, count, hidden, n, h, w];
+        front.gpu().each("gate", count, all)?;
+        let y = front.x.copied()?;
+        let out = Side::rows(front.parameters.at(front.out()), hidden);
+        let size = (front.dim, front.pixels(), hidden);
+        let product = Product::new(size, front.rows(&y), out, front.rows(&gated));
+        front.gpu().product(&product.accumulate())?;
+        Ok(y)
+    }
+
+    /// dx and the gradient of the parameters.
+    pub fn backward(&self, projected: Array, dy: &Array) -> Result<Vec<Array>> {
+        let (front, hidden) = (&self.0, self.hidden());
+        let (gpu, p) = (front.gpu(), front.pixels());
+        let gradient = front.parameters.like()?;
+        let dgated = front.planes(hidden)?;
+        let out = Side::rows(front.parameters.at(front.out()), hidden);
+        let size = (hidden, p, front.dim);
+        let to_gated = Product::new(size, front.rows(&dgated), out.t(), front.rows(dy));
+        gpu.product(&to_gated)?;
+
+        let (gated, dh) = (front.planes(hidden)?, front.planes(2 * hidden)?);
+        let (n, h, w) = (front.n, front.h, front.w);
+        let (taps, count) = (front.tap_address(), gated.len());
+        let all = arguments![
+            &gated, &dh, &dgated, &projected, taps, count, hidden, n, h, w
+        ];
+        gpu.each("gate_backward", count, all)?;
+        drop(dgated);
+
+        let dout = Side::rows(gradient.at(front.out()), hidden);
+        let size = (front.dim, hidden, p);
+        let to_out = Product::new(size, dout, front.rows(dy), front.rows(&gated).t());
+        gpu.product(&to_out)?;
+        drop(gated);
+        let dx = front.backward(&projected, &dh, dy, &gradient)?;
+        Ok(vec![dx, gradient])
+    }
+}

@@ -1,0 +1,117 @@
+#include "kernel.cuh"
+
+constexpr float EPSILON = 1e-5f;
+
+// A block takes 32 pixels; eight threads share the channels of one.
+constexpr int PIXELS = 32, GROUPS = THREADS / PIXELS;
+
+// The sum over the threads of a pixel.
+__device__ static float pixel_sum(float value) {
+    __shared__ float sums[GROUPS][PIXELS];
+    sums[threadIdx.y][threadIdx.x] = value;
+    __syncthreads();
+    float total = 0;
+    for (int group = 0; group < GROUPS; group++) total += sums[group][threadIdx.x];
+    __syncthreads();
+    return total;
+}
+
+// The mean over the channels of a pixel and 1/√(σ² + ε). A pixel that is not there has `end` 0.
+struct Norm {
+    float mean, scale;
+
+    __device__ Norm(const float *x, int end, int channels, int pixels) {
+        float sum = 0;
+        for (int c = threadIdx.y; c < end; c += GROUPS) sum += x[(Index)c * pixels];
+        mean = pixel_sum(sum) / channels;
+        sum = 0;
+        for (int c = threadIdx.y; c < end; c += GROUPS) {
+            float centred = x[(Index)c * pixels] - mean;
+            sum = fmaf(centred, centred, sum);
+        }
+        scale = 1 / sqrtf(pixel_sum(sum) / channels + EPSILON);
+    }
+};
+
+// x [channels][pixels] to γ·x̂ + β.
+COOPERATIVE(layer_norm, (float *y, const float *x, const float *gamma, const float *beta, int channels,
+                         int pixels)) {
+    Index pixel = (Index)blockIdx.x * PIXELS + threadIdx.x;
+    int end = pixel < pixels ? channels : 0;
+    Norm norm(x + pixel, end, channels, pixels);
+    for (int c = threadIdx.y; c < end; c += GROUPS) {
+        Index i = (Index)c * pixels + pixel;
+        y[i] = fmaf((x[i] - norm.mean) * norm.scale, gamma[c], beta[c]);
+    }
+}
+
+// dx = dy + the gradient by way of the norm, whose results have the gradient dn; mean and scale of
+// each pixel to `norms` [2][pixels].
+COOPERATIVE(layer_norm_backward, (float *dx, float *norms, const float *x, const float *dn, const float *dy,
+                                  const float *gamma, int channels, int pixels)) {
+    Index pixel = (Index)blockIdx.x * PIXELS + threadIdx.x;
+    int end = pixel < pixels ? channels : 0;
+    Norm norm(x + pixel, end, channels, pixels);
+    float g_mean = 0, gx_mean = 0;
+    for (int c = threadIdx.y; c < end; c += GROUPS) {
+        Index i = (Index)c * pixels + pixel;
+        float g = dn[i] * gamma[c];
+        g_mean += g;
+        gx_mean = fmaf(g, (x[i] - norm.mean) * norm.scale, gx_mean);
+    }
+    g_mean = pixel_sum(g_mean) / channels;
+    gx_mean = pixel_sum(gx_mean) / channels;
+    for (int c = threadIdx.y; c < end; c += GROUPS) {
+        Index i = (Index)c * pixels + pixel;
+        float normal = (x[i] - norm.mean) * norm.scale;
+        dx[i] = dy[i] + norm.scale * (dn[i] * gamma[c] - g_mean - normal * gx_mean);
+    }
+    if (threadIdx.y == 0 && end > 0) {
+        norms[pixel] = norm.mean;
+        norms[pixels + pixel] = norm.scale;
+    }
+}
+
+// dγ and dβ, a block for each channel.
+COOPERATIVE(layer_norm_parameters, (float *dgamma, float *dbeta, const float *x, const float *dn,
+                                    const float *norms, int pixels)) {
+    Index channel = blockIdx.x;
+    float by_gamma = 0, by_beta = 0;
+    for (Index pixel = threadIdx.x; pixel < pixels; pixel += THREADS) {
+        Index i = channel * pixels + pixel;
+        by_gamma = fmaf(dn[i], (x[i] - norms[pixel]) * norms[pixels + pixel], by_gamma);
+        by_beta += dn[i];
+    }
+    float sums[2] = {by_gamma, by_beta};
+    block_join(sums, Add());
+    if (threadIdx.x == 0) {
+        dgamma[channel] = sums[0];
+        dbeta[channel] = sums[1];
+    }
+}
+
+// The depthwise convolution of planes [channels][n], or its transposed with the taps in reverse.
+KERNEL(depthwise, (float *y, const float *x, const float *taps, int count, int n, int h, int w,
+                   int reverse)) {
+    Index i = element();
+    if (i >= count) return;
+    Index plane = i / ((Index)h * w);
+    y[i] = window(x, plane, h, w, i % ((Index)h * w)).sum(taps + plane / n * 9, reverse);
+}
+
+// The gradient of the taps, [n][channels][9]: a block for each channel and image.
+COOPERATIVE(depthwise_taps, (float *dtaps, const float *dy, const float *x, int n, int h, int w)) {
+    Index channel = blockIdx.x, image = blockIdx.y, plane = channel * n + image;
+    float sums[9] = {};
+    for (Index pixel = threadIdx.x; pixel < (Index)h * w; pixel += THREADS) {
+        float d = dy[plane * h * w + pixel];
+        Window around = window(x, plane, h, w, pixel);
+        for (int tap = 0; tap < 9; tap++) {
+            sums[tap] = fmaf(d, around.at(tap / 3 - 1, tap % 3 - 1), sums[tap]);
+        }
+    }
+    block_join(sums, Add());
+    for (int tap = 0; tap < 9 && threadIdx.x == 0; tap++) {
+        dtaps[(image * gridDim.x + channel) * 9 + tap] = sums[tap];
+    }
+}

@@ -1,0 +1,93 @@
+//! What tensors hold, on the processor or on a GPU.
+
+use crate::runtime::gpu::{Array, Gpu};
+use crate::{Error, Result, arguments};
+use candle_core::Tensor;
+use std::sync::Arc;
+
+/// Numbers of some shape. Images of sizes [n, h, c, w] lie in rows of channels on the processor, as
+/// planes [c][n][h][w] on a GPU; all else lies in the order of its sizes.
+#[derive(Clone, Debug)]
+pub enum Values {
+    Cpu(Tensor),
+    Cuda(Array),
+}
+
+impl From<Tensor> for Values {
+    fn from(values: Tensor) -> Self {
+        Self::Cpu(values)
+    }
+}
+
+impl From<Array> for Values {
+    fn from(values: Array) -> Self {
+        Self::Cuda(values)
+    }
+}
+
+impl Values {
+    /// Images [n, h, c, w], on a GPU where one is given.
+    pub fn images(images: Tensor, gpu: Option<&Arc<Gpu>>) -> Result<Self> {
+        let Some(gpu) = gpu else {
+            return Ok(images.into());
+        };
+        let planes = images.permute((2, 0, 1, 3))?.flatten_all()?; // [c·n·h·w]
+        Ok(Array::from_slice(gpu, images.dims(), &planes.to_vec1::<f32>()?)?.into())
+    }
+
+    /// Images [n, h, c, w], fetched where they lie on a GPU.
+    pub fn to_images(&self) -> Result<Tensor> {
+        let array = match self {
+            Self::Cpu(images) => return Ok(images.clone()),
+            Self::Cuda(array) => array,
+        };
+        let [n, h, c, w] = super::sizes(array.shape(), "images")?;
+        let planes = Tensor::from_vec(array.to_vec()?, (c, n, h, w), &candle_core::Device::Cpu)?;
+        Ok(planes.permute((1, 2, 0, 3))?.contiguous()?) // [n, h, c, w]
+    }
+
+    pub fn dims(&self) -> &[usize] {
+        match self {
+            Self::Cpu(values) => values.dims(),
+            Self::Cuda(values) => values.shape(),
+        }
+    }
+
+    /// The only number.
+    pub fn scalar(&self) -> Result<f32> {
+        match self {
+            Self::Cpu(values) => Ok(values.to_scalar()?),
+            Self::Cuda(values) => match values.to_vec()?[..] {
+                [value] => Ok(value),
+                _ => Err(Error::value(format!(
+                    "shape {:?} of a scalar",
+                    values.shape()
+                ))),
+            },
+        }
+    }
+
+    /// The number one, on the same device.
+    pub fn one(&self) -> Result<Self> {
+        match self {
+            Self::Cpu(values) => Ok(values.ones_like()?.into()),
+            Self::Cuda(values) => Ok(Array::from_slice(values.gpu(), &[], &[1.0])?.into()),
+        }
+    }
+
+    pub fn add(&self, other: &Self) -> Result<Self> {
+        match (self, other) {
+            (Self::Cpu(a), Self::Cpu(b)) => Ok((a + b)?.into()),
+            (Self::Cuda(a), Self::Cuda(b)) => Ok(sum(a, b)?.into()),
+            _ => Err(Error::value("values on two devices")),
+        }
+    }
+}
+
+/// The sum of two arrays of one shape.
+pub fn sum(a: &Array, b: &Array) -> Result<Array> {
+    let y = a.like()?;
+    a.gpu()
+        .each("add", y.len(), arguments![&y, a, b, y.len()])?;
+    Ok(y)
+}

@@ -1,0 +1,184 @@
+//! Numbers in the memory of a GPU.
+
+use super::{Address, Gpu};
+use crate::{Error, Result};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// f32 values of some shape, one after the other; a copy shares them.
+#[derive(Clone, Debug)]
+pub struct Array {
+    memory: Arc<Memory>,
+    /// The first element in the memory.
+    start: usize,
+    shape: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    gpu: Arc<Gpu>,
+    address: Address,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.gpu.backend.free(self.address);
+    }
+}
+
+impl From<&Array> for Address {
+    fn from(array: &Array) -> Self {
+        array.address()
+    }
+}
+
+impl Array {
+    /// Values that are still to be written.
+    pub fn new(gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
+        let address = gpu.backend.allocate(bytes(shape.iter().product()))?;
+        let gpu = gpu.clone();
+        Ok(Self {
+            memory: Arc::new(Memory { gpu, address }),
+            start: 0,
+            shape: shape.to_vec(),
+        })
+    }
+
+    pub fn zeros(gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
+        let array = Self::new(gpu, shape)?;
+        gpu.backend.clear(array.address(), bytes(array.len()))?;
+        Ok(array)
+    }
+
+    pub fn from_slice(gpu: &Arc<Gpu>, shape: &[usize], values: &[f32]) -> Result<Self> {
+        let array = Self::new(gpu, shape)?;
+        array.write(0, values)?;
+        Ok(array)
+    }
+
+    /// As many 32-bit words, for kernels that read other types.
+    pub fn from_words(gpu: &Arc<Gpu>, words: &[u32]) -> Result<Self> {
+        let array = Self::new(gpu, &[words.len()])?;
+        if !words.is_empty() {
+            gpu.backend.upload(array.address(), as_bytes(words))?;
+        }
+        Ok(array)
+    }
+
+    /// Of the same shape, on the same GPU.
+    pub fn like(&self) -> Result<Self> {
+        Self::new(self.gpu(), &self.shape)
+    }
+
+    /// The same values, of their own.
+    pub fn copied(&self) -> Result<Self> {
+        let copy = self.like()?;
+        copy.copy_from(0, self)?;
+        Ok(copy)
+    }
+
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.memory.gpu
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn address(&self) -> Address {
+        self.memory.address.plus(self.start)
+    }
+
+    /// The address of an element.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn at(&self, element: usize) -> Address {
+        assert!(element < self.len());
+        self.address().plus(element)
+    }
+
+    /// Some of the elements, shared, as another shape.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn part(&self, first: usize, shape: &[usize]) -> Self {
+        assert!(first + shape.iter().product::<usize>() <= self.len());
+        Self {
+            memory: self.memory.clone(),
+            start: self.start + first,
+            shape: shape.to_vec(),
+        }
+    }
+
+    pub fn to_vec(&self) -> Result<Vec<f32>> {
+        self.read(0..self.len())
+    }
+
+    pub fn read(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; range.len()];
+        if range.end > self.len() {
+            return Err(out_of(range.end, self.len()));
+        }
+        if !values.is_empty() {
+            let from = self.address().plus(range.start);
+            self.gpu()
+                .backend
+                .download(as_bytes_mut(&mut values), from)?;
+        }
+        Ok(values)
+    }
+
+    /// Writes values from element `first` on.
+    pub fn write(&self, first: usize, values: &[f32]) -> Result<()> {
+        if first + values.len() > self.len() {
+            return Err(out_of(first + values.len(), self.len()));
+        }
+        if values.is_empty() {
+            return Ok(());
+        }
+        let to = self.address().plus(first);
+        self.gpu().backend.upload(to, as_bytes(values))
+    }
+
+    /// Copies all of `from` to the elements from `first` on.
+    pub fn copy_from(&self, first: usize, from: &Self) -> Result<()> {
+        if first + from.len() > self.len() {
+            return Err(out_of(first + from.len(), self.len()));
+        }
+        if from.is_empty() {
+            return Ok(());
+        }
+        let to = self.address().plus(first);
+        self.gpu()
+            .backend
+            .copy(to, from.address(), bytes(from.len()))
+    }
+}
+
+fn bytes(elements: usize) -> usize {
+    elements * size_of::<f32>()
+}
+
+fn out_of(end: usize, len: usize) -> Error {
+    Error::value(format!("element {end} of an array of {len}"))
+}
+
+/// Of numbers without padding.
+fn as_bytes<T: Copy>(values: &[T]) -> &[u8] {
+    // SAFETY: f32 and u32 have no padding, and bytes may lie anywhere.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+fn as_bytes_mut(values: &mut [f32]) -> &mut [u8] {
+    // SAFETY: as above, and every bit pattern is an f32.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}

@@ -1,0 +1,271 @@
+//! NVIDIA's driver and cuBLAS: one context, one stream.
+
+use super::{Address, Argument, Backend, Product, Side};
+use crate::{Error, Result};
+use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::Arc;
+
+include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+
+/// Scratch memory that cuBLAS recommends for Hopper; of its own it would take it anew in every graph.
+const WORKSPACE: usize = 32 << 20;
+
+/// Most bytes that the pool has handed out at once.
+const PEAK: sys::CUmemPool_attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+
+pub struct Cuda {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    pool: sys::CUmemoryPool,
+    blas: CudaBlas,
+    kernels: HashMap<&'static str, Kernel>,
+}
+
+// SAFETY: the driver's handles may be used from any thread; calls bind the context to theirs.
+unsafe impl Send for Cuda {}
+// SAFETY: as above; launches are ordered by the stream.
+unsafe impl Sync for Cuda {}
+
+/// A function in the context, which lives as long as the process.
+struct Kernel(sys::CUfunction);
+
+/// What the first GPU is called. No context is made.
+pub fn name() -> Result<String> {
+    let named = result::init()
+        .and_then(|()| result::device::get(0))
+        .and_then(result::device::get_name);
+    named.map_err(failed("NVIDIA's driver"))
+}
+
+fn failed(what: &str) -> impl Fn(DriverError) -> Error {
+    move |error| match error.0 {
+        sys::cudaError_enum::CUDA_ERROR_OUT_OF_MEMORY => {
+            Error::Device(format!("{what}: the GPU's memory is full"))
+        }
+        code => Error::Device(format!("{what} says {code:?}")),
+    }
+}
+
+impl Cuda {
+    pub fn open() -> Result<Self> {
+        let wrong = failed("NVIDIA's driver");
+        let context = CudaContext::new(0).map_err(&wrong)?;
+        // SAFETY: all work goes to one stream, so that nothing has to wait for events.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(&wrong)?;
+        // What is freed is kept for the next step instead of going back to the driver at every wait.
+        let mut keep = u64::MAX;
+        let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        // SAFETY: the pool is the device's own, and the attribute is a u64.
+        let pool = unsafe {
+            let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(&wrong)?;
+            result::mem_pool::set_attribute(pool, threshold, (&raw mut keep).cast())
+                .map_err(&wrong)?;
+            pool
+        };
+        let blas = CudaBlas::new(stream.clone()).map_err(blas_failed)?;
+        let mut kernels = HashMap::new();
+        for (ptx, names) in PTX {
+            let ptx = CString::new(*ptx).map_err(|_| Error::value("PTX with a zero"))?;
+            // SAFETY: PTX text with a zero at its end.
+            let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) };
+            let module = module.map_err(&wrong)?;
+            for name in *names {
+                let wanted = CString::new(*name).map_err(|_| Error::value(*name))?;
+                // SAFETY: the module was loaded just before.
+                let function = unsafe { result::module::get_function(module, wanted) };
+                kernels.insert(*name, Kernel(function.map_err(failed(name))?));
+            }
+        }
+        let cuda = Self {
+            context,
+            stream,
+            pool,
+            blas,
+            kernels,
+        };
+        let workspace = cuda.allocate(WORKSPACE)?;
+        // SAFETY: the memory is never freed, as the context lives as long as the process.
+        unsafe {
+            blas_sys::cublasSetWorkspace_v2(
+                *cuda.blas.handle(),
+                workspace.0 as *mut c_void,
+                WORKSPACE,
+            )
+            .result()
+        }
+        .map_err(blas_failed)?;
+        Ok(cuda)
+    }
+
+    /// CUDA calls are for the context of the thread that makes them.
+    fn bound(&self) -> Result<sys::CUstream> {
+        self.context
+            .bind_to_thread()
+            .map_err(failed("NVIDIA's driver"))?;
+        Ok(self.stream.cu_stream())
+    }
+}
+
+fn blas_failed(error: blas::CublasError) -> Error {
+    Error::Device(format!("cuBLAS says {:?}", error.0))
+}
+
+impl Backend for Cuda {
+    fn memory(&self) -> Result<usize> {
+        self.bound()?;
+        let (_, total) = result::mem_get_info().map_err(failed("memory"))?;
+        Ok(total)
+    }
+
+    fn peak(&self) -> Result<usize> {
+        self.bound()?;
+        let mut bytes = 0u64;
+        // SAFETY: the pool is the device's own, and the attribute is a u64.
+        unsafe { result::mem_pool::get_attribute(self.pool, PEAK, (&raw mut bytes).cast()) }
+            .map_err(failed("memory"))?;
+        Ok(bytes as usize)
+    }
+
+    fn reset_peak(&self) -> Result<()> {
+        self.bound()?;
+        let mut zero = 0u64;
+        // SAFETY: as above; 0 is the value that resets it.
+        unsafe { result::mem_pool::set_attribute(self.pool, PEAK, (&raw mut zero).cast()) }
+            .map_err(failed("memory"))
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        let stream = self.bound()?;
+        // SAFETY: the stream is ours. No bytes are none to CUDA.
+        let address = unsafe { result::malloc_async(stream, bytes.max(1)) };
+        let address = address.map_err(failed(&format!("{} MiB", bytes >> 20)))?;
+        Ok(Address(address))
+    }
+
+    fn free(&self, address: Address) {
+        if let Ok(stream) = self.bound() {
+            // SAFETY: the address was allocated on this stream, and all that uses it goes there before.
+            // Nothing can be done about a failure; a process that ends takes the context with it.
+            let _ = unsafe { result::free_async(address.0, stream) };
+        }
+    }
+
+    fn upload(&self, to: Address, from: &[u8]) -> Result<()> {
+        let stream = self.bound()?;
+        // SAFETY: the caller owns as many bytes there. From memory that is not pinned the driver has
+        // read all when it returns.
+        unsafe { result::memcpy_htod_async(to.0, from, stream) }.map_err(failed("upload"))
+    }
+
+    fn download(&self, to: &mut [u8], from: Address) -> Result<()> {
+        let stream = self.bound()?;
+        // SAFETY: the caller owns as many bytes there; `to` is borrowed until the stream is done.
+        unsafe { result::memcpy_dtoh_async(to, from.0, stream) }
+            .and_then(|()| self.stream.synchronize())
+            .map_err(failed("download"))
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.bound()?;
+        self.stream.synchronize().map_err(failed("NVIDIA's driver"))
+    }
+
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+        let stream = self.bound()?;
+        // SAFETY: the caller owns as many bytes at both.
+        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, stream) }.map_err(failed("copy"))
+    }
+
+    fn clear(&self, to: Address, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let stream = self.bound()?;
+        // SAFETY: the caller owns as many bytes there.
+        unsafe { result::memset_d8_async(to.0, 0, bytes, stream) }.map_err(failed("clear"))
+    }
+
+    fn launch(
+        &self,
+        kernel: &'static str,
+        blocks: [u32; 3],
+        threads: [u32; 3],
+        arguments: &[Argument],
+    ) -> Result<()> {
+        let stream = self.bound()?;
+        let function = self.kernels.get(kernel);
+        let function = function.ok_or_else(|| Error::value(format!("no kernel {kernel}")))?;
+        let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
+        // SAFETY: kernels take their arguments by pointers to them, in order and of these types, and
+        // reach no further than the sizes among them, for which callers own the memory. The same
+        // calls run on the emulated GPU, which guards every buffer.
+        unsafe {
+            result::launch_kernel(
+                function.0,
+                blocks.into(),
+                threads.into(),
+                0,
+                stream,
+                &mut pointers,
+            )
+        }
+        .map_err(failed(kernel))
+    }
+
+    fn product(&self, product: &Product, tf32: bool) -> Result<()> {
+        self.bound()?;
+        let int = |size: usize| {
+            i32::try_from(size).map_err(|_| Error::value("a matrix is too large for a GPU"))
+        };
+        let (m, n, k) = product.size;
+        let transposed = |side: &Side| {
+            if side.transposed {
+                blas_sys::cublasOperation_t::CUBLAS_OP_T
+            } else {
+                blas_sys::cublasOperation_t::CUBLAS_OP_N
+            }
+        };
+        let (a, b, c) = (&product.a, &product.b, &product.c);
+        let (alpha, beta) = (1f32, if product.accumulate { 1f32 } else { 0f32 });
+        let compute = if tf32 {
+            blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
+        } else {
+            blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
+        };
+        let float = blas_sys::cudaDataType_t::CUDA_R_32F;
+        // SAFETY: the caller owns all that the sizes reach. cuBLAS reads columns where rows lie, so
+        // that it gets the transposed product: Cᵀ = Bᵀ·Aᵀ.
+        unsafe {
+            blas::gemm_strided_batched_ex(
+                *self.blas.handle(),
+                transposed(b),
+                transposed(a),
+                int(n)?,
+                int(m)?,
+                int(k)?,
+                (&raw const alpha).cast(),
+                b.address.0 as *const c_void,
+                float,
+                int(b.row)?,
+                b.step as i64,
+                a.address.0 as *const c_void,
+                float,
+                int(a.row)?,
+                a.step as i64,
+                (&raw const beta).cast(),
+                c.address.0 as *mut c_void,
+                float,
+                int(c.row)?,
+                c.step as i64,
+                int(product.batch)?,
+                compute,
+                blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        }
+        .map_err(blas_failed)
+    }
+}

@@ -1,0 +1,224 @@
+//! The kernels on the processor, with what a GPU does not check: every buffer begins as NaN and lies
+//! between guards, and addresses are looked up.
+
+use super::{Address, Argument, Backend, Product, Side};
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+include!(concat!(env!("OUT_DIR"), "/emulated_kernels.rs"));
+
+/// As emulator.h has it.
+#[repr(C)]
+pub struct Launch {
+    blocks: [u32; 3],
+    threads: [u32; 3],
+}
+
+type Kernel = unsafe extern "C" fn(*const Launch, *mut *mut c_void);
+
+#[derive(Default)]
+pub struct Emulated {
+    buffers: Mutex<BTreeMap<u64, Box<[u64]>>>,
+    peak: AtomicUsize,
+}
+
+pub fn name() -> Result<String> {
+    Ok("an emulated GPU".into())
+}
+
+/// As a small GPU has.
+const MEMORY: usize = 8 << 30;
+
+/// Words around a buffer that nobody may write.
+const GUARD: usize = 8;
+const GUARDS: u64 = 0x5afe_5afe_5afe_5afe;
+/// Two f32 that are no numbers.
+const NOTHING: u64 = 0x7fc0_0000_7fc0_0000;
+const WORD: usize = size_of::<u64>();
+
+impl Emulated {
+    fn buffers(&self) -> MutexGuard<'_, BTreeMap<u64, Box<[u64]>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes from an address on to the end of its buffer.
+    fn room(&self, address: Address) -> Result<usize> {
+        let buffers = self.buffers();
+        let room = buffers
+            .range(..=address.0)
+            .next_back()
+            .and_then(|(start, buffer)| {
+                let end = start + ((buffer.len() - 2 * GUARD) * WORD) as u64;
+                end.checked_sub(address.0)
+            });
+        room.map(|room| room as usize)
+            .ok_or_else(|| Error::value("an address of no buffer"))
+    }
+
+    fn check(&self, address: Address, bytes: usize) -> Result<()> {
+        if bytes > self.room(address)? {
+            return Err(Error::value(format!(
+                "{bytes} bytes reach beyond their buffer"
+            )));
+        }
+        Ok(())
+    }
+
+    /// All that a side of a product reaches.
+    fn check_side(&self, side: &Side, (rows, columns): (usize, usize), batch: usize) -> Result<()> {
+        let (rows, columns) = if side.transposed {
+            (columns, rows)
+        } else {
+            (rows, columns)
+        };
+        if rows * columns == 0 {
+            return Ok(());
+        }
+        let elements = (batch - 1) * side.step + (rows - 1) * side.row + columns;
+        self.check(side.address, elements * size_of::<f32>())
+    }
+}
+
+impl Backend for Emulated {
+    fn memory(&self) -> Result<usize> {
+        Ok(MEMORY)
+    }
+
+    fn peak(&self) -> Result<usize> {
+        Ok(self.peak.load(Ordering::Relaxed))
+    }
+
+    fn reset_peak(&self) -> Result<()> {
+        self.peak.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        let words = bytes.div_ceil(WORD);
+        let mut buffer = vec![GUARDS; words + 2 * GUARD].into_boxed_slice();
+        buffer[GUARD..GUARD + words].fill(NOTHING);
+        let address = buffer.as_ptr() as u64 + (GUARD * WORD) as u64;
+        let mut buffers = self.buffers();
+        buffers.insert(address, buffer);
+        let held: usize = buffers
+            .values()
+            .map(|buffer| (buffer.len() - 2 * GUARD) * WORD)
+            .sum();
+        self.peak.fetch_max(held, Ordering::Relaxed);
+        Ok(Address(address))
+    }
+
+    fn free(&self, address: Address) {
+        let buffer = self.buffers().remove(&address.0);
+        let whole = |buffer: Box<[u64]>| {
+            let words = buffer.len() - GUARD;
+            buffer[..GUARD]
+                .iter()
+                .chain(&buffer[words..])
+                .all(|&word| word == GUARDS)
+        };
+        assert!(buffer.is_some_and(whole), "a kernel wrote beyond a buffer");
+    }
+
+    fn upload(&self, to: Address, from: &[u8]) -> Result<()> {
+        self.check(to, from.len())?;
+        // SAFETY: the buffer is there and large enough.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.0 as *mut u8, from.len()) };
+        Ok(())
+    }
+
+    fn download(&self, to: &mut [u8], from: Address) -> Result<()> {
+        self.check(from, to.len())?;
+        // SAFETY: as above.
+        unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+        self.check(to, bytes)?;
+        self.check(from, bytes)?;
+        // SAFETY: as above.
+        unsafe { std::ptr::copy(from.0 as *const u8, to.0 as *mut u8, bytes) };
+        Ok(())
+    }
+
+    fn clear(&self, to: Address, bytes: usize) -> Result<()> {
+        self.check(to, bytes)?;
+        // SAFETY: as above.
+        unsafe { std::ptr::write_bytes(to.0 as *mut u8, 0, bytes) };
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        name: &'static str,
+        blocks: [u32; 3],
+        threads: [u32; 3],
+        arguments: &[Argument],
+    ) -> Result<()> {
+        let kernel = kernel(name).ok_or_else(|| Error::value(format!("no kernel {name}")))?;
+        for argument in arguments {
+            if let Argument::Address(address) = argument {
+                self.room(Address(*address))?;
+            }
+        }
+        let launch = Launch { blocks, threads };
+        let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
+        // SAFETY: kernels take their arguments by pointers to them, in order and of these types, and
+        // reach no further than the sizes among them; the guards show where one does.
+        unsafe { kernel(&raw const launch, pointers.as_mut_ptr()) };
+        Ok(())
+    }
+
+    fn product(&self, product: &Product, _tf32: bool) -> Result<()> {
+        let (m, n, k) = product.size;
+        self.check_side(&product.c, (m, n), product.batch)?;
+        self.check_side(&product.a, (m, k), product.batch)?;
+        self.check_side(&product.b, (k, n), product.batch)?;
+        let strides = |side: &Side| {
+            let (row, column) = (side.row as isize, 1);
+            if side.transposed {
+                (column, row)
+            } else {
+                (row, column)
+            }
+        };
+        let [(c_row, c_column), (a_row, a_column), (b_row, b_column)] =
+            [product.c, product.a, product.b].map(|side| strides(&side));
+        for i in 0..product.batch {
+            let at = |side: &Side| side.address.plus(i * side.step).0 as *mut f32;
+            // SAFETY: all that is reached was checked above; sums are not written while they are read.
+            unsafe {
+                gemm::gemm(
+                    m,
+                    n,
+                    k,
+                    at(&product.c),
+                    c_column,
+                    c_row,
+                    product.accumulate,
+                    at(&product.a).cast_const(),
+                    a_column,
+                    a_row,
+                    at(&product.b).cast_const(),
+                    b_column,
+                    b_row,
+                    1.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    gemm::Parallelism::None,
+                );
+            }
+        }
+        Ok(())
+    }
+}

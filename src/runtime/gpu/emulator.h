@@ -1,0 +1,145 @@
+// CUDA's threads on the processor: kernels as they are, compiled as C++, one block after the other.
+//
+// Threads of a cooperative kernel are fibers that run up to the next __syncthreads(), in order and in
+// reverse by turns, so that what is not synchronised shows.
+#pragma once
+
+#undef _FORTIFY_SOURCE // would take jumps between stacks for an error
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <setjmp.h>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+
+#define __device__
+#define __shared__ static thread_local
+
+struct Sizes {
+    unsigned x, y, z;
+};
+
+inline thread_local Sizes gridDim, blockDim, blockIdx, threadIdx;
+
+namespace emulator {
+
+struct Launch {
+    Sizes blocks, threads;
+};
+
+// Begins by a context and goes on by jumps, which ask nothing of the system.
+struct Fiber {
+    ucontext_t context;
+    jmp_buf place;
+    std::unique_ptr<char[]> stack{new char[STACK]};
+    bool begun = false, done = false;
+
+    static constexpr size_t STACK = 1 << 16;
+};
+
+struct Block {
+    std::vector<Fiber> fibers;
+    jmp_buf scheduler;
+    std::function<void()> kernel;
+    size_t running = 0;
+};
+
+inline thread_local Block *current = nullptr;
+
+// Back to the scheduler, until it comes here again.
+inline void yield() {
+    if (!current) abort(); // __syncthreads() in a kernel that is not cooperative
+    if (_setjmp(current->fibers[current->running].place) == 0) _longjmp(current->scheduler, 1);
+}
+
+// A thread of one block after the other.
+inline void fiber() {
+    for (;;) {
+        current->kernel();
+        current->fibers[current->running].done = true;
+        yield();
+    }
+}
+
+inline void resume(Block &block) {
+    Fiber &fiber = block.fibers[block.running];
+    if (_setjmp(block.scheduler) != 0) return;
+    if (fiber.begun) _longjmp(fiber.place, 1);
+    fiber.begun = true;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = Fiber::STACK;
+    makecontext(&fiber.context, emulator::fiber, 0);
+    setcontext(&fiber.context);
+}
+
+inline Sizes place(size_t thread) {
+    unsigned t = (unsigned)thread;
+    return {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
+}
+
+inline void together(Block &block) {
+    current = &block;
+    size_t count = block.fibers.size(), left = count;
+    for (Fiber &fiber : block.fibers) fiber.done = false;
+    for (bool reverse = false; left > 0; reverse = !reverse) {
+        for (size_t i = 0; i < count; i++) {
+            block.running = reverse ? count - 1 - i : i;
+            if (block.fibers[block.running].done) continue;
+            threadIdx = place(block.running);
+            resume(block);
+            left -= block.fibers[block.running].done;
+        }
+    }
+    current = nullptr;
+}
+
+template <class Kernel> void run(const Launch &launch, bool cooperative, Kernel kernel) {
+    gridDim = launch.blocks;
+    blockDim = launch.threads;
+    size_t threads = (size_t)blockDim.x * blockDim.y * blockDim.z;
+    Block block;
+    block.kernel = kernel;
+    if (cooperative) block.fibers = std::vector<Fiber>(threads);
+    for (unsigned z = 0; z < gridDim.z; z++) {
+        for (unsigned y = 0; y < gridDim.y; y++) {
+            for (unsigned x = 0; x < gridDim.x; x++) {
+                blockIdx = {x, y, z};
+                if (cooperative) {
+                    together(block);
+                    continue;
+                }
+                for (size_t thread = 0; thread < threads; thread++) {
+                    threadIdx = place(thread);
+                    kernel();
+                }
+            }
+        }
+    }
+}
+
+template <class... P, size_t... I>
+void call(void (*kernel)(P...), void **arguments, std::index_sequence<I...>) {
+    kernel(*static_cast<P *>(arguments[I])...);
+}
+
+template <class... P> void call(void (*kernel)(P...), void **arguments) {
+    call(kernel, arguments, std::index_sequence_for<P...>());
+}
+
+} // namespace emulator
+
+inline void __syncthreads() { emulator::yield(); }
+
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+
+#define EMULATED_KERNEL(name, parameters, cooperative)                                             \
+    static void name parameters;                                                                   \
+    extern "C" void emulated_##name(const emulator::Launch *launch, void **arguments) {            \
+        emulator::run(*launch, cooperative, [&] { emulator::call(name, arguments); });             \
+    }                                                                                              \
+    static void name parameters
+#define KERNEL(name, parameters) EMULATED_KERNEL(name, parameters, false)
+#define COOPERATIVE(name, parameters) EMULATED_KERNEL(name, parameters, true)

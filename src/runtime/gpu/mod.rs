@@ -1,0 +1,268 @@
+//! A GPU: memory, copies, kernels and matrix products, done in the order in which they are asked for.
+//!
+//! Without the feature `cuda` there is none. The feature `emulated-gpu` puts the same kernels,
+//! compiled for the processor, in its place: what the tests of a machine without a GPU run.
+
+mod array;
+#[cfg(all(feature = "cuda", not(feature = "emulated-gpu")))]
+mod cuda;
+#[cfg(feature = "emulated-gpu")]
+mod emulated;
+mod product;
+
+pub use array::Array;
+pub use product::{Product, Side};
+
+use crate::{Error, Result};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// The memory of a GPU, by address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address(u64);
+
+impl Address {
+    /// For kernels that find addresses in memory.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// So many f32 further on.
+    pub fn plus(self, elements: usize) -> Self {
+        Self(self.0 + (elements * size_of::<f32>()) as u64)
+    }
+}
+
+/// What a kernel is called with.
+#[derive(Clone, Copy, Debug)]
+pub enum Argument {
+    Address(u64),
+    Int(i32),
+    Float(f32),
+}
+
+#[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+impl Argument {
+    /// Where the value lies, as kernels are told.
+    fn pointer(&self) -> *mut std::ffi::c_void {
+        match self {
+            Self::Address(value) => std::ptr::from_ref(value).cast_mut().cast(),
+            Self::Int(value) => std::ptr::from_ref(value).cast_mut().cast(),
+            Self::Float(value) => std::ptr::from_ref(value).cast_mut().cast(),
+        }
+    }
+}
+
+impl From<Address> for Argument {
+    fn from(address: Address) -> Self {
+        Self::Address(address.0)
+    }
+}
+
+impl From<&Array> for Argument {
+    fn from(array: &Array) -> Self {
+        array.address().into()
+    }
+}
+
+/// Sizes of images lie far below 2³¹; [`Gpu::launch`] refuses others.
+impl From<usize> for Argument {
+    fn from(size: usize) -> Self {
+        Self::Int(i32::try_from(size).unwrap_or(-1))
+    }
+}
+
+impl From<f32> for Argument {
+    fn from(value: f32) -> Self {
+        Self::Float(value)
+    }
+}
+
+/// The arguments of a kernel, in its order.
+#[macro_export]
+macro_rules! arguments {
+    ($($argument:expr),* $(,)?) => {
+        &[$($crate::runtime::gpu::Argument::from($argument)),*]
+    };
+}
+
+/// What drives a GPU, or stands in for one.
+///
+/// Callers hand out addresses that they own, with room for all that a kernel or a product reaches
+/// by the sizes that it is called with.
+trait Backend: Send + Sync {
+    /// Bytes that there are.
+    fn memory(&self) -> Result<usize>;
+
+    /// Most bytes that were allocated at once.
+    fn peak(&self) -> Result<usize>;
+
+    fn reset_peak(&self) -> Result<()>;
+
+    /// Bytes that hold anything.
+    fn allocate(&self, bytes: usize) -> Result<Address>;
+
+    fn free(&self, address: Address);
+
+    fn upload(&self, to: Address, from: &[u8]) -> Result<()>;
+
+    /// Waits until the bytes are there.
+    fn download(&self, to: &mut [u8], from: Address) -> Result<()>;
+
+    fn wait(&self) -> Result<()>;
+
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()>;
+
+    fn clear(&self, to: Address, bytes: usize) -> Result<()>;
+
+    fn launch(
+        &self,
+        kernel: &'static str,
+        blocks: [u32; 3],
+        threads: [u32; 3],
+        arguments: &[Argument],
+    ) -> Result<()>;
+
+    fn product(&self, product: &Product, tf32: bool) -> Result<()>;
+}
+
+pub struct Gpu {
+    backend: Box<dyn Backend>,
+    /// A child that was forked off has no GPU.
+    process: u32,
+}
+
+/// Whether matrix products may round their operands to TF32, 10 bits of mantissa: PyTorch's default for
+/// convolutions.
+static TF32: AtomicBool = AtomicBool::new(true);
+
+pub fn set_tf32(allowed: bool) {
+    TF32.store(allowed, Ordering::Relaxed);
+}
+
+pub fn tf32() -> bool {
+    TF32.load(Ordering::Relaxed)
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gpu")
+    }
+}
+
+/// Threads of a block that works on elements one by one.
+const THREADS: usize = 256;
+
+impl Gpu {
+    /// The first GPU, made ready on the first call.
+    ///
+    /// # Errors
+    /// There is none; the message says why.
+    pub fn open() -> Result<Arc<Self>> {
+        static GPU: OnceLock<Result<Arc<Gpu>, String>> = OnceLock::new();
+        let opened = GPU.get_or_init(|| {
+            let backend = backend().map_err(|error| error.to_string())?;
+            Ok(Arc::new(Self {
+                backend,
+                process: std::process::id(),
+            }))
+        });
+        let gpu = opened.clone().map_err(Error::Device)?;
+        if gpu.process != std::process::id() {
+            return Err(Error::Device(
+                "CUDA works in the process that used it first, not in one forked from it".into(),
+            ));
+        }
+        Ok(gpu)
+    }
+
+    /// Bytes that its memory has.
+    pub fn memory(&self) -> Result<usize> {
+        self.backend.memory()
+    }
+
+    /// Most bytes that arrays have taken since the last call of [`Self::reset_peak`].
+    pub fn peak(&self) -> Result<usize> {
+        self.backend.peak()
+    }
+
+    pub fn reset_peak(&self) -> Result<()> {
+        self.backend.reset_peak()
+    }
+
+    /// Waits until all that was asked for is done.
+    pub fn wait(&self) -> Result<()> {
+        self.backend.wait()
+    }
+
+    /// Runs a kernel in `blocks` of `threads`.
+    pub fn launch(
+        &self,
+        kernel: &'static str,
+        blocks: [usize; 3],
+        threads: [usize; 3],
+        arguments: &[Argument],
+    ) -> Result<()> {
+        if blocks.contains(&0) {
+            return Ok(());
+        }
+        // CUDA's limits: 2³¹ − 1 blocks along the first axis, 65535 along the others.
+        let fits = blocks[0] <= i32::MAX as usize && blocks[1] <= 65_535 && blocks[2] <= 65_535;
+        let wrong = |argument: &Argument| matches!(argument, Argument::Int(..0));
+        if !fits || arguments.iter().any(wrong) {
+            return Err(Error::value(format!("{kernel}: too large for a GPU")));
+        }
+        let [blocks, threads] = [blocks, threads].map(|sizes| sizes.map(|size| size as u32));
+        self.backend.launch(kernel, blocks, threads, arguments)
+    }
+
+    /// Runs a kernel with a thread for each of `count` elements.
+    pub fn each(&self, kernel: &'static str, count: usize, arguments: &[Argument]) -> Result<()> {
+        let blocks = [count.div_ceil(THREADS), 1, 1];
+        self.launch(kernel, blocks, [THREADS, 1, 1], arguments)
+    }
+
+    /// Runs a kernel whose blocks of 256 threads sum up together, one for each of `rows` × `columns`.
+    pub fn reduce(
+        &self,
+        kernel: &'static str,
+        (rows, columns): (usize, usize),
+        arguments: &[Argument],
+    ) -> Result<()> {
+        self.launch(kernel, [rows, columns, 1], [THREADS, 1, 1], arguments)
+    }
+
+    /// C = A·B, or C += A·B.
+    pub fn product(&self, product: &Product) -> Result<()> {
+        if product.size.0 == 0 || product.size.1 == 0 || product.batch == 0 {
+            return Ok(());
+        }
+        self.backend.product(product, tf32())
+    }
+}
+
+#[cfg(feature = "emulated-gpu")]
+fn backend() -> Result<Box<dyn Backend>> {
+    Ok(Box::new(emulated::Emulated::default()))
+}
+
+#[cfg(all(feature = "cuda", not(feature = "emulated-gpu")))]
+fn backend() -> Result<Box<dyn Backend>> {
+    Ok(Box::new(cuda::Cuda::open()?))
+}
+
+#[cfg(not(any(feature = "cuda", feature = "emulated-gpu")))]
+fn backend() -> Result<Box<dyn Backend>> {
+    Err(Error::Device("this library is built without CUDA".into()))
+}
+
+/// What the first GPU is called. No context is made, which would take a moment and memory.
+pub fn name() -> Result<String> {
+    #[cfg(feature = "emulated-gpu")]
+    return emulated::name();
+    #[cfg(all(feature = "cuda", not(feature = "emulated-gpu")))]
+    return cuda::name();
+    #[cfg(not(any(feature = "cuda", feature = "emulated-gpu")))]
+    Err(Error::Device("this library is built without CUDA".into()))
+}
