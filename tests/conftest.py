@@ -20,6 +20,24 @@ def shared():
 
 
 @pytest.fixture
+def cuda():
+    """The GPU, or the emulated one, in float32 throughout."""
+    says = mirl.devices()["cuda"]
+    if says.startswith("not there"):
+        pytest.skip(f"CUDA is {says}")
+    before = mirl.get_float32_matmul_precision()
+    mirl.set_float32_matmul_precision("highest")
+    yield "cuda"
+    mirl.set_float32_matmul_precision(before)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    """The processor, then the GPU: for tests of what both must do."""
+    return request.param if request.param == "cpu" else request.getfixturevalue("cuda")
+
+
+@pytest.fixture
 def small():
     """A network of all parts, 1 % of the published size."""
     return mirl.PromptIR(seed=1, **SMALL)

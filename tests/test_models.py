@@ -14,8 +14,8 @@ def test_names_and_shapes_are_the_published_ones(shared):
     assert model.num_parameters == 35_592_263
 
 
-def test_forward_equals_the_published_network(shared):
-    model = mirl.PromptIR()
+def test_forward_equals_the_published_network(shared, device):
+    model = mirl.PromptIR(device=device)
     model.load_state_dict(golden_state(model.shapes))
     reference = np.load(shared / "goldens" / "forward_full.npz")
     for index in range(3):

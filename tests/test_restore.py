@@ -15,6 +15,7 @@ class Fake:
     """A network that applies a function to its input and counts its calls."""
 
     config = {"dim": 8}  # noqa: RUF012
+    device = "cpu"
 
     def __init__(self, function=lambda images: images):
         self.function = function

@@ -14,9 +14,9 @@ def statistics(values):
     return np.array([flat.mean(), flat.std(), np.abs(flat).sum(), *flat[:4]])
 
 
-def test_losses_and_parameters_follow_pytorch(shared):
+def test_losses_and_parameters_follow_pytorch(shared, device):
     reference = golden(shared, "train_prune_shallow.json")
-    model = mirl.PromptIR(num_blocks=(1, 1, 1, 1), num_refinement_blocks=1)
+    model = mirl.PromptIR(num_blocks=(1, 1, 1, 1), num_refinement_blocks=1, device=device)
     model.load_state_dict(golden_state(model.shapes))
     trainer = mirl.Trainer(model, lr=reference["lr"])
     shape = (2, 3, 64, 64)
@@ -34,9 +34,9 @@ def test_losses_and_parameters_follow_pytorch(shared):
         assert (np.abs(statistics(state[name]) - expected) <= allowed).all(), name
 
 
-def test_gradients_equal_pytorchs(shared):
+def test_gradients_equal_pytorchs(shared, device):
     reference = golden(shared, "train_prune_shallow.json")
-    model = mirl.PromptIR(num_blocks=(1, 1, 1, 1), num_refinement_blocks=1)
+    model = mirl.PromptIR(num_blocks=(1, 1, 1, 1), num_refinement_blocks=1, device=device)
     model.load_state_dict(golden_state(model.shapes))
     shape = (2, 3, 64, 64)
     gradients = model.gradients(random_images(1000, shape), random_images(1001, shape))
@@ -63,9 +63,10 @@ def test_training_lowers_the_loss(small, batch):
     assert trainer.steps == 30
 
 
-def test_adamw_is_the_algorithm(small, batch):
+def test_adamw_is_the_algorithm(small, batch, device):
     """Two steps against the algorithm in float64, on the gradients of the network itself."""
     lr, betas, eps, decay = 1e-3, (0.8, 0.95), 1e-6, 0.1
+    small.to(device)
     trainer = mirl.Trainer(small, lr=lr, betas=betas, eps=eps, weight_decay=decay)
     moments = dict.fromkeys(small.shapes, (0.0, 0.0))
     for step in (1, 2):
@@ -85,11 +86,11 @@ def test_adamw_is_the_algorithm(small, batch):
             np.testing.assert_allclose(after, expected, rtol=1e-5, atol=2e-7, err_msg=name)
 
 
-def test_clipping_scales_the_gradient(batch):
+def test_clipping_scales_the_gradient(batch, device):
     """With a betas-free AdamW and a large eps, a step is the gradient itself, up to a factor."""
     steps = []
     for clip in (None, 1e-3):
-        model = mirl.PromptIR(seed=1, **SMALL)
+        model = mirl.PromptIR(seed=1, device=device, **SMALL)
         before = model.state_dict()
         options = {"betas": (0.0, 0.0), "eps": 1e6, "weight_decay": 0.0}
         mirl.Trainer(model, lr=1e6, clip_grad_norm=clip, **options).step(*batch)
@@ -100,10 +101,10 @@ def test_clipping_scales_the_gradient(batch):
     assert norms[1] == pytest.approx(1e-3, rel=0.01)
 
 
-def test_recomputing_gives_the_same_bits(batch):
+def test_recomputing_gives_the_same_bits(batch, device):
     results = []
     for recompute in (None, "block"):
-        model = mirl.PromptIR(seed=1, **SMALL)
+        model = mirl.PromptIR(seed=1, device=device, **SMALL)
         trainer = mirl.Trainer(model, lr=1e-3, recompute=recompute)
         results.append(([trainer.step(*batch) for _ in range(3)], model(batch[0]).tobytes()))
     assert results[0] == results[1]
@@ -118,7 +119,8 @@ def test_the_parts_of_a_step_are_timed(small, batch):
     assert sum(trainer.seconds) < time.perf_counter() - start
 
 
-def test_divergence_names_the_step_and_changes_nothing(small, batch):
+def test_divergence_names_the_step_and_changes_nothing(small, batch, device):
+    small.to(device)
     trainer = mirl.Trainer(small, lr=1e-3)
     trainer.step(*batch)
     state = small.state_dict()
@@ -133,9 +135,9 @@ def test_divergence_names_the_step_and_changes_nothing(small, batch):
     trainer.step(*batch)
 
 
-def test_checkpoints_continue_to_the_bit(tmp_path, batch):
+def test_checkpoints_continue_to_the_bit(tmp_path, batch, device):
     path = tmp_path / "checkpoint.safetensors"
-    model = mirl.PromptIR(seed=1, **SMALL)
+    model = mirl.PromptIR(seed=1, device=device, **SMALL)
     mirl.prune(model, 0.3)
     trainer = mirl.Trainer(model, lr=1e-3)
     for _ in range(2):
@@ -143,7 +145,7 @@ def test_checkpoints_continue_to_the_bit(tmp_path, batch):
     trainer.save_checkpoint(path, "step 2")
     expected = [trainer.step(*batch) for _ in range(3)], model(batch[0]).tobytes()
 
-    again = mirl.PromptIR(seed=9, **SMALL)
+    again = mirl.PromptIR(seed=9, device=device, **SMALL)
     resumed = mirl.Trainer(again, lr=1e-3)
     assert resumed.load_checkpoint(path) == "step 2"
     assert resumed.steps == 2

@@ -1,0 +1,162 @@
+"""A GPU does what the processor does: forward, training, pruning, files; and it says what it cannot.
+
+Operators are held against the processor one by one where their cases are (`src/ops/*/tests.rs`),
+the published values in `test_models.py` and `test_train.py`. Here: whole rounds, and moving between
+devices.
+"""
+
+import multiprocessing
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import mirl
+from reference import SMALL, random_images
+
+pytestmark = pytest.mark.cuda
+
+
+@pytest.fixture
+def pair(cuda):
+    """Two networks of the same values, on the processor and on the GPU."""
+    return mirl.PromptIR(seed=1, **SMALL), mirl.PromptIR(seed=1, device=cuda, **SMALL)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (2, 3, 13, 40), (3, 3, 33, 8)])
+def test_restored_images_agree(pair, shape):
+    images = random_images(5, shape)
+    on_cpu, on_gpu = (model(images) for model in pair)
+    np.testing.assert_allclose(on_gpu, on_cpu, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(on_gpu, pair[1](images))
+
+
+def test_a_round_agrees(pair, batch):
+    """Train, prune, rewind, train: the same weights go, the losses stay together."""
+    losses, masks = [], []
+    for model in pair:
+        start = model.snapshot()
+        trainer = mirl.Trainer(model, lr=1e-3)
+        taken = [trainer.step(*batch) for _ in range(3)]
+        mirl.prune(model, 0.3)
+        mirl.rewind(model, start)
+        trainer = mirl.Trainer(model, lr=1e-3)
+        taken += [trainer.step(*batch) for _ in range(3)]
+        losses.append(taken)
+        masks.append(model.mask)
+        for name, mask in model.mask.items():
+            assert not model.state_dict()[name][~mask].any()
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    for name, mask in masks[0].items():
+        # Weights about the threshold may differ in their last bits after training.
+        assert (mask != masks[1][name]).mean() < 1e-3, name
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_the_same_weights_are_pruned_to_the_same_mask(pair, scope):
+    for preset in ("default", "paper-code"):
+        for model in pair:
+            mirl.prune(model, 0.2, scope=scope, preset=preset)
+        masks = [model.mask for model in pair]
+        assert masks[0].keys() == masks[1].keys()
+        for name, mask in masks[0].items():
+            np.testing.assert_array_equal(mask, masks[1][name])
+
+
+def test_masks_set_between_steps_count(pair, batch):
+    """The trainer keeps the bits of masks on the GPU: new ones take their place."""
+    for model in pair:
+        trainer = mirl.Trainer(model, lr=1e-3)
+        for _ in range(2):
+            mirl.prune(model, 0.3)
+            trainer.step(*batch)
+            for name, mask in model.mask.items():
+                assert not model.state_dict()[name][~mask].any()
+    on_cpu, on_gpu = (model.state_dict() for model in pair)
+    for name, values in on_cpu.items():
+        np.testing.assert_allclose(on_gpu[name], values, rtol=0, atol=1e-5)
+
+
+def test_moving_keeps_every_bit(small, cuda):
+    mirl.prune(small, 0.3)
+    before, mask = small.state_dict(), small.mask
+    assert small.to(cuda) is small
+    assert small.device == "cuda"
+    small.to("cpu")
+    assert small.device == "cpu"
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, before[name])
+    for name, values in small.mask.items():
+        np.testing.assert_array_equal(values, mask[name])
+
+
+@pytest.mark.parametrize(("first", "then"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_checkpoint_goes_on_elsewhere(cuda, batch, tmp_path, first, then):
+    model = mirl.PromptIR(seed=1, device=first, **SMALL)
+    trainer = mirl.Trainer(model, lr=1e-3)
+    trainer.step(*batch)
+    trainer.save_checkpoint(tmp_path / "run.safetensors")
+    expected = [trainer.step(*batch) for _ in range(2)]
+    again = mirl.PromptIR(seed=2, device=then, **SMALL)
+    resumed = mirl.Trainer(again, lr=1e-3)
+    resumed.load_checkpoint(tmp_path / "run.safetensors")
+    np.testing.assert_allclose([resumed.step(*batch) for _ in range(2)], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("first", "then"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_trainer_does_not_follow_its_network(cuda, batch, first, then):
+    model = mirl.PromptIR(seed=1, device=first, **SMALL)
+    trainer = mirl.Trainer(model)
+    model.to(then)
+    before = model.state_dict()
+    with pytest.raises(ValueError, match="moved to another device"):
+        trainer.step(*batch)
+    assert trainer.steps == 0
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+def test_photos_are_restored_and_measured(pair):
+    photo = (random_images(6, (40, 56, 3)) * 255).astype(np.uint8)
+    on_cpu, on_gpu = (mirl.restore(model, photo, tile=32, overlap=8) for model in pair)
+    assert np.abs(on_cpu.astype(int) - on_gpu).max() <= 1
+
+
+def test_bfloat16_is_refused_in_either_order(pair):
+    on_cpu, on_gpu = pair
+    with pytest.raises(mirl.errors.DeviceError, match="bfloat16"):
+        on_gpu.precision = "bfloat16"
+    try:
+        on_cpu.precision = "bfloat16"
+    except mirl.errors.DeviceError:
+        return  # not of this processor either
+    with pytest.raises(mirl.errors.DeviceError, match="bfloat16"):
+        on_cpu.to("cuda")
+    assert on_cpu.device == "cpu"
+
+
+def _step_in_child(queue):
+    try:
+        mirl.PromptIR(device="cuda", **SMALL)
+    except mirl.errors.DeviceError as error:
+        queue.put(str(error))
+
+
+def test_a_forked_child_is_told_that_it_has_no_gpu(pair):
+    pair[1](random_images(7, (1, 3, 8, 8)))
+    fork = multiprocessing.get_context("fork")
+    queue = fork.Queue()
+    child = fork.Process(target=_step_in_child, args=(queue,))
+    child.start()
+    assert "forked" in queue.get(timeout=60)
+    child.join()
+
+
+def test_the_command_line_takes_the_device(cuda, tmp_path):
+    model = mirl.PromptIR(seed=1, **SMALL)
+    model.save(tmp_path / "model.safetensors")
+    options = ["--size", "16", "--patch-size", "16", "--repeats", "1", "--device", cuda]
+    command = [sys.executable, "-m", "mirl", "bench", str(tmp_path / "model.safetensors")]
+    run = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    assert mirl.devices()["cuda"] in run.stdout
