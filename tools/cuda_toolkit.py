@@ -4,7 +4,7 @@
     pip install ./cuda
 
 Neither a GPU nor an installation of CUDA is needed: compiler and libraries are NVIDIA's packages
-from PyPI (1.2 GB on disk). What they lack to look like an installation is added: names to link by,
+from PyPI (0.8 GB on disk). What they lack to look like an installation is added: names to link by,
 and a stub of the driver, which only comes with a GPU.
 """
 
@@ -22,23 +22,16 @@ PACKAGES = (
     "nvidia-cuda-nvcc==13.0.88",
     "nvidia-cuda-crt==13.0.88",
     "nvidia-nvvm==13.0.88",
-    "nvidia-cuda-cccl==13.0.85",
     "nvidia-cuda-runtime==13.0.96",
     "nvidia-cublas==13.0.2.14",
-    "nvidia-curand==10.4.0.35",
-    "nvidia-cuda-nvrtc==13.0.88",
 )
 """CUDA 13.0: what is linked to its libraries runs with those of any later 13."""
 
 CUDA = Path("nvidia", "cu13")
 """Where the packages put it."""
 
-LINKED = ("cublas", "cublasLt", "cudart", "curand", "nvrtc")
-"""Libraries that candle names to the linker."""
-
-COMPUTE_CAP = "80"
-"""Kernels are shipped as PTX, which every GPU from this one (Ampere) on compiles for itself; from 90
-on it would be 90a, which runs on that one only."""
+LINKED = ("cublas", "cublasLt")
+"""Libraries that cudarc names to the linker."""
 
 STUB_LIBRARY = 34
 """CUDA_ERROR_STUB_LIBRARY of cuda.h: what each function of NVIDIA's own stubs returns."""
@@ -90,14 +83,11 @@ def stub_driver(home: Path) -> None:
 
 
 def exports(home: Path) -> str:
-    """What the build scripts of candle-kernels and cudarc and the built programs look at."""
-    roots = ("CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CUDA_TOOLKIT_ROOT_DIR")
-    lines = [f"export {root}={shlex.quote(str(home))}" for root in roots]
-    lines += [
+    """What the build scripts of cudarc and this crate, and the built programs, look at."""
+    lines = [
+        f"export CUDA_HOME={shlex.quote(str(home))}",
         'export PATH="$CUDA_HOME/bin:$PATH"',
         'export LD_LIBRARY_PATH="$CUDA_HOME/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"',
-        f'export CUDA_COMPUTE_CAP="${{CUDA_COMPUTE_CAP:-{COMPUTE_CAP}}}"',
-        'export CUDAFORGE_THREADS="${CUDAFORGE_THREADS:-$(nproc)}"',  # else half of them
     ]
     return "\n".join(lines)
 

@@ -1,0 +1,224 @@
+"""PromptIR of the published sizes on this GPU, beside PyTorch.
+
+Every contestant has a process of its own that holds the same weights; they take turns. Images come
+from and go to the processor's memory for all of them. Operands of matrix products are rounded to TF32
+on both sides; PyTorch also runs with bfloat16 autocast. Needs PyTorch with CUDA.
+
+    python benchmarks/gpu.py --out benchmarks/results/gpu.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import machine
+import mirl
+from cpu import torch_network, weights
+from mirl.io import write_text
+from worker import Worker, serve
+
+INFERENCE = ((1, 3, 256, 256), (1, 3, 1024, 1024))
+TRAINING = ((8, 3, 128, 128), (8, 3, 64, 64))
+OPTIMIZER = (1, 3, 8, 8)
+"""Its time depends on the parameters alone."""
+TOLERANCE = 0.05
+"""Largest difference between the images that contestants restore, bfloat16 included."""
+
+TORCH = ("eager", "channels_last", "compile")
+PRECISIONS = ("tf32", "bf16")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=None, help="JSON of the results")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="without torch.compile")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments.worker, arguments.work)
+        return
+    says = mirl.devices()["cuda"]
+    if says.startswith("not there"):
+        print(f"Left out: CUDA is {says}.")
+        return
+    peers = [f"torch {mode} {p}" for mode in TORCH for p in PRECISIONS]
+    if arguments.quick:
+        peers = [peer for peer in peers if "compile" not in peer]
+    rows = [compare(arguments, "infer", shape, peers) for shape in INFERENCE]
+    rows += [compare(arguments, "train", shape, peers) for shape in TRAINING]
+    rows += [compare(arguments, "adamw", OPTIMIZER, ["torch eager tf32", "copy"])]
+    print(table(rows))
+    if arguments.out is not None:
+        result = {
+            "machine": machine.describe() | {"cuda": says},
+            "peers": machine.peer_versions("torch"),
+            "rows": rows,
+        }
+        write_text(arguments.out, json.dumps(result, indent=2) + "\n")
+
+
+def compare(
+    arguments: argparse.Namespace, kind: str, shape: tuple[int, ...], peers: list[str]
+) -> dict[str, Any]:
+    """Medians of all contestants, taken in turns; one that fails says so in its place."""
+    name = f"{kind} {'x'.join(map(str, shape))}"
+    started = [Worker(peer, "--work", name) for peer in ["mirl", *peers]]
+    workers = [worker for worker in started if is_ready(worker)]
+    result: dict[str, Any] = {w.peer: {"failed": True} for w in started if w not in workers}
+    seconds: dict[str, list[float]] = {worker.peer: [] for worker in workers}
+    if kind == "infer":
+        outputs = [np.load(worker.ask("output")) for worker in workers]
+        for worker, output in zip(workers[1:], outputs[1:], strict=True):
+            difference = np.abs(output - outputs[0]).max()
+            assert difference < TOLERANCE, f"{worker.peer} differs by {difference}"
+    for _ in range(arguments.repeats):
+        for worker in workers:
+            seconds[worker.peer].append(float(worker.ask("run")))
+    for worker in workers:
+        result[worker.peer] = {
+            "seconds": median(seconds[worker.peer]),
+            "all": seconds[worker.peer],
+            "peak_bytes": int(worker.ask("memory")),
+        }
+        worker.stop()
+    return {"work": name, "results": result}
+
+
+def is_ready(worker: Worker) -> bool:
+    """Warm up: compilation, graphs, memory. Not every PyTorch compiles, nor does all fit everywhere."""
+    try:
+        for _ in range(3):
+            worker.ask("run")
+    except RuntimeError:
+        return False
+    return True
+
+
+def work(peer: str, name: str) -> None:
+    """Answer the questions of the process that measures."""
+    kind, sizes = name.split()
+    shape = tuple(int(size) for size in sizes.split("x"))
+    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    if peer == "mirl":
+        step, memory = mirl_step(kind, image)
+    elif peer == "copy":
+        step, memory = torch_copy()
+    else:
+        _, mode, precision = peer.split()
+        step, memory = torch_step(kind, image, mode, precision)
+
+    def run() -> float:
+        begin = time.perf_counter()
+        own = step()
+        return own if kind == "adamw" else time.perf_counter() - begin
+
+    def output() -> Path:
+        file = Path(f"/tmp/mirl-bench-{peer.replace(' ', '-')}.npy")
+        np.save(file, step())
+        return file
+
+    serve({"run": run, "output": output, "memory": memory})
+
+
+def mirl_step(kind: str, image: Any) -> Any:
+    network = weights().to("cuda")
+    memory = mirl._mirl.gpu_peak
+    if kind == "infer":
+        return lambda: network(image), memory
+    trainer = mirl.Trainer(network)
+    clean = image * np.float32(0.9)
+
+    def step() -> float:
+        trainer.step(image, clean)
+        return trainer.seconds.optimizer
+
+    return step, memory
+
+
+def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    layout = torch.channels_last if mode == "channels_last" else torch.contiguous_format
+    network = torch_network().to("cuda", memory_format=layout)
+    run = torch.compile(network) if mode == "compile" else network
+    memory = torch.cuda.max_memory_allocated
+    host = torch.from_numpy(image)
+
+    def autocast() -> Any:
+        return torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16")
+
+    if kind == "infer":
+
+        def infer() -> Any:
+            with torch.inference_mode(), autocast():
+                images = host.to("cuda", memory_format=layout)
+                return run(images).float().cpu().numpy()
+
+        return infer, memory
+
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4, fused=True)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        images = host.to("cuda", memory_format=layout)
+        with autocast():
+            loss = (run(images) - images * 0.9).abs().mean()
+        loss.backward()
+        if kind != "adamw":
+            optimizer.step()
+            return loss.item()
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        optimizer.step()
+        torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    return step, memory
+
+
+def torch_copy() -> Any:
+    """The bytes of one read of p, g, m, v and one write of p, m, v, as a copy."""
+    import torch
+
+    source = torch.ones(weights().num_parameters * 7 // 2, device="cuda")
+    target = torch.zeros_like(source)
+
+    def step() -> float:
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        target.copy_(source)
+        torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    return step, torch.cuda.max_memory_allocated
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [f"{'work':22}{'contestant':26}{'ms':>10}{'ratio':>7}{'GB':>7}"]
+    for row in rows:
+        own = row["results"].get("mirl", {}).get("seconds", float("nan"))
+        for peer, result in row["results"].items():
+            if "failed" in result:
+                lines.append(f"{row['work']:22}{peer:26}{'failed':>10}")
+                continue
+            seconds, memory = result["seconds"], result["peak_bytes"] / 1e9
+            lines.append(
+                f"{row['work']:22}{peer:26}{seconds * 1e3:10.2f}{own / seconds:7.2f}{memory:7.2f}"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
