@@ -1,5 +1,6 @@
 //! Networks, one file a paper, and what all of them share: parameters with masks.
 
+mod cuda;
 mod network;
 mod pad;
 pub mod promptir;

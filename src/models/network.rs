@@ -1,5 +1,6 @@
 //! A network with its parameters and masks, whatever its architecture.
 
+use super::cuda::Restoration;
 use super::pad::reflect_pad;
 use super::promptir::{PromptIr, PromptIrConfig};
 use crate::kernels::Precision;
@@ -31,6 +32,7 @@ pub struct Network {
     gpu: Option<Arc<Gpu>>,
     parameters: Parameters,
     masks: Masks,
+    restoration: Restoration,
     /// Over the same values, one for each way to run them.
     infer: Box<dyn Forward>,
     infer_bf16: Box<dyn Forward>,
@@ -111,6 +113,7 @@ impl Network {
             gpu,
             parameters: parameters.into_inner(),
             masks,
+            restoration: Restoration::default(),
             infer,
             infer_bf16,
             train,
@@ -125,11 +128,6 @@ impl Network {
     /// The GPU that it lies on.
     pub fn gpu(&self) -> Option<&Arc<Gpu>> {
         self.gpu.as_ref()
-    }
-
-    /// Waits until all is done that it was asked for.
-    pub fn wait(&self) -> Result<()> {
-        self.gpu().map_or(Ok(()), |gpu| gpu.wait())
     }
 
     pub fn parameters(&self) -> &Parameters {
@@ -188,33 +186,53 @@ impl Network {
                 ));
             }
         };
-        let restored = self.run(&**architecture, images, "images")?;
-        let images = restored.values().to_images()?.transpose(1, 2)?; // [n, 3, h, w]
+        let padded = images.values("images", architecture.multiple(), self.gpu())?;
+        let [_, _, h, w] = images.shape;
+        let restored = match &padded {
+            Values::Cpu(_) => {
+                let restored = architecture.forward(&Tensor::constant(padded))?;
+                ops::crop(restored, h, w)?.values().clone()
+            }
+            Values::Cuda(padded) => self.restoration.run(&**architecture, padded, (h, w))?,
+        };
+        let images = restored.to_images()?.transpose(1, 2)?; // [n, 3, h, w]
         Ok(images.flatten_all()?.to_vec1()?)
     }
 
     /// The mean absolute error between the restored images and the clean ones, and its gradients.
     pub fn loss(&self, degraded: Images, clean: Images, keep: Keep) -> Result<Loss> {
+        let size = (degraded.shape[2], degraded.shape[3]);
+        self.loss_of(self.pair(degraded, clean)?, size, keep)
+    }
+
+    /// Degraded images, padded, and clean ones, where the network lies.
+    pub fn pair(&self, degraded: Images, clean: Images) -> Result<[Values; 2]> {
         if degraded.shape != clean.shape {
             return Err(Error::value(format!(
                 "degraded and clean differ in shape: {:?} and {:?}",
                 degraded.shape, clean.shape
             )));
         }
+        Ok([
+            degraded.values("degraded", self.train.multiple(), self.gpu())?,
+            clean.values("clean", 1, self.gpu())?,
+        ])
+    }
+
+    /// The loss of a [`Self::pair`] of images of this height and width.
+    pub fn loss_of(
+        &self,
+        [degraded, clean]: [Values; 2],
+        (height, width): (usize, usize),
+        keep: Keep,
+    ) -> Result<Loss> {
         let architecture = match keep {
             Keep::Projections => &self.train,
             Keep::Nothing => &self.train_recomputing,
         };
-        let restored = self.run(&**architecture, degraded, "degraded")?;
-        let clean = Tensor::constant(clean.values("clean", 1, self.gpu())?);
-        Ok(Loss(ops::l1_loss(&restored, &clean)?))
-    }
-
-    /// Images of any size, restored; [n, h, 3, w].
-    fn run(&self, architecture: &dyn Forward, images: Images, what: &str) -> Result<Tensor> {
-        let padded = images.values(what, architecture.multiple(), self.gpu())?;
-        let restored = architecture.forward(&Tensor::constant(padded))?;
-        ops::crop(restored, images.shape[2], images.shape[3])
+        let restored = architecture.forward(&Tensor::constant(degraded))?;
+        let restored = ops::crop(restored, height, width)?;
+        Ok(Loss(ops::l1_loss(&restored, &Tensor::constant(clean))?))
     }
 
     /// The gradient of the loss by every parameter that it depends on.
@@ -234,6 +252,10 @@ impl Network {
 pub struct Loss(Tensor);
 
 impl Loss {
+    pub fn values(&self) -> &Values {
+        self.0.values()
+    }
+
     pub fn value(&self) -> Result<f64> {
         Ok(f64::from(self.0.values().scalar()?))
     }

@@ -71,7 +71,11 @@ impl Values {
     pub fn one(&self) -> Result<Self> {
         match self {
             Self::Cpu(values) => Ok(values.ones_like()?.into()),
-            Self::Cuda(values) => Ok(Array::from_slice(values.gpu(), &[], &[1.0])?.into()),
+            Self::Cuda(values) => {
+                let one = Array::new(values.gpu(), &[])?;
+                one.gpu().each("fill", 1, arguments![&one, 1.0, 1])?;
+                Ok(one.into())
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 // Values that a block of threads updates.
 constexpr int CHUNK = 8 * THREADS;
 
-// A variable with its gradient and moments. Blocks count on from one to the next.
+// A variable with its moments, and its gradient where it has one. Blocks count on from one to the next.
 struct Variable {
     float *p;
     const float *g;
@@ -35,7 +35,7 @@ COOPERATIVE(gradient_squares, (double *sums, const Variable *all, int count)) {
     Index first = (blockIdx.x - x.first_block) * CHUNK;
     double sum = 0;
     for (Index i = first + threadIdx.x; i < first + CHUNK && i < x.count; i += THREADS) {
-        if (x.alive(i)) sum += (double)x.g[i] * x.g[i];
+        if (x.g && x.alive(i)) sum += (double)x.g[i] * x.g[i];
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
@@ -49,11 +49,29 @@ COOPERATIVE(gradient_norm, (float *norm, const double *sums, int blocks)) {
     if (threadIdx.x == 0) *norm = (float)sqrt(sum);
 }
 
-// One step of all variables; see adamw.rs.
-KERNEL(adamw, (const Variable *all, int count, float decay, float beta2, float one_minus_beta1,
-               float one_minus_beta2, float step_size, float root_correction2, float eps,
-               float gradient_scale)) {
+// The scalars of a step; see adamw.rs.
+struct Scalars {
+    float decay, beta2, one_minus_beta1, one_minus_beta2, step_size, root_correction2, eps;
+    // The largest norm of all gradients, infinite where there is none.
+    float clip_grad_norm;
+};
+
+// Added to the norm by PyTorch's clip_grad_norm_.
+constexpr double CLIP_EPSILON = 1e-6;
+
+// Where the gradient of a variable lies.
+KERNEL(adamw_gradient, (Variable *all, int variable, const float *gradient)) {
+    if (element() == 0) all[variable].g = gradient;
+}
+
+// One step of all variables, or none where loss or norm, the `outcome`, are not finite.
+KERNEL(adamw, (const Variable *all, int count, const Scalars *scalars, const float *outcome)) {
+    float loss = outcome[0], norm = outcome[1];
+    if (!isfinite(loss) || !isfinite(norm)) return;
+    Scalars s = *scalars;
+    float gradient_scale = (float)fmin(s.clip_grad_norm / (norm + CLIP_EPSILON), 1.0);
     Variable x = find(all, count);
+    if (!x.g) return;
     Index first = (blockIdx.x - x.first_block) * CHUNK;
     for (Index i = first + threadIdx.x; i < first + CHUNK && i < x.count; i += THREADS) {
         if (!x.alive(i)) {
@@ -61,10 +79,10 @@ KERNEL(adamw, (const Variable *all, int count, float decay, float beta2, float o
             continue;
         }
         float g = x.g[i] * gradient_scale;
-        float m = fmaf(g - x.m[i], one_minus_beta1, x.m[i]);
-        float v = fmaf(one_minus_beta2 * g, g, x.v[i] * beta2);
+        float m = fmaf(g - x.m[i], s.one_minus_beta1, x.m[i]);
+        float v = fmaf(s.one_minus_beta2 * g, g, x.v[i] * s.beta2);
         x.m[i] = m;
         x.v[i] = v;
-        x.p[i] = x.p[i] * decay - step_size * (m / (sqrtf(v) / root_correction2 + eps));
+        x.p[i] = x.p[i] * s.decay - s.step_size * (m / (sqrtf(v) / s.root_correction2 + s.eps));
     }
 }

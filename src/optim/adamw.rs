@@ -5,6 +5,7 @@ use crate::kernels::simd::dispatch;
 use crate::nn::{Parameter, Parameters};
 use crate::ops::Gradients;
 use crate::prune::{Mask, Masks};
+use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -14,7 +15,12 @@ pub struct AdamWConfig {
     pub betas: (f64, f64),
     pub eps: f64,
     pub weight_decay: f64,
+    /// Largest norm over all gradients; longer ones are scaled down to it.
+    pub clip_grad_norm: Option<f64>,
 }
+
+/// Added to the norm by PyTorch's `clip_grad_norm_`.
+const CLIP_EPSILON: f64 = 1e-6;
 
 impl AdamWConfig {
     pub fn validate(&self) -> Result<()> {
@@ -23,6 +29,13 @@ impl AdamWConfig {
         if !unit(beta1) || !unit(beta2) {
             return Err(Error::value(format!(
                 "betas must lie in [0, 1), got ({beta1}, {beta2})"
+            )));
+        }
+        if let Some(norm) = self.clip_grad_norm
+            && !(norm.is_finite() && norm > 0.0)
+        {
+            return Err(Error::value(format!(
+                "clip_grad_norm must be positive, got {norm}"
             )));
         }
         for (name, value) in [("eps", self.eps), ("weight_decay", self.weight_decay)] {
@@ -59,14 +72,33 @@ pub struct Moments {
 /// The scalars of one step.
 #[derive(Clone, Copy)]
 pub struct Scalars {
-    pub decay: f32,
-    pub beta2: f32,
-    pub one_minus_beta1: f32,
-    pub one_minus_beta2: f32,
-    pub step_size: f32,
-    pub root_correction2: f32,
-    pub eps: f32,
-    pub gradient_scale: f32,
+    decay: f32,
+    beta2: f32,
+    one_minus_beta1: f32,
+    one_minus_beta2: f32,
+    step_size: f32,
+    root_correction2: f32,
+    eps: f32,
+    /// The largest norm of all gradients.
+    clip_grad_norm: f32,
+}
+
+impl Scalars {
+    pub const COUNT: usize = 8;
+
+    /// In the order of adamw.cu.
+    pub fn all(self) -> [f32; Self::COUNT] {
+        [
+            self.decay,
+            self.beta2,
+            self.one_minus_beta1,
+            self.one_minus_beta2,
+            self.step_size,
+            self.root_correction2,
+            self.eps,
+            self.clip_grad_norm,
+        ]
+    }
 }
 
 /// Values updated by one task.
@@ -116,52 +148,11 @@ impl AdamW {
         Ok(())
     }
 
-    /// That the moments lie where the parameters do.
-    fn check(&self, all: &Parameters) -> Result<()> {
-        if all.gpu().is_some() == matches!(self.state, State::Cuda(_)) {
-            return Ok(());
-        }
-        Err(Error::value(
-            "the network has moved to another device since its trainer was made",
-        ))
-    }
-
-    /// The norm over all gradients at living weights, whole parameters included.
-    pub fn gradient_norm(
-        &mut self,
-        all: &Parameters,
-        masks: &Masks,
-        gradients: &Gradients,
-    ) -> Result<f64> {
-        self.check(all)?;
-        if let State::Cuda(state) = &mut self.state {
-            return state.gradient_norm(all, masks, gradients);
-        }
-        let mut squares = 0.0;
-        for (name, parameter) in all.iter() {
-            let mask = masks.get(name);
-            let sum = parameter.gradient(gradients, |g| sum_of_squares(g, mask))?;
-            squares += sum.unwrap_or(0.0);
-        }
-        Ok(squares.sqrt())
-    }
-
-    /// One step with learning rate `lr` on gradients multiplied by `scale`. A parameter without a
-    /// gradient is left alone, decay included, as PyTorch does. Where the mask is 0, weight and
-    /// moments become exactly 0.
-    pub fn step(
-        &mut self,
-        all: &Parameters,
-        masks: &Masks,
-        gradients: &Gradients,
-        lr: f64,
-        scale: f64,
-    ) -> Result<()> {
-        self.check(all)?;
-        self.steps += 1;
+    /// Those of the next step, with learning rate `lr`.
+    fn scalars(&self, lr: f64) -> Scalars {
         let (beta1, beta2) = self.config.betas;
-        let steps = self.steps as f64;
-        let scalars = Scalars {
+        let steps = (self.steps + 1) as f64;
+        Scalars {
             decay: (1.0 - lr * self.config.weight_decay) as f32,
             beta2: beta2 as f32,
             one_minus_beta1: (1.0 - beta1) as f32,
@@ -169,25 +160,88 @@ impl AdamW {
             step_size: (lr / (1.0 - beta1.powf(steps))) as f32,
             root_correction2: (1.0 - beta2.powf(steps)).sqrt() as f32,
             eps: self.config.eps as f32,
-            gradient_scale: scale as f32,
+            clip_grad_norm: self.config.clip_grad_norm.unwrap_or(f64::INFINITY) as f32,
+        }
+    }
+
+    /// One step with learning rate `lr`, and the norm over all gradients at living weights, to which
+    /// they are clipped. A parameter without a gradient is left alone, decay included, as PyTorch
+    /// does. Where the mask is 0, weight and moments become exactly 0. Nothing changes where the norm
+    /// is not finite.
+    pub fn step(
+        &mut self,
+        all: &Parameters,
+        masks: &Masks,
+        gradients: &Gradients,
+        lr: f64,
+    ) -> Result<f64> {
+        let scalars = self.scalars(lr);
+        let State::Cpu(moments) = &mut self.state else {
+            return Err(moved());
         };
-        let moments = match &mut self.state {
-            State::Cuda(state) => return state.step(all, masks, gradients, scalars),
-            State::Cpu(moments) => moments,
-        };
+        let mut squares = 0.0;
+        for (name, parameter) in all.iter() {
+            let mask = masks.get(name);
+            let sum = parameter.gradient(gradients, |g| sum_of_squares(g, mask))?;
+            squares += sum.unwrap_or(0.0);
+        }
+        let norm = squares.sqrt();
+        if !norm.is_finite() {
+            return Ok(norm);
+        }
+        let largest = self.config.clip_grad_norm.unwrap_or(f64::INFINITY);
+        let scale = (largest / (norm + CLIP_EPSILON)).min(1.0) as f32;
         for ((name, parameter), moments) in all.iter().zip(moments) {
             let mask = masks.get(name);
             parameter
                 .gradient(gradients, |g| {
-                    parameter.write(|p| update(scalars, p, g, moments, mask))
+                    parameter.write(|p| update(scalars, p, (g, scale), moments, mask))
                 })?
                 .transpose()?;
         }
-        Ok(())
+        self.steps += 1;
+        Ok(norm)
+    }
+
+    /// What a step on a GPU needs before it.
+    pub fn prepare_cuda(&mut self, all: &Parameters, masks: &Masks, lr: f64) -> Result<()> {
+        let scalars = self.scalars(lr);
+        match &mut self.state {
+            State::Cuda(state) if all.gpu().is_some() => state.prepare(all, masks, scalars),
+            _ => Err(moved()),
+        }
+    }
+
+    /// [`Self::step`] on a GPU, where the loss is not finite either: it lies first in `outcome`, and
+    /// the norm goes second. The step counts once [`Self::count`] is called.
+    pub fn step_cuda(
+        &self,
+        all: &Parameters,
+        gradients: &Gradients,
+        outcome: &Array,
+    ) -> Result<()> {
+        match &self.state {
+            State::Cuda(state) => state.step(all, gradients, outcome),
+            State::Cpu(_) => Err(moved()),
+        }
+    }
+
+    pub fn count(&mut self) {
+        self.steps += 1;
     }
 }
 
-fn update(s: Scalars, p: &mut [f32], g: &[f32], moments: &mut Moments, mask: Option<&Mask>) {
+fn moved() -> Error {
+    Error::value("the network has moved to another device since its trainer was made")
+}
+
+fn update(
+    s: Scalars,
+    p: &mut [f32],
+    (g, gradient_scale): (&[f32], f32),
+    moments: &mut Moments,
+    mask: Option<&Mask>,
+) {
     p.par_chunks_mut(CHUNK)
         .zip(g.par_chunks(CHUNK))
         .zip(moments.exp_avg.par_chunks_mut(CHUNK))
@@ -199,7 +253,7 @@ fn update(s: Scalars, p: &mut [f32], g: &[f32], moments: &mut Moments, mask: Opt
                 || {
                     for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m.iter_mut()).zip(v.iter_mut())
                     {
-                        let g = g * s.gradient_scale;
+                        let g = g * gradient_scale;
                         *m = (g - *m).mul_add(s.one_minus_beta1, *m);
                         *v = (s.one_minus_beta2 * g).mul_add(g, *v * s.beta2);
                         let denominator = v.sqrt() / s.root_correction2 + s.eps;

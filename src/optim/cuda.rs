@@ -13,19 +13,22 @@ const CHUNK: usize = 8 * 256;
 /// Bits of a word of a mask there.
 const WORD: usize = u32::BITS as usize;
 
-/// The moments of every variable, and the bits of its mask.
+/// The moments of every variable, and what the kernels read.
 pub struct State {
     gpu: Arc<Gpu>,
     exp_avg: Vec<Array>,
     exp_avg_sq: Vec<Array>,
-    /// What `bits` were made of.
+    scalars: Array,
+    /// What the table was made of.
     masks: Masks,
-    bits: Vec<Option<Array>>,
+    table: Table,
 }
 
-/// What the kernels read, in their order: addresses, first block and count of each variable.
+/// Of each variable the addresses of p, g, m, v and the bits of its mask, first block and count.
 struct Table {
     words: Array,
+    /// Held for the table.
+    _bits: Vec<Option<Array>>,
     variables: usize,
     blocks: usize,
 }
@@ -36,12 +39,16 @@ impl State {
             let variables = all.variables().iter();
             variables.map(|v| Array::zeros(gpu, v.dims())).collect()
         };
+        let (exp_avg, exp_avg_sq) = (zeros()?, zeros()?);
+        let masks = Masks::default();
+        let table = Table::new(gpu, all, &masks, [&exp_avg, &exp_avg_sq])?;
         Ok(Self {
             gpu: gpu.clone(),
-            exp_avg: zeros()?,
-            exp_avg_sq: zeros()?,
-            masks: Masks::default(),
-            bits: vec![None; all.variables().len()],
+            exp_avg,
+            exp_avg_sq,
+            scalars: Array::new(gpu, &[Scalars::COUNT])?,
+            masks,
+            table,
         })
     }
 
@@ -66,119 +73,89 @@ impl State {
         Ok(())
     }
 
-    pub fn gradient_norm(
-        &mut self,
-        all: &Parameters,
-        masks: &Masks,
-        gradients: &Gradients,
-    ) -> Result<f64> {
-        let table = self.table(all, masks, gradients)?;
-        let (sums, norm) = (
-            Array::new(&self.gpu, &[table.blocks, 2])?, // f64
-            Array::new(&self.gpu, &[1])?,
-        );
-        let each = arguments![&sums, &table.words, table.variables];
-        self.gpu
-            .reduce("gradient_squares", (table.blocks, 1), each)?;
-        let all = arguments![&norm, &sums, table.blocks];
-        self.gpu.reduce("gradient_norm", (1, 1), all)?;
-        Ok(f64::from(norm.to_vec()?[0]))
+    /// What a step needs from the processor.
+    pub fn prepare(&mut self, all: &Parameters, masks: &Masks, scalars: Scalars) -> Result<()> {
+        if !self.masks.is(masks) {
+            let moments = [&self.exp_avg[..], &self.exp_avg_sq];
+            self.table = Table::new(&self.gpu, all, masks, moments)?;
+            self.masks = masks.clone();
+        }
+        self.scalars.write(0, &scalars.all())
     }
 
-    pub fn step(
-        &mut self,
-        all: &Parameters,
-        masks: &Masks,
-        gradients: &Gradients,
-        s: Scalars,
-    ) -> Result<()> {
-        let table = self.table(all, masks, gradients)?;
-        let arguments = arguments![
-            &table.words,
-            table.variables,
-            s.decay,
-            s.beta2,
-            s.one_minus_beta1,
-            s.one_minus_beta2,
-            s.step_size,
-            s.root_correction2,
-            s.eps,
-            s.gradient_scale,
-        ];
-        self.gpu.reduce("adamw", (table.blocks, 1), arguments)
-    }
-
-    /// Variables without a gradient are left out.
-    fn table(&mut self, all: &Parameters, masks: &Masks, gradients: &Gradients) -> Result<Table> {
-        self.upload(all, masks)?;
-        let (mut words, mut blocks, mut variables) = (vec![], 0, 0);
+    /// Writes the norm of the gradients beside the loss in `outcome`, and takes a step where both are
+    /// finite.
+    pub fn step(&self, all: &Parameters, gradients: &Gradients, outcome: &Array) -> Result<()> {
+        let (gpu, table) = (&self.gpu, &self.table);
         for (i, variable) in all.variables().iter().enumerate() {
-            let (Values::Cuda(p), Some(g)) = (variable.values(), gradients.get(variable)) else {
-                continue;
+            if let Some(Values::Cuda(gradient)) = gradients.get(variable) {
+                gpu.each("adamw_gradient", 1, arguments![&table.words, i, gradient])?;
+            }
+        }
+        let sums = Array::new(gpu, &[table.blocks, 2])?; // f64
+        let each = arguments![&sums, &table.words, table.variables];
+        gpu.reduce("gradient_squares", (table.blocks, 1), each)?;
+        let norm = outcome.at(1);
+        gpu.reduce(
+            "gradient_norm",
+            (1, 1),
+            arguments![norm, &sums, table.blocks],
+        )?;
+        let all = arguments![&table.words, table.variables, &self.scalars, outcome];
+        gpu.reduce("adamw", (table.blocks, 1), all)
+    }
+}
+
+impl Table {
+    fn new(
+        gpu: &Arc<Gpu>,
+        all: &Parameters,
+        masks: &Masks,
+        moments: [&[Array]; 2],
+    ) -> Result<Self> {
+        let bits = bits(all, masks).into_iter().map(|words| {
+            let array = words.map(|words| Array::from_words(gpu, &words));
+            array.transpose()
+        });
+        let bits = bits.collect::<Result<Vec<_>>>()?;
+        let (mut words, mut blocks) = (vec![], 0);
+        for (i, variable) in all.variables().iter().enumerate() {
+            let Values::Cuda(p) = variable.values() else {
+                return Err(Error::value("a parameter that left the GPU"));
             };
-            let Values::Cuda(g) = g else {
-                return Err(Error::value("a gradient that left the GPU"));
-            };
-            let mask = self.bits[i]
-                .as_ref()
-                .map_or(0, |bits| bits.address().number());
             let of = |array: &Array| array.address().number();
-            let addresses = [
-                of(p),
-                of(g),
-                of(&self.exp_avg[i]),
-                of(&self.exp_avg_sq[i]),
-                mask,
-            ];
-            words.extend(addresses);
+            let (m, v) = (of(&moments[0][i]), of(&moments[1][i]));
+            let no_gradient = 0;
+            words.extend([of(p), no_gradient, m, v, bits[i].as_ref().map_or(0, of)]);
             words.extend([blocks, p.len()].map(|size| size as u64));
             blocks += p.len().div_ceil(CHUNK);
-            variables += 1;
         }
-        let words: Vec<u32> = words
-            .into_iter()
-            .flat_map(|word: u64| [word as u32, (word >> 32) as u32])
-            .collect();
-        Ok(Table {
-            words: Array::from_words(&self.gpu, &words)?,
-            variables,
+        let halves = |word: u64| [word as u32, (word >> 32) as u32];
+        let words: Vec<u32> = words.into_iter().flat_map(halves).collect();
+        Ok(Self {
+            words: Array::from_words(gpu, &words)?,
+            _bits: bits,
+            variables: all.variables().len(),
             blocks,
         })
     }
+}
 
-    /// The bits of masks that are not those of the last call.
-    fn upload(&mut self, all: &Parameters, masks: &Masks) -> Result<()> {
-        if self.masks.is(masks) {
-            return Ok(());
-        }
-        let mut bits: Vec<Option<Vec<u32>>> = vec![None; all.variables().len()];
-        for (name, parameter) in all.iter() {
-            let Some(mask) = masks.get(name) else {
-                continue;
-            };
-            let (variable, range) = parameter.place();
-            let whole = || {
-                vec![
-                    u32::MAX;
-                    all.variables()[variable]
-                        .dims()
-                        .iter()
-                        .product::<usize>()
-                        .div_ceil(WORD)
-                ]
-            };
-            let words = bits[variable].get_or_insert_with(whole);
-            for dead in (0..mask.len()).filter(|&i| !mask.get(i)) {
-                let at = range.start + dead;
-                words[at / WORD] &= !(1 << (at % WORD));
-            }
-        }
-        let upload = |words: Option<Vec<u32>>| {
-            let array = words.map(|words| Array::from_words(&self.gpu, &words));
-            array.transpose()
+/// The masks of variables, a bit for each value; none where all are alive.
+fn bits(all: &Parameters, masks: &Masks) -> Vec<Option<Vec<u32>>> {
+    let mut bits = vec![None; all.variables().len()];
+    for (name, parameter) in all.iter() {
+        let Some(mask) = masks.get(name) else {
+            continue;
         };
-        self.bits = bits.into_iter().map(upload).collect::<Result<_>>()?;
-        self.masks = masks.clone();
-        Ok(())
+        let (variable, range) = parameter.place();
+        let count: usize = all.variables()[variable].dims().iter().product();
+        let whole = || vec![u32::MAX; count.div_ceil(WORD)];
+        let words: &mut Vec<u32> = bits[variable].get_or_insert_with(whole);
+        for dead in (0..mask.len()).filter(|&i| !mask.get(i)) {
+            let at = range.start + dead;
+            words[at / WORD] &= !(1 << (at % WORD));
+        }
     }
+    bits
 }

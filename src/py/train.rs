@@ -33,6 +33,7 @@ impl Trainer {
             betas,
             eps,
             weight_decay,
+            clip_grad_norm,
         };
         let keep = if recompute {
             Keep::Nothing
@@ -41,7 +42,7 @@ impl Trainer {
         };
         let network = network.shared.clone();
         let trainer = peek(py, &network, |network| {
-            train::Trainer::new(network, config, clip_grad_norm, keep)
+            train::Trainer::new(network, config, keep)
         })?;
         Ok(Self {
             network,

@@ -1,22 +1,22 @@
 //! One step: L1 loss, backward, masked AdamW.
 
+use super::cuda;
 use crate::models::{Images, Network};
 use crate::ops::Keep;
 use crate::optim::{AdamW, AdamWConfig};
+use crate::runtime::gpu::Gpu;
 use crate::{Error, Result};
+use std::sync::Arc;
 use std::time::Instant;
-
-/// Added to the norm by PyTorch's `clip_grad_norm_`.
-const CLIP_EPSILON: f64 = 1e-6;
 
 pub struct Trainer {
     optimizer: AdamW,
-    clip_grad_norm: Option<f64>,
     keep: Keep,
     seconds: Seconds,
+    on_gpu: cuda::Step,
 }
 
-/// What the parts of a step took.
+/// What the parts of a step took. One that a GPU replays as a whole is all backward.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seconds {
     pub forward: f64,
@@ -26,25 +26,13 @@ pub struct Seconds {
 
 impl Trainer {
     /// # Errors
-    /// AdamW's settings or the largest gradient norm are out of range.
-    pub fn new(
-        network: &Network,
-        config: AdamWConfig,
-        clip_grad_norm: Option<f64>,
-        keep: Keep,
-    ) -> Result<Self> {
-        if let Some(norm) = clip_grad_norm
-            && !(norm.is_finite() && norm > 0.0)
-        {
-            return Err(Error::value(format!(
-                "clip_grad_norm must be positive, got {norm}"
-            )));
-        }
+    /// AdamW's settings are out of range.
+    pub fn new(network: &Network, config: AdamWConfig, keep: Keep) -> Result<Self> {
         Ok(Self {
             optimizer: AdamW::new(config, network.parameters())?,
-            clip_grad_norm,
             keep,
             seconds: Seconds::default(),
+            on_gpu: cuda::Step::default(),
         })
     }
 
@@ -76,33 +64,64 @@ impl Trainer {
         if !(lr.is_finite() && lr >= 0.0) {
             return Err(Error::value(format!("lr must be at least 0, got {lr}")));
         }
+        let step = self.optimizer.steps();
+        let (loss, norm) = match network.gpu() {
+            Some(gpu) => self.on_gpu(gpu, network, (degraded, clean), lr)?,
+            None => self.on_cpu(network, (degraded, clean), lr)?,
+        };
+        if !loss.is_finite() {
+            return Err(Error::Diverged { step, loss });
+        }
+        if !norm.is_finite() {
+            let loss = f64::NAN;
+            return Err(Error::Diverged { step, loss });
+        }
+        Ok(loss)
+    }
+
+    /// Loss and norm of the gradients; where either is not finite, no step was taken.
+    fn on_cpu(
+        &mut self,
+        network: &Network,
+        (degraded, clean): (Images, Images),
+        lr: f64,
+    ) -> Result<(f64, f64)> {
         let start = Instant::now();
         let loss = network.loss(degraded, clean, self.keep)?;
         let value = loss.value()?;
-        let step = self.optimizer.steps();
-        let diverged = |loss| Error::Diverged { step, loss };
         if !value.is_finite() {
-            return Err(diverged(value));
+            return Ok((value, f64::NAN));
         }
         let forward = start.elapsed();
         let gradients = loss.backward()?;
-        network.wait()?;
         let both = start.elapsed();
         let (all, masks) = (network.parameters(), network.masks());
-        let norm = self.optimizer.gradient_norm(all, masks, &gradients)?;
-        if !norm.is_finite() {
-            return Err(diverged(f64::NAN));
-        }
-        let scale = self
-            .clip_grad_norm
-            .map_or(1.0, |largest| (largest / (norm + CLIP_EPSILON)).min(1.0));
-        self.optimizer.step(all, masks, &gradients, lr, scale)?;
-        network.wait()?;
+        let norm = self.optimizer.step(all, masks, &gradients, lr)?;
         self.seconds = Seconds {
             forward: forward.as_secs_f64(),
             backward: (both - forward).as_secs_f64(),
             optimizer: (start.elapsed() - both).as_secs_f64(),
         };
-        Ok(value)
+        Ok((value, norm))
+    }
+
+    /// The same on a GPU.
+    fn on_gpu(
+        &mut self,
+        gpu: &Arc<Gpu>,
+        network: &Network,
+        images: (Images, Images),
+        lr: f64,
+    ) -> Result<(f64, f64)> {
+        let (all, masks) = (network.parameters(), network.masks());
+        self.optimizer.prepare_cuda(all, masks, lr)?;
+        let (optimizer, keep) = (&self.optimizer, self.keep);
+        let (outcome, seconds) = self.on_gpu.run(gpu, network, optimizer, keep, images)?;
+        let (loss, norm) = outcome;
+        if loss.is_finite() && norm.is_finite() {
+            self.optimizer.count();
+            self.seconds = seconds;
+        }
+        Ok((loss, norm))
     }
 }

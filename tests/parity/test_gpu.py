@@ -6,6 +6,7 @@ devices.
 """
 
 import multiprocessing
+import os
 import subprocess
 import sys
 
@@ -29,7 +30,13 @@ def test_restored_images_agree(pair, shape):
     images = random_images(5, shape)
     on_cpu, on_gpu = (model(images) for model in pair)
     np.testing.assert_allclose(on_gpu, on_cpu, rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(on_gpu, pair[1](images))
+    for _ in range(3):  # The second call is recorded, later ones are replayed.
+        np.testing.assert_array_equal(on_gpu, pair[1](images))
+    other = images[:, ::-1].copy()
+    np.testing.assert_allclose(pair[1](other), pair[0](other), rtol=0, atol=1e-5)
+    mirl.prune(pair[0], 0.5)
+    pair[1].mask = pair[0].mask
+    np.testing.assert_allclose(pair[1](images), pair[0](images), rtol=0, atol=1e-5)
 
 
 def test_a_round_agrees(pair, batch):
@@ -62,6 +69,29 @@ def test_the_same_weights_are_pruned_to_the_same_mask(pair, scope):
         assert masks[0].keys() == masks[1].keys()
         for name, mask in masks[0].items():
             np.testing.assert_array_equal(mask, masks[1][name])
+
+
+TRAIN = f"""
+import numpy as np, mirl
+mirl.set_float32_matmul_precision("highest")
+model = mirl.PromptIR(seed=1, device="cuda", **{SMALL!r})
+trainer = mirl.Trainer(model, lr=1e-3, clip_grad_norm=0.5)
+images = [np.random.default_rng(i).random((2, 3, 16, 24), dtype=np.float32) for i in range(7)]
+print([trainer.step(a, b) for a, b in zip(images, images[1:])])
+print(trainer.seconds.optimizer > 0)
+"""
+
+
+def test_replayed_steps_are_the_steps_to_the_bit(cuda):
+    said = []
+    for graphs in ("0", "1"):
+        environment = os.environ | {"MIRL_CUDA_GRAPHS": graphs}
+        command = [sys.executable, "-c", TRAIN]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        said.append(run.stdout.splitlines())
+    assert said[0][0] == said[1][0]
+    # Only steps that are not replayed know their parts.
+    assert [lines[1] for lines in said] == ["True", "False"]
 
 
 def test_masks_set_between_steps_count(pair, batch):

@@ -22,7 +22,7 @@ struct Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.gpu.backend.free(self.address);
+        self.gpu.with(|backend| backend.free(self.address));
     }
 }
 
@@ -35,7 +35,7 @@ impl From<&Array> for Address {
 impl Array {
     /// Values that are still to be written.
     pub fn new(gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
-        let address = gpu.backend.allocate(bytes(shape.iter().product()))?;
+        let address = gpu.with(|backend| backend.allocate(bytes(shape.iter().product())))?;
         let gpu = gpu.clone();
         Ok(Self {
             memory: Arc::new(Memory { gpu, address }),
@@ -46,7 +46,7 @@ impl Array {
 
     pub fn zeros(gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
         let array = Self::new(gpu, shape)?;
-        gpu.backend.clear(array.address(), bytes(array.len()))?;
+        gpu.with(|backend| backend.clear(array.address(), bytes(array.len())))?;
         Ok(array)
     }
 
@@ -60,7 +60,7 @@ impl Array {
     pub fn from_words(gpu: &Arc<Gpu>, words: &[u32]) -> Result<Self> {
         let array = Self::new(gpu, &[words.len()])?;
         if !words.is_empty() {
-            gpu.backend.upload(array.address(), as_bytes(words))?;
+            gpu.with(|backend| backend.upload(array.address(), as_bytes(words)))?;
         }
         Ok(array)
     }
@@ -131,8 +131,7 @@ impl Array {
         if !values.is_empty() {
             let from = self.address().plus(range.start);
             self.gpu()
-                .backend
-                .download(as_bytes_mut(&mut values), from)?;
+                .with(|backend| backend.download(as_bytes_mut(&mut values), from))?;
         }
         Ok(values)
     }
@@ -146,7 +145,8 @@ impl Array {
             return Ok(());
         }
         let to = self.address().plus(first);
-        self.gpu().backend.upload(to, as_bytes(values))
+        self.gpu()
+            .with(|backend| backend.upload(to, as_bytes(values)))
     }
 
     /// Copies all of `from` to the elements from `first` on.
@@ -159,8 +159,7 @@ impl Array {
         }
         let to = self.address().plus(first);
         self.gpu()
-            .backend
-            .copy(to, from.address(), bytes(from.len()))
+            .with(|backend| backend.copy(to, from.address(), bytes(from.len())))
     }
 }
 

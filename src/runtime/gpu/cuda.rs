@@ -1,9 +1,10 @@
 //! NVIDIA's driver and cuBLAS: one context, one stream.
 
+use super::recording::Replay;
 use super::{Address, Argument, Backend, Product, Side};
 use crate::{Error, Result};
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
-use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
@@ -114,6 +115,17 @@ fn blas_failed(error: blas::CublasError) -> Error {
     Error::Device(format!("cuBLAS says {:?}", error.0))
 }
 
+struct Graph(CudaGraph);
+
+// SAFETY: the driver's handles may be used from any thread, one at a time.
+unsafe impl Send for Graph {}
+
+impl Replay for Graph {
+    fn replay(&self) -> Result<()> {
+        self.0.launch().map_err(failed("replay"))
+    }
+}
+
 impl Backend for Cuda {
     fn memory(&self) -> Result<usize> {
         self.bound()?;
@@ -127,15 +139,37 @@ impl Backend for Cuda {
         // SAFETY: the pool is the device's own, and the attribute is a u64.
         unsafe { result::mem_pool::get_attribute(self.pool, PEAK, (&raw mut bytes).cast()) }
             .map_err(failed("memory"))?;
-        Ok(bytes as usize)
+        let mut graphs = 0u64;
+        // SAFETY: as above, of the memory that graphs hold.
+        unsafe {
+            sys::cuDeviceGetGraphMemAttribute(
+                self.context.cu_device(),
+                sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH,
+                (&raw mut graphs).cast(),
+            )
+            .result()
+        }
+        .map_err(failed("memory"))?;
+        Ok((bytes + graphs) as usize)
     }
 
     fn reset_peak(&self) -> Result<()> {
         self.bound()?;
         let mut zero = 0u64;
         // SAFETY: as above; 0 is the value that resets it.
-        unsafe { result::mem_pool::set_attribute(self.pool, PEAK, (&raw mut zero).cast()) }
-            .map_err(failed("memory"))
+        unsafe {
+            result::mem_pool::set_attribute(self.pool, PEAK, (&raw mut zero).cast()).and_then(
+                |()| {
+                    sys::cuDeviceSetGraphMemAttribute(
+                        self.context.cu_device(),
+                        sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH,
+                        (&raw mut zero).cast(),
+                    )
+                    .result()
+                },
+            )
+        }
+        .map_err(failed("memory"))
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address> {
@@ -214,6 +248,22 @@ impl Backend for Cuda {
             )
         }
         .map_err(failed(kernel))
+    }
+
+    fn begin(&self) -> Result<()> {
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(failed("recording"))
+    }
+
+    fn finish(&self) -> Result<Box<dyn Replay>> {
+        // Arrays that were made and dropped meanwhile are made and dropped by the graph.
+        let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        let graph = self
+            .stream
+            .end_capture(flags)
+            .map_err(failed("recording"))?;
+        let graph = graph.ok_or_else(|| Error::Device("nothing was recorded".into()))?;
+        Ok(Box::new(Graph(graph)))
     }
 
     fn product(&self, product: &Product, tf32: bool) -> Result<()> {

@@ -1,17 +1,20 @@
 //! The kernels on the processor, with what a GPU does not check: every buffer begins as NaN and lies
 //! between guards, and addresses are looked up.
 
+use super::recording::Replay;
 use super::{Address, Argument, Backend, Product, Side};
 use crate::{Error, Result};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 include!(concat!(env!("OUT_DIR"), "/emulated_kernels.rs"));
 
 /// As emulator.h has it.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Launch {
     blocks: [u32; 3],
     threads: [u32; 3],
@@ -20,18 +23,42 @@ pub struct Launch {
 type Kernel = unsafe extern "C" fn(*const Launch, *mut *mut c_void);
 
 #[derive(Default)]
-pub struct Emulated {
+pub struct Emulated(Arc<State>);
+
+#[derive(Default)]
+struct State {
     buffers: Mutex<BTreeMap<u64, Box<[u64]>>>,
     peak: AtomicUsize,
 }
 
-pub fn name() -> Result<String> {
-    Ok("an emulated GPU".into())
+/// One thing to do.
+enum Work {
+    Launch(&'static str, Launch, Vec<Argument>),
+    Product(Product),
+    Copy(Address, Address, usize),
+    Clear(Address, usize),
+    /// A buffer is made: it holds anything.
+    Fresh(Address),
+}
+
+/// What a thread has asked for while it records; the buffers that it made are kept for that.
+#[derive(Default)]
+struct Recorded {
+    works: Vec<Work>,
+    buffers: Vec<Address>,
+}
+
+thread_local! {
+    static RECORDED: RefCell<Option<Recorded>> = const { RefCell::new(None) };
+}
+
+struct Again {
+    state: Arc<State>,
+    recorded: Recorded,
 }
 
 /// As a small GPU has.
 const MEMORY: usize = 8 << 30;
-
 /// Words around a buffer that nobody may write.
 const GUARD: usize = 8;
 const GUARDS: u64 = 0x5afe_5afe_5afe_5afe;
@@ -39,7 +66,11 @@ const GUARDS: u64 = 0x5afe_5afe_5afe_5afe;
 const NOTHING: u64 = 0x7fc0_0000_7fc0_0000;
 const WORD: usize = size_of::<u64>();
 
-impl Emulated {
+pub fn name() -> Result<String> {
+    Ok("an emulated GPU".into())
+}
+
+impl State {
     fn buffers(&self) -> MutexGuard<'_, BTreeMap<u64, Box<[u64]>>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -47,15 +78,13 @@ impl Emulated {
     /// Bytes from an address on to the end of its buffer.
     fn room(&self, address: Address) -> Result<usize> {
         let buffers = self.buffers();
-        let room = buffers
-            .range(..=address.0)
-            .next_back()
-            .and_then(|(start, buffer)| {
-                let end = start + ((buffer.len() - 2 * GUARD) * WORD) as u64;
-                end.checked_sub(address.0)
-            });
-        room.map(|room| room as usize)
-            .ok_or_else(|| Error::value("an address of no buffer"))
+        let before = buffers.range(..=address.0).next_back();
+        let room = before.and_then(|(start, buffer)| {
+            let end = start + ((buffer.len() - 2 * GUARD) * WORD) as u64;
+            end.checked_sub(address.0)
+        });
+        let room = room.map(|room| room as usize);
+        room.ok_or_else(|| Error::value("an address of no buffer"))
     }
 
     fn check(&self, address: Address, bytes: usize) -> Result<()> {
@@ -80,104 +109,72 @@ impl Emulated {
         let elements = (batch - 1) * side.step + (rows - 1) * side.row + columns;
         self.check(side.address, elements * size_of::<f32>())
     }
-}
 
-impl Backend for Emulated {
-    fn memory(&self) -> Result<usize> {
-        Ok(MEMORY)
-    }
-
-    fn peak(&self) -> Result<usize> {
-        Ok(self.peak.load(Ordering::Relaxed))
-    }
-
-    fn reset_peak(&self) -> Result<()> {
-        self.peak.store(0, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn allocate(&self, bytes: usize) -> Result<Address> {
+    fn allocate(&self, bytes: usize) -> Address {
         let words = bytes.div_ceil(WORD);
         let mut buffer = vec![GUARDS; words + 2 * GUARD].into_boxed_slice();
         buffer[GUARD..GUARD + words].fill(NOTHING);
         let address = buffer.as_ptr() as u64 + (GUARD * WORD) as u64;
         let mut buffers = self.buffers();
         buffers.insert(address, buffer);
-        let held: usize = buffers
-            .values()
-            .map(|buffer| (buffer.len() - 2 * GUARD) * WORD)
-            .sum();
+        let sizes = buffers.values().map(|buffer| buffer.len() - 2 * GUARD);
+        let held = sizes.sum::<usize>() * WORD;
         self.peak.fetch_max(held, Ordering::Relaxed);
-        Ok(Address(address))
+        Address(address)
     }
 
     fn free(&self, address: Address) {
         let buffer = self.buffers().remove(&address.0);
         let whole = |buffer: Box<[u64]>| {
             let words = buffer.len() - GUARD;
-            buffer[..GUARD]
-                .iter()
-                .chain(&buffer[words..])
-                .all(|&word| word == GUARDS)
+            let guards = buffer[..GUARD].iter().chain(&buffer[words..]);
+            guards.copied().all(|word| word == GUARDS)
         };
         assert!(buffer.is_some_and(whole), "a kernel wrote beyond a buffer");
     }
 
-    fn upload(&self, to: Address, from: &[u8]) -> Result<()> {
-        self.check(to, from.len())?;
-        // SAFETY: the buffer is there and large enough.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.0 as *mut u8, from.len()) };
-        Ok(())
+    fn run(&self, work: &Work) -> Result<()> {
+        match work {
+            Work::Launch(name, launch, arguments) => self.launch(name, launch, arguments),
+            Work::Product(product) => self.product(product),
+            Work::Copy(to, from, bytes) => {
+                self.check(*to, *bytes)?;
+                self.check(*from, *bytes)?;
+                // SAFETY: both buffers are there and large enough.
+                unsafe { std::ptr::copy(from.0 as *const u8, to.0 as *mut u8, *bytes) };
+                Ok(())
+            }
+            Work::Clear(to, bytes) => {
+                self.check(*to, *bytes)?;
+                // SAFETY: the buffer is there and large enough.
+                unsafe { std::ptr::write_bytes(to.0 as *mut u8, 0, *bytes) };
+                Ok(())
+            }
+            Work::Fresh(address) => {
+                let words = self.room(*address)? / WORD;
+                // SAFETY: as above, in whole words.
+                unsafe { std::slice::from_raw_parts_mut(address.0 as *mut u64, words) }
+                    .fill(NOTHING);
+                Ok(())
+            }
+        }
     }
 
-    fn download(&self, to: &mut [u8], from: Address) -> Result<()> {
-        self.check(from, to.len())?;
-        // SAFETY: as above.
-        unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.as_mut_ptr(), to.len()) };
-        Ok(())
-    }
-
-    fn wait(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
-        self.check(to, bytes)?;
-        self.check(from, bytes)?;
-        // SAFETY: as above.
-        unsafe { std::ptr::copy(from.0 as *const u8, to.0 as *mut u8, bytes) };
-        Ok(())
-    }
-
-    fn clear(&self, to: Address, bytes: usize) -> Result<()> {
-        self.check(to, bytes)?;
-        // SAFETY: as above.
-        unsafe { std::ptr::write_bytes(to.0 as *mut u8, 0, bytes) };
-        Ok(())
-    }
-
-    fn launch(
-        &self,
-        name: &'static str,
-        blocks: [u32; 3],
-        threads: [u32; 3],
-        arguments: &[Argument],
-    ) -> Result<()> {
+    fn launch(&self, name: &str, launch: &Launch, arguments: &[Argument]) -> Result<()> {
         let kernel = kernel(name).ok_or_else(|| Error::value(format!("no kernel {name}")))?;
         for argument in arguments {
             if let Argument::Address(address) = argument {
                 self.room(Address(*address))?;
             }
         }
-        let launch = Launch { blocks, threads };
         let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
         // SAFETY: kernels take their arguments by pointers to them, in order and of these types, and
         // reach no further than the sizes among them; the guards show where one does.
-        unsafe { kernel(&raw const launch, pointers.as_mut_ptr()) };
+        unsafe { kernel(std::ptr::from_ref(launch), pointers.as_mut_ptr()) };
         Ok(())
     }
 
-    fn product(&self, product: &Product, _tf32: bool) -> Result<()> {
+    fn product(&self, product: &Product) -> Result<()> {
         let (m, n, k) = product.size;
         self.check_side(&product.c, (m, n), product.batch)?;
         self.check_side(&product.a, (m, k), product.batch)?;
@@ -220,5 +217,136 @@ impl Backend for Emulated {
             }
         }
         Ok(())
+    }
+}
+
+impl Emulated {
+    /// Does it, or keeps it for later where this thread records.
+    fn now_or_later(&self, work: Work) -> Result<()> {
+        RECORDED.with_borrow_mut(|recorded| match recorded {
+            Some(recorded) => {
+                recorded.works.push(work);
+                Ok(())
+            }
+            None => self.0.run(&work),
+        })
+    }
+}
+
+fn not_recording() -> Result<()> {
+    if RECORDED.with_borrow(Option::is_some) {
+        return Err(Error::value(
+            "the processor's memory is out of reach while a GPU records",
+        ));
+    }
+    Ok(())
+}
+
+impl Backend for Emulated {
+    fn memory(&self) -> Result<usize> {
+        Ok(MEMORY)
+    }
+
+    fn peak(&self) -> Result<usize> {
+        Ok(self.0.peak.load(Ordering::Relaxed))
+    }
+
+    fn reset_peak(&self) -> Result<()> {
+        self.0.peak.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        let address = self.0.allocate(bytes);
+        RECORDED.with_borrow_mut(|recorded| {
+            if let Some(recorded) = recorded {
+                recorded.buffers.push(address);
+                recorded.works.push(Work::Fresh(address));
+            }
+        });
+        Ok(address)
+    }
+
+    fn free(&self, address: Address) {
+        let kept = RECORDED.with_borrow(|recorded| {
+            let own = |recorded: &Recorded| recorded.buffers.contains(&address);
+            recorded.as_ref().map(own)
+        });
+        match kept {
+            None => self.0.free(address),
+            // As CUDA says it, less clearly.
+            Some(own) => assert!(own, "a recording frees what was there before"),
+        }
+    }
+
+    fn upload(&self, to: Address, from: &[u8]) -> Result<()> {
+        not_recording()?;
+        self.0.check(to, from.len())?;
+        // SAFETY: the buffer is there and large enough.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.0 as *mut u8, from.len()) };
+        Ok(())
+    }
+
+    fn download(&self, to: &mut [u8], from: Address) -> Result<()> {
+        not_recording()?;
+        self.0.check(from, to.len())?;
+        // SAFETY: as above.
+        unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
+        not_recording()
+    }
+
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+        self.now_or_later(Work::Copy(to, from, bytes))
+    }
+
+    fn clear(&self, to: Address, bytes: usize) -> Result<()> {
+        self.now_or_later(Work::Clear(to, bytes))
+    }
+
+    fn launch(
+        &self,
+        kernel: &'static str,
+        blocks: [u32; 3],
+        threads: [u32; 3],
+        arguments: &[Argument],
+    ) -> Result<()> {
+        let launch = Launch { blocks, threads };
+        self.now_or_later(Work::Launch(kernel, launch, arguments.to_vec()))
+    }
+
+    fn product(&self, product: &Product, _tf32: bool) -> Result<()> {
+        self.now_or_later(Work::Product(*product))
+    }
+
+    fn begin(&self) -> Result<()> {
+        RECORDED.set(Some(Recorded::default()));
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<Box<dyn Replay>> {
+        let recorded = RECORDED.take().unwrap_or_default();
+        let state = self.0.clone();
+        Ok(Box::new(Again { state, recorded }))
+    }
+}
+
+impl Replay for Again {
+    fn replay(&self) -> Result<()> {
+        self.recorded
+            .works
+            .iter()
+            .try_for_each(|work| self.state.run(work))
+    }
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        for &address in &self.recorded.buffers {
+            self.state.free(address);
+        }
     }
 }

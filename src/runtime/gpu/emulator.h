@@ -131,9 +131,10 @@ template <class... P> void call(void (*kernel)(P...), void **arguments) {
 
 } // namespace emulator
 
+using std::isfinite;
+
 inline void __syncthreads() { emulator::yield(); }
 
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
 #define EMULATED_KERNEL(name, parameters, cooperative)                                             \
     static void name parameters;                                                                   \

@@ -9,14 +9,19 @@ mod cuda;
 #[cfg(feature = "emulated-gpu")]
 mod emulated;
 mod product;
+mod recording;
+mod repeated;
 
 pub use array::Array;
 pub use product::{Product, Side};
+pub use recording::{Recording, records};
+pub use repeated::Repeated;
 
 use crate::{Error, Result};
+use recording::Replay;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 /// The memory of a GPU, by address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,12 +130,19 @@ trait Backend: Send + Sync {
     ) -> Result<()>;
 
     fn product(&self, product: &Product, tf32: bool) -> Result<()>;
+
+    /// From now on, what this thread asks for is recorded instead of done.
+    fn begin(&self) -> Result<()>;
+
+    fn finish(&self) -> Result<Box<dyn Replay>>;
 }
 
 pub struct Gpu {
     backend: Box<dyn Backend>,
     /// A child that was forked off has no GPU.
     process: u32,
+    /// Written while one thread records, read by all that ask for anything.
+    turn: RwLock<()>,
 }
 
 /// Whether matrix products may round their operands to TF32, 10 bits of mantissa: PyTorch's default for
@@ -166,6 +178,7 @@ impl Gpu {
             Ok(Arc::new(Self {
                 backend,
                 process: std::process::id(),
+                turn: RwLock::default(),
             }))
         });
         let gpu = opened.clone().map_err(Error::Device)?;
@@ -177,23 +190,34 @@ impl Gpu {
         Ok(gpu)
     }
 
+    fn recording_turn(&self) -> RwLockWriteGuard<'_, ()> {
+        self.turn.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the backend for something, when no other thread records.
+    fn with<R>(&self, work: impl FnOnce(&dyn Backend) -> R) -> R {
+        let turn = || self.turn.read().unwrap_or_else(PoisonError::into_inner);
+        let _turn = (!recording::records()).then(turn);
+        work(&*self.backend)
+    }
+
     /// Bytes that its memory has.
     pub fn memory(&self) -> Result<usize> {
-        self.backend.memory()
+        self.with(|backend| backend.memory())
     }
 
     /// Most bytes that arrays have taken since the last call of [`Self::reset_peak`].
     pub fn peak(&self) -> Result<usize> {
-        self.backend.peak()
+        self.with(|backend| backend.peak())
     }
 
     pub fn reset_peak(&self) -> Result<()> {
-        self.backend.reset_peak()
+        self.with(|backend| backend.reset_peak())
     }
 
     /// Waits until all that was asked for is done.
     pub fn wait(&self) -> Result<()> {
-        self.backend.wait()
+        self.with(|backend| backend.wait())
     }
 
     /// Runs a kernel in `blocks` of `threads`.
@@ -214,7 +238,7 @@ impl Gpu {
             return Err(Error::value(format!("{kernel}: too large for a GPU")));
         }
         let [blocks, threads] = [blocks, threads].map(|sizes| sizes.map(|size| size as u32));
-        self.backend.launch(kernel, blocks, threads, arguments)
+        self.with(|backend| backend.launch(kernel, blocks, threads, arguments))
     }
 
     /// Runs a kernel with a thread for each of `count` elements.
@@ -238,7 +262,7 @@ impl Gpu {
         if product.size.0 == 0 || product.size.1 == 0 || product.batch == 0 {
             return Ok(());
         }
-        self.backend.product(product, tf32())
+        self.with(|backend| backend.product(product, tf32()))
     }
 }
 

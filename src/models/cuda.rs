@@ -1,0 +1,59 @@
+//! Restoring on a GPU: recorded for the shape of the images, then replayed.
+
+use super::network::Forward;
+use crate::ops::{self, Tensor, Values};
+use crate::runtime::gpu::{self, Array, Repeated};
+use crate::{Error, Result};
+use std::sync::{Mutex, PoisonError};
+
+/// Pixels of a batch that is worth recording: the processor is fast enough for larger ones, whose
+/// arrays should not stay.
+const PIXELS: usize = 1 << 19;
+
+#[derive(Default)]
+pub struct Restoration(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// By shape, size and whether TF32 is allowed.
+    repeated: Repeated<(Vec<usize>, (usize, usize), bool)>,
+    /// Padded images and restored ones, which stay in place.
+    arrays: Option<(Array, Array)>,
+}
+
+impl Restoration {
+    /// Restored images of this height and width, from padded ones.
+    pub fn run(
+        &self,
+        architecture: &dyn Forward,
+        padded: &Array,
+        (height, width): (usize, usize),
+    ) -> Result<Values> {
+        let restore = |images: &Array| {
+            let restored = architecture.forward(&Tensor::constant(images.clone()))?;
+            match ops::crop(restored, height, width)?.values() {
+                Values::Cuda(restored) => Ok(restored.clone()),
+                Values::Cpu(_) => Err(Error::value("images that left the GPU")),
+            }
+        };
+        let [n, h, c, w] = ops::sizes(padded.shape(), "images")?;
+        if n * h * w > PIXELS {
+            return Ok(restore(padded)?.into());
+        }
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { repeated, arrays } = &mut *state;
+        let key = (padded.shape().to_vec(), (height, width), gpu::tf32());
+        let (gpu, goes_on) = (padded.gpu(), repeated.goes_on(key));
+        let arrays = match arrays {
+            Some(arrays) if goes_on => {
+                arrays.0.copy_from(0, padded)?;
+                arrays
+            }
+            arrays => arrays.insert((padded.clone(), Array::new(gpu, &[n, height, c, width])?)),
+        };
+        let (images, restored) = &*arrays;
+        repeated.run(gpu, || restored.copy_from(0, &restore(images)?))?;
+        // A copy: the next call writes to the same array.
+        Ok(restored.copied()?.into())
+    }
+}

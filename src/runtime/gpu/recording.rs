@@ -1,0 +1,109 @@
+//! Work that is recorded once and done again as a whole: a GPU is asked once instead of a thousand
+//! times.
+
+use super::Gpu;
+use crate::Result;
+use std::cell::Cell;
+use std::sync::Arc;
+
+thread_local! {
+    /// Whether this thread records: what it asks for is then not done.
+    static RECORDS: Cell<bool> = const { Cell::new(false) };
+}
+
+pub fn records() -> bool {
+    RECORDS.get()
+}
+
+/// What a backend has recorded.
+pub trait Replay: Send {
+    fn replay(&self) -> Result<()>;
+}
+
+/// Work on arrays that stay where they are.
+pub struct Recording {
+    gpu: Arc<Gpu>,
+    work: Box<dyn Replay>,
+}
+
+impl Recording {
+    /// Records all that `work` asks for, without doing it. Arrays that it makes are gone afterwards;
+    /// it must neither read nor write any from the processor.
+    ///
+    /// # Errors
+    /// `work` fails, or the GPU cannot record it.
+    pub fn of(gpu: &Arc<Gpu>, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        // No other thread may ask for anything meanwhile: it would be recorded, too.
+        let turn = gpu.recording_turn();
+        gpu.backend.begin()?;
+        RECORDS.set(true);
+        let done = work();
+        RECORDS.set(false);
+        let recorded = gpu.backend.finish();
+        drop(turn);
+        done?;
+        Ok(Self {
+            gpu: gpu.clone(),
+            work: recorded?,
+        })
+    }
+
+    /// Does it.
+    pub fn replay(&self) -> Result<()> {
+        self.gpu.with(|_| self.work.replay())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::runtime::gpu::{Array, Gpu, Recording, Repeated};
+    use crate::{Result, arguments};
+    use std::sync::Arc;
+
+    /// y = 2x by way of an array that comes and goes.
+    fn double(gpu: &Arc<Gpu>, y: &Array, x: &Array) -> Result<()> {
+        let copy = x.copied()?;
+        gpu.each("add", x.len(), arguments![y, x, &copy, x.len()])
+    }
+
+    #[test]
+    fn a_recording_does_its_work_when_it_is_replayed() {
+        let Ok(gpu) = Gpu::open() else { return };
+        let x = Array::from_slice(&gpu, &[2], &[1.0, 2.0]).unwrap();
+        let y = Array::zeros(&gpu, &[2]).unwrap();
+        let recording = Recording::of(&gpu, || double(&gpu, &y, &x)).unwrap();
+        assert_eq!(y.to_vec().unwrap(), [0.0, 0.0]);
+        for factor in [1.0, 5.0] {
+            x.write(0, &[factor, 2.0 * factor]).unwrap();
+            recording.replay().unwrap();
+            assert_eq!(y.to_vec().unwrap(), [2.0 * factor, 4.0 * factor]);
+        }
+    }
+
+    #[test]
+    fn the_processors_memory_is_out_of_reach_of_recordings() {
+        let Ok(gpu) = Gpu::open() else { return };
+        let x = Array::zeros(&gpu, &[2]).unwrap();
+        assert!(Recording::of(&gpu, || x.to_vec().map(drop)).is_err());
+        // What failed is forgotten.
+        assert_eq!(x.to_vec().unwrap(), [0.0, 0.0]);
+        assert!(Recording::of(&gpu, || x.like().map(drop)).is_ok());
+    }
+
+    #[test]
+    fn repeated_work_is_forgotten_with_its_key() {
+        let Ok(gpu) = Gpu::open() else { return };
+        let mut repeated = Repeated::default();
+        for key in [3.0, 4.0] {
+            assert!(!repeated.goes_on(key));
+            let x = Array::from_slice(&gpu, &[1], &[key as f32]).unwrap();
+            let y = x.like().unwrap();
+            for run in 0..4 {
+                assert!(repeated.goes_on(key));
+                assert_eq!(repeated.is_recorded(), run > 1);
+                repeated.run(&gpu, || double(&gpu, &y, &x)).unwrap();
+                assert_eq!(y.to_vec().unwrap(), [2.0 * key as f32]);
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Work that comes again and again: done once as it is, recorded the second time, replayed from then on.
+
+use super::{Gpu, Recording};
+use crate::{Error, Result};
+use std::sync::{Arc, OnceLock};
+
+/// Set to 0, it keeps work from being recorded: to debug, and to time its parts.
+const VARIABLE: &str = "MIRL_CUDA_GRAPHS";
+
+/// Work on the same arrays, as long as `key` stays the same.
+pub struct Repeated<K> {
+    key: Option<K>,
+    runs: usize,
+    recording: Option<Recording>,
+}
+
+impl<K> Default for Repeated<K> {
+    fn default() -> Self {
+        Self {
+            key: None,
+            runs: 0,
+            recording: None,
+        }
+    }
+}
+
+impl<K: PartialEq> Repeated<K> {
+    /// Whether the work is still that of `key`. Otherwise all of it is forgotten, and arrays may change.
+    pub fn goes_on(&mut self, key: K) -> bool {
+        if self.key.as_ref() == Some(&key) {
+            return true;
+        }
+        *self = Self {
+            key: Some(key),
+            ..Self::default()
+        };
+        false
+    }
+
+    /// Does the work. The first run is a warm-up: libraries load what they need, which cannot be recorded.
+    pub fn run(&mut self, gpu: &Arc<Gpu>, work: impl Fn() -> Result<()>) -> Result<()> {
+        if let Some(recording) = &self.recording {
+            return recording.replay();
+        }
+        self.runs += 1;
+        if self.runs != 2 || !is_wanted() {
+            return work();
+        }
+        match Recording::of(gpu, &work) {
+            Ok(recording) => {
+                recording.replay()?;
+                self.recording = Some(recording);
+                Ok(())
+            }
+            // It is done as before then; nothing has been done so far.
+            Err(Error::Device(_)) => work(),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn is_recorded(&self) -> bool {
+        self.recording.is_some()
+    }
+}
+
+fn is_wanted() -> bool {
+    static WANTED: OnceLock<bool> = OnceLock::new();
+    *WANTED.get_or_init(|| std::env::var(VARIABLE).as_deref() != Ok("0"))
+}
