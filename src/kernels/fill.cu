@@ -1,6 +1,6 @@
 #include "kernel.cuh"
 
 KERNEL(fill, (float *y, float value, int count)) {
-    Index i = element();
+    int i = element();
     if (i < count) y[i] = value;
 }

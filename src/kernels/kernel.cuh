@@ -13,12 +13,13 @@
 #define COOPERATIVE(name, parameters) extern "C" __global__ void __launch_bounds__(256) name parameters
 #endif
 
+// Offsets in memory. What is divided is an int: GPUs take ten times as long to divide 64 bits.
 typedef long long Index;
 
 constexpr int THREADS = 256;
 
 // The number of this thread among those of all blocks.
-__device__ inline Index element() { return (Index)blockIdx.x * blockDim.x + threadIdx.x; }
+__device__ inline int element() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
 // Joins N values of each of a block's 256 threads, in an order that is always the same; all get the
 // results.
@@ -62,26 +63,14 @@ template <class T> __device__ T block_max(T value) {
     return values[0];
 }
 
-// Where a 3x3 window's nine values come from: a pixel of a plane of h x w, zero beyond its borders.
-struct Window {
-    const float *plane;
-    int h, w, row, col;
+// A plane of h x w pixels, zero beyond its borders.
+struct Plane {
+    const float *pixels;
+    int h, w;
 
-    __device__ float at(int down, int right) const {
-        int r = row + down, c = col + right;
-        return r < 0 || r >= h || c < 0 || c >= w ? 0.0f : plane[(Index)r * w + c];
-    }
+    __device__ Plane(const float *x, Index plane, int h, int w) : pixels(x + plane * h * w), h(h), w(w) {}
 
-    // The sum of nine products, with the taps in order or in reverse.
-    __device__ float sum(const float *taps, bool reverse) const {
-        float sum = 0;
-        for (int tap = 0; tap < 9; tap++) {
-            sum = fmaf(taps[reverse ? 8 - tap : tap], at(tap / 3 - 1, tap % 3 - 1), sum);
-        }
-        return sum;
+    __device__ float at(int row, int col) const {
+        return row < 0 || row >= h || col < 0 || col >= w ? 0.0f : pixels[(Index)row * w + col];
     }
 };
-
-__device__ inline Window window(const float *x, Index plane, int h, int w, Index pixel) {
-    return Window{x + plane * h * w, h, w, (int)(pixel / w), (int)(pixel % w)};
-}

@@ -2,7 +2,7 @@
 
 // `count` sums over `parts` of `size` elements each, group by group: [groups][parts][size].
 KERNEL(sum_parts, (float *sums, const float *all, int count, int parts, int size)) {
-    Index i = element();
+    int i = element();
     if (i >= count) return;
     const float *part = all + i / size * parts * size + i % size;
     float sum = 0;

@@ -1,6 +1,6 @@
 #include "kernel.cuh"
 
 KERNEL(add, (float *y, const float *a, const float *b, int count)) {
-    Index i = element();
+    int i = element();
     if (i < count) y[i] = a[i] + b[i];
 }

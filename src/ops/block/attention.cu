@@ -45,7 +45,7 @@ COOPERATIVE(attention_scores, (float *attention, float *cosine, const float *par
 // M = W_out·A, [n][c][c].
 KERNEL(attention_mixing, (float *mixing, const float *out, const float *attention, int count, int c,
                           int ch)) {
-    Index at = element();
+    int at = element();
     if (at >= count) return;
     Index j = at % c, d = at / c % c, image = at / c / c, first = j / ch * ch;
     float sum = 0;
@@ -58,7 +58,7 @@ KERNEL(attention_mixing, (float *mixing, const float *out, const float *attentio
 // dW_out = Σ E·Aᵀ over images, from E [n][c][c].
 KERNEL(attention_out_backward, (float *dout, const float *outer, const float *attention, int c, int ch,
                                 int n)) {
-    Index at = element();
+    int at = element();
     if (at >= (Index)c * c) return;
     Index i = at % c, d = at / c, first = i / ch * ch;
     float sum = 0;
@@ -96,7 +96,7 @@ COOPERATIVE(attention_scores_backward, (float *dz, float *sums, const float *out
 
 // dτ of each head.
 KERNEL(attention_temperature, (float *dtemperature, const float *sums, int heads, int ch, int n)) {
-    Index head = element();
+    int head = element();
     if (head >= heads) return;
     float sum = 0;
     for (Index image = 0; image < n; image++) {
@@ -110,7 +110,7 @@ KERNEL(attention_temperature, (float *dtemperature, const float *sums, int heads
 KERNEL(attention_between, (float *between, const float *dz, const float *sums, const float *cosine,
                            const float *squares, const float *temperature, int count, int c, int ch,
                            int n)) {
-    Index at = element();
+    int at = element();
     if (at >= count) return;
     Index column = at % (2 * c), row = at / (2 * c) % (2 * c), image = at / (2 * c) / (2 * c);
     float value = 0;

@@ -1,4 +1,5 @@
 #include "kernel.cuh"
+#include "strip.cuh"
 
 constexpr float EPSILON = 1e-5f;
 
@@ -91,23 +92,27 @@ COOPERATIVE(layer_norm_parameters, (float *dgamma, float *dbeta, const float *x,
 }
 
 // The depthwise convolution of planes [channels][n], or its transposed with the taps in reverse.
-KERNEL(depthwise, (float *y, const float *x, const float *taps, int count, int n, int h, int w,
-                   int reverse)) {
-    Index i = element();
-    if (i >= count) return;
-    Index plane = i / ((Index)h * w);
-    y[i] = window(x, plane, h, w, i % ((Index)h * w)).sum(taps + plane / n * 9, reverse);
+KERNEL(depthwise, (float *y, const float *x, const float *taps, int n, int h, int w, int reverse)) {
+    Strip strip;
+    if (strip.col >= w) return;
+    float sums[Strip::ROWS];
+    strip.sum(sums, Plane(x, strip.plane, h, w), taps + strip.plane / n * 9, reverse);
+    strip.write(y, sums, h, w);
 }
 
 // The gradient of the taps, [n][channels][9]: a block for each channel and image.
 COOPERATIVE(depthwise_taps, (float *dtaps, const float *dy, const float *x, int n, int h, int w)) {
-    Index channel = blockIdx.x, image = blockIdx.y, plane = channel * n + image;
+    Index channel = blockIdx.x, image = blockIdx.y;
+    Plane d(dy, channel * n + image, h, w), plane(x, channel * n + image, h, w);
+    int lanes = w > 16 ? 32 : 16;
     float sums[9] = {};
-    for (Index pixel = threadIdx.x; pixel < (Index)h * w; pixel += THREADS) {
-        float d = dy[plane * h * w + pixel];
-        Window around = window(x, plane, h, w, pixel);
-        for (int tap = 0; tap < 9; tap++) {
-            sums[tap] = fmaf(d, around.at(tap / 3 - 1, tap % 3 - 1), sums[tap]);
+    for (int row = threadIdx.x / lanes; row < h; row += THREADS / lanes) {
+        for (int col = threadIdx.x % lanes; col < w; col += lanes) {
+            float value = d.at(row, col);
+            for (int tap = 0; tap < 9; tap++) {
+                float x = plane.at(row + tap / 3 - 1, col + tap % 3 - 1);
+                sums[tap] = fmaf(value, x, sums[tap]);
+            }
         }
     }
     block_join(sums, Add());

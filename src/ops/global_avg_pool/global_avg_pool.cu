@@ -10,6 +10,6 @@ COOPERATIVE(global_avg_pool, (float *y, const float *x, int pixels)) {
 }
 
 KERNEL(global_avg_pool_backward, (float *dx, const float *dy, int count, int pixels)) {
-    Index i = element();
+    int i = element();
     if (i < count) dx[i] = dy[i / pixels] / pixels;
 }

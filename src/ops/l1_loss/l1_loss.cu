@@ -22,7 +22,7 @@ COOPERATIVE(l1_loss_mean, (float *loss, const float *parts, int blocks, int coun
 
 KERNEL(l1_loss_backward, (float *dx, float *dtarget, const float *x, const float *target,
                           const float *gradient, int count)) {
-    Index i = element();
+    int i = element();
     if (i >= count) return;
     float scale = *gradient / count, error = x[i] - target[i];
     float d = error > 0 ? scale : error < 0 ? -scale : 0.0f;

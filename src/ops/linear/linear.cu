@@ -2,7 +2,7 @@
 
 // x [ci][n] to y [co][n].
 KERNEL(linear, (float *y, const float *x, const float *weight, const float *bias, int co, int ci, int n)) {
-    Index i = element();
+    int i = element();
     if (i >= (Index)co * n) return;
     Index o = i / n, image = i % n;
     float sum = bias[o];
@@ -13,7 +13,7 @@ KERNEL(linear, (float *y, const float *x, const float *weight, const float *bias
 // A thread for each element of dx [ci][n], then of dweight [co][ci], then of dbias [co].
 KERNEL(linear_backward, (float *dx, float *dweight, float *dbias, const float *dy, const float *x,
                          const float *weight, int co, int ci, int n)) {
-    Index i = element();
+    int i = element();
     float sum = 0;
     if (i < (Index)ci * n) {
         Index c = i / n, image = i % n;

@@ -1,19 +1,19 @@
 #include "kernel.cuh"
 
 // Where an element of planes [c·r²][n][h][w] goes in planes [c][n][h·r][w·r].
-__device__ static Index shuffled(Index i, int r, int n, int h, int w) {
-    Index col = i % w, row = i / w % h, image = i / w / h % n, part = i / w / h / n;
-    Index channel = part / (r * r), down = part / r % r, right = part % r;
-    return (((channel * n + image) * h + row) * r + down) * w * r + col * r + right;
+__device__ static Index shuffled(int i, int r, int n, int h, int w) {
+    int col = i % w, row = i / w % h, image = i / w / h % n, part = i / w / h / n;
+    int channel = part / (r * r), down = part / r % r, right = part % r;
+    return ((((Index)channel * n + image) * h + row) * r + down) * w * r + col * r + right;
 }
 
 KERNEL(pixel_shuffle, (float *y, const float *x, int count, int r, int n, int h, int w)) {
-    Index i = element();
+    int i = element();
     if (i < count) y[shuffled(i, r, n, h, w)] = x[i];
 }
 
 // h and w are those of y.
 KERNEL(pixel_unshuffle, (float *y, const float *x, int count, int r, int n, int h, int w)) {
-    Index i = element();
+    int i = element();
     if (i < count) y[i] = x[shuffled(i, r, n, h, w)];
 }

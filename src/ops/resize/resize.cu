@@ -34,7 +34,7 @@ struct Reach {
 
 // `count` elements of planes of height x width from planes of h x w.
 KERNEL(resize, (float *y, const float *x, int count, int height, int width, int h, int w)) {
-    Index i = element();
+    int i = element();
     if (i >= count) return;
     Tap col(i % width, w, width), row(i / width % height, h, height);
     const float *plane = x + i / width / height * h * w;
@@ -46,7 +46,7 @@ KERNEL(resize, (float *y, const float *x, int count, int height, int width, int 
 
 // `count` elements of planes of h x w, each from all outputs that it went into.
 KERNEL(resize_backward, (float *dx, const float *dy, int count, int height, int width, int h, int w)) {
-    Index i = element();
+    int i = element();
     if (i >= count) return;
     int col = i % w, row = i / w % h;
     const float *plane = dy + i / w / h * height * width;

@@ -15,14 +15,14 @@ struct Normaliser {
 
 // A thread for each image.
 KERNEL(softmax, (float *y, const float *x, int len, int n)) {
-    Index image = element();
+    int image = element();
     if (image >= n) return;
     Normaliser normal(x + image, len, n);
     for (int l = 0; l < len; l++) y[(Index)l * n + image] = normal(x[(Index)l * n + image]);
 }
 
 KERNEL(softmax_backward, (float *dx, const float *dy, const float *x, int len, int n)) {
-    Index image = element();
+    int image = element();
     if (image >= n) return;
     Normaliser normal(x + image, len, n);
     float mean = 0;

@@ -243,6 +243,10 @@ impl Gpu {
 
     /// Runs a kernel with a thread for each of `count` elements.
     pub fn each(&self, kernel: &'static str, count: usize, arguments: &[Argument]) -> Result<()> {
+        // Kernels number their elements with an int, those of the last block beyond the end included.
+        if count > i32::MAX as usize - THREADS {
+            return Err(Error::value(format!("{kernel}: too large for a GPU")));
+        }
         let blocks = [count.div_ceil(THREADS), 1, 1];
         self.launch(kernel, blocks, [THREADS, 1, 1], arguments)
     }

@@ -1,12 +1,15 @@
 //! Layer normalisation, 1×1 convolution, depthwise 3×3; and the way back.
 
-use crate::runtime::gpu::{Address, Array, Gpu, Product, Side};
+use crate::runtime::gpu::{Address, Argument, Array, Gpu, Product, Side};
 use crate::{Result, arguments};
 use std::sync::Arc;
 
 /// Pixels of a block of the layer norm's threads, and threads that share the channels of one.
 const PIXELS: usize = 32;
 const GROUPS: usize = 8;
+/// Threads of a block, and rows of a strip.
+const THREADS: usize = 256;
+const ROWS: usize = 4;
 
 /// x of `dim` channels to `wide` ones.
 pub struct Expand<'a> {
@@ -81,14 +84,25 @@ impl Expand<'_> {
     }
 
     /// A block for each 32 pixels.
-    fn by_pixels(
-        &self,
-        kernel: &'static str,
-        arguments: &[crate::runtime::gpu::Argument],
-    ) -> Result<()> {
+    fn by_pixels(&self, kernel: &'static str, arguments: &[Argument]) -> Result<()> {
         let blocks = [self.pixels().div_ceil(PIXELS), 1, 1];
         self.gpu()
             .launch(kernel, blocks, [PIXELS, GROUPS, 1], arguments)
+    }
+
+    /// Threads for the strips of the planes of so many channels, as strip.cuh takes them.
+    pub fn by_strips(
+        &self,
+        kernel: &'static str,
+        channels: usize,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        let columns = self.w.next_power_of_two().clamp(8, 32);
+        let rows = THREADS / columns;
+        let (down, across) = (self.h.div_ceil(rows * ROWS), self.w.div_ceil(columns));
+        let blocks = [channels * self.n, down, across];
+        self.gpu()
+            .launch(kernel, blocks, [columns, rows, 1], arguments)
     }
 
     /// W·LN(x)
@@ -104,8 +118,8 @@ impl Expand<'_> {
     pub fn depthwise(&self, x: &Array, reverse: bool) -> Result<Array> {
         let (y, taps) = (x.like()?, self.tap_address());
         let (n, h, w, reverse) = (self.n, self.h, self.w, usize::from(reverse));
-        let all = arguments![&y, x, taps, y.len(), n, h, w, reverse];
-        self.gpu().each("depthwise", y.len(), all)?;
+        let all = arguments![&y, x, taps, n, h, w, reverse];
+        self.by_strips("depthwise", self.wide, all)?;
         Ok(y)
     }
 

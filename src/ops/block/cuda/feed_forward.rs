@@ -36,9 +36,9 @@ impl<'a> FeedForward<'a> {
         let (front, hidden) = (&self.0, self.hidden());
         let gated = front.planes(hidden)?;
         let (n, h, w) = (front.n, front.h, front.w);
-        let (taps, count) = (front.tap_address(), gated.len());
-        let all = arguments![&gated, projected, taps, count, hidden, n, h, w];
-        front.gpu().each("gate", count, all)?;
+        let taps = front.tap_address();
+        let all = arguments![&gated, projected, taps, hidden, n, h, w];
+        front.by_strips("gate", hidden, all)?;
         let y = front.x.copied()?;
         let out = Side::rows(front.parameters.at(front.out()), hidden);
         let size = (front.dim, front.pixels(), hidden);
@@ -60,11 +60,9 @@ impl<'a> FeedForward<'a> {
 
         let (gated, dh) = (front.planes(hidden)?, front.planes(2 * hidden)?);
         let (n, h, w) = (front.n, front.h, front.w);
-        let (taps, count) = (front.tap_address(), gated.len());
-        let all = arguments![
-            &gated, &dh, &dgated, &projected, taps, count, hidden, n, h, w
-        ];
-        gpu.each("gate_backward", count, all)?;
+        let taps = front.tap_address();
+        let all = arguments![&gated, &dh, &dgated, &projected, taps, hidden, n, h, w];
+        front.by_strips("gate_backward", hidden, all)?;
         drop(dgated);
 
         let dout = Side::rows(gradient.at(front.out()), hidden);
