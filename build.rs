@@ -44,6 +44,13 @@ fn find(folder: &Path, sources: &mut Vec<PathBuf>) {
     }
 }
 
+/// What a kernel's elements are: f32, or bfloat16 where a file says `Element`.
+const BFLOAT16: &str = "BFLOAT16";
+
+fn has_elements(source: &Path) -> bool {
+    fs::read_to_string(source).unwrap().contains("Element")
+}
+
 /// The names that a file declares.
 fn kernels(source: &Path) -> Vec<String> {
     let text = fs::read_to_string(source).unwrap();
@@ -56,53 +63,80 @@ fn kernels(source: &Path) -> Vec<String> {
     text.lines().filter_map(declared).collect()
 }
 
-/// ptx.rs: the PTX of each file, and the kernels in it.
+/// ptx.rs: the PTX of each file, whether its elements are bfloat16, and the kernels in it.
 fn compile(sources: &[PathBuf], out: &Path) {
     let nvcc = env::var("CUDA_HOME").map_or("nvcc".into(), |home| format!("{home}/bin/nvcc"));
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
-    let mut table = String::from("const PTX: &[(&str, &[&str])] = &[\n");
+    let mut table = String::from("const PTX: &[(&str, bool, &[&str])] = &[\n");
     for source in sources {
-        let ptx = out.join(source.file_name().unwrap()).with_extension("ptx");
-        let status = Command::new(&nvcc)
-            .args(["-ptx", "-std=c++17", "-O3", "-Isrc/kernels"])
-            .arg(format!("-arch={ARCHITECTURE}"))
-            .arg(source)
-            .arg("-o")
-            .arg(&ptx)
-            .status()
-            .unwrap_or_else(|error| panic!("{nvcc}: {error}; see tools/cuda_toolkit.py"));
-        assert!(status.success(), "{} does not compile", source.display());
-        table += &format!("    (include_str!({ptx:?}), &{:?}),\n", kernels(source));
+        let kinds: &[bool] = if has_elements(source) {
+            &[false, true]
+        } else {
+            &[false]
+        };
+        for &rounded in kinds {
+            let suffix = if rounded { "bf16.ptx" } else { "ptx" };
+            let ptx = out.join(source.file_name().unwrap()).with_extension(suffix);
+            let mut command = Command::new(&nvcc);
+            command.args(["-ptx", "-std=c++17", "-O3", "-Isrc/kernels"]);
+            if rounded {
+                command.arg(format!("-D{BFLOAT16}"));
+            }
+            let status = command
+                .arg(format!("-arch={ARCHITECTURE}"))
+                .arg(source)
+                .arg("-o")
+                .arg(&ptx)
+                .status()
+                .unwrap_or_else(|error| panic!("{nvcc}: {error}; see tools/cuda_toolkit.py"));
+            assert!(status.success(), "{} does not compile", source.display());
+            let names = kernels(source);
+            table += &format!("    (include_str!({ptx:?}), {rounded}, &{names:?}),\n");
+        }
     }
     fs::write(out.join("ptx.rs"), table + "];\n").unwrap();
 }
 
-/// emulated_kernels.rs: the functions that C++ makes of the kernels, by name.
+/// emulated_kernels.rs: the functions that C++ makes of the kernels, by name and whether their elements
+/// are bfloat16.
 #[cfg(feature = "emulated-gpu")]
 fn emulate(sources: &[PathBuf], out: &Path) {
-    let mut build = cc::Build::new();
-    build
-        .cpp(true)
-        .std("c++17")
-        .flag("-xc++")
-        .define("EMULATED", None)
-        .opt_level(2);
-    build
-        .include("src/kernels")
-        .include("src/runtime/gpu")
-        .files(sources);
-    build.compile("emulated_kernels");
-    let names: Vec<String> = sources.iter().flat_map(|source| kernels(source)).collect();
-    let mut code = String::from("unsafe extern \"C\" {\n");
-    for name in &names {
-        code += &format!(
-            "    fn emulated_{name}(launch: *const Launch, arguments: *mut *mut c_void);\n"
-        );
+    let rounded: Vec<PathBuf> = sources
+        .iter()
+        .filter(|s| has_elements(s))
+        .cloned()
+        .collect();
+    let (mut declared, mut listed) = (String::new(), String::new());
+    for (define, suffix, sources) in [(None, "", sources), (Some(BFLOAT16), "_bf16", &rounded)] {
+        let mut build = cc::Build::new();
+        build
+            .cpp(true)
+            .std("c++17")
+            .flag("-xc++")
+            .define("EMULATED", None);
+        build
+            .opt_level(2)
+            .out_dir(out.join(format!("emulated{suffix}")));
+        if let Some(define) = define {
+            build.define(define, None);
+        }
+        build
+            .include("src/kernels")
+            .include("src/runtime/gpu")
+            .files(sources);
+        build.compile(&format!("emulated_kernels{suffix}"));
+        for name in sources.iter().flat_map(|source| kernels(source)) {
+            let function = format!("emulated_{name}{suffix}");
+            declared += &format!(
+                "    fn {function}(launch: *const Launch, arguments: *mut *mut c_void);\n"
+            );
+            listed += &format!("        ({name:?}, {}) => {function},\n", define.is_some());
+        }
     }
-    code += "}\n\nfn kernel(name: &str) -> Option<Kernel> {\n    Some(match name {\n";
-    for name in &names {
-        code += &format!("        {name:?} => emulated_{name},\n");
-    }
-    code += "        _ => return None,\n    })\n}\n";
+    let code = format!(
+        "unsafe extern \"C\" {{\n{declared}}}\n\n\
+         fn kernel(name: &str, rounded: bool) -> Option<Kernel> {{\n\
+         Some(match (name, rounded) {{\n{listed}        _ => return None,\n    }})\n}}\n"
+    );
     fs::write(out.join("emulated_kernels.rs"), code).unwrap();
 }

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 const REPEATS: usize = 7;
 const INFER: Mode = Mode::Infer(Precision::Full);
-const TRAIN: Mode = Mode::Train(Keep::Projections);
+const TRAIN: Mode = Mode::Train(Keep::Projections, Precision::Full);
 
 type Run = dyn Fn(&[Tensor], Mode) -> Result<Tensor> + Sync;
 

@@ -7,11 +7,28 @@
 #ifdef EMULATED
 #include "emulator.h"
 #else
-// A kernel whose threads do not talk to each other.
-#define KERNEL(name, parameters) extern "C" __global__ void name parameters
-// A kernel of 256 threads a block, which wait for each other.
-#define COOPERATIVE(name, parameters) extern "C" __global__ void __launch_bounds__(256) name parameters
+#include <cuda_bf16.h>
+#define DECLARE(name, parameters) extern "C" __global__ void name parameters
+#define DECLARE_COOPERATIVE(name, parameters)                                                      \
+    extern "C" __global__ void __launch_bounds__(256) name parameters
 #endif
+
+// What activations are held in. Files that say so are compiled for both; sums are float in both.
+#ifdef BFLOAT16
+typedef __nv_bfloat16 Element;
+#define NAME(name) name##_bf16
+#else
+typedef float Element;
+#define NAME(name) name
+#endif
+
+// A kernel whose threads do not talk to each other.
+#define KERNEL(name, parameters) DECLARE(NAME(name), parameters)
+// A kernel of 256 threads a block, which wait for each other.
+#define COOPERATIVE(name, parameters) DECLARE_COOPERATIVE(NAME(name), parameters)
+
+__device__ inline float value(float x) { return x; }
+__device__ inline float value(__nv_bfloat16 x) { return __bfloat162float(x); }
 
 // Offsets in memory. What is divided is an int: GPUs take ten times as long to divide 64 bits.
 typedef long long Index;
@@ -63,14 +80,20 @@ template <class T> __device__ T block_max(T value) {
     return values[0];
 }
 
+// What knows `Element` belongs to one compilation alone.
+namespace {
+
 // A plane of h x w pixels, zero beyond its borders.
 struct Plane {
-    const float *pixels;
+    const Element *pixels;
     int h, w;
 
-    __device__ Plane(const float *x, Index plane, int h, int w) : pixels(x + plane * h * w), h(h), w(w) {}
+    __device__ Plane(const Element *x, Index plane, int h, int w) : pixels(x + plane * h * w), h(h), w(w) {}
 
     __device__ float at(int row, int col) const {
-        return row < 0 || row >= h || col < 0 || col >= w ? 0.0f : pixels[(Index)row * w + col];
+        if (row < 0 || row >= h || col < 0 || col >= w) return 0;
+        return value(pixels[(Index)row * w + col]);
     }
 };
+
+} // namespace

@@ -1,6 +1,7 @@
 //! Restoring on a GPU: recorded for the shape of the images, then replayed.
 
 use super::network::Forward;
+use crate::kernels::Precision;
 use crate::ops::{self, Tensor, Values};
 use crate::runtime::gpu::{self, Array, Repeated};
 use crate::{Error, Result};
@@ -15,8 +16,8 @@ pub struct Restoration(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// By shape, size and whether TF32 is allowed.
-    repeated: Repeated<(Vec<usize>, (usize, usize), bool)>,
+    /// By shape, size, precision and whether TF32 is allowed.
+    repeated: Repeated<(Vec<usize>, (usize, usize), Precision, bool)>,
     /// Padded images and restored ones, which stay in place.
     arrays: Option<(Array, Array)>,
 }
@@ -28,6 +29,7 @@ impl Restoration {
         architecture: &dyn Forward,
         padded: &Array,
         (height, width): (usize, usize),
+        precision: Precision,
     ) -> Result<Values> {
         let restore = |images: &Array| {
             let restored = architecture.forward(&Tensor::constant(images.clone()))?;
@@ -42,7 +44,12 @@ impl Restoration {
         }
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { repeated, arrays } = &mut *state;
-        let key = (padded.shape().to_vec(), (height, width), gpu::tf32());
+        let key = (
+            padded.shape().to_vec(),
+            (height, width),
+            precision,
+            gpu::tf32(),
+        );
         let (gpu, goes_on) = (padded.gpu(), repeated.goes_on(key));
         let arrays = match arrays {
             Some(arrays) if goes_on => {

@@ -34,11 +34,17 @@ pub struct Network {
     masks: Masks,
     restoration: Restoration,
     /// Over the same values, one for each way to run them.
-    infer: Box<dyn Forward>,
-    infer_bf16: Box<dyn Forward>,
-    train: Box<dyn Forward>,
-    train_recomputing: Box<dyn Forward>,
+    architectures: Vec<(Mode, Box<dyn Forward>)>,
 }
+
+const MODES: [Mode; 6] = [
+    Mode::Infer(Precision::Full),
+    Mode::Infer(Precision::BFloat16),
+    Mode::Train(Keep::Projections, Precision::Full),
+    Mode::Train(Keep::Projections, Precision::BFloat16),
+    Mode::Train(Keep::Nothing, Precision::Full),
+    Mode::Train(Keep::Nothing, Precision::BFloat16),
+];
 
 /// A batch of images: values in row-major order of [n, 3, h, w].
 #[derive(Clone, Copy, Debug)]
@@ -104,20 +110,17 @@ impl Network {
     ) -> Result<Self> {
         let parameters = RefCell::new(parameters);
         let build = |mode| PromptIr::new(&config, &Builder::new(&parameters, 0, mode));
-        let infer = Box::new(build(Mode::Infer(Precision::Full))?);
-        let infer_bf16 = Box::new(build(Mode::Infer(Precision::BFloat16))?);
-        let train = Box::new(build(Mode::Train(Keep::Projections))?);
-        let train_recomputing = Box::new(build(Mode::Train(Keep::Nothing))?);
+        let architectures = MODES
+            .iter()
+            .map(|&mode| Ok((mode, Box::new(build(mode)?) as Box<dyn Forward>)))
+            .collect::<Result<_>>()?;
         Ok(Self {
             config,
             gpu,
             parameters: parameters.into_inner(),
             masks,
             restoration: Restoration::default(),
-            infer,
-            infer_bf16,
-            train,
-            train_recomputing,
+            architectures,
         })
     }
 
@@ -130,6 +133,32 @@ impl Network {
         self.gpu.as_ref()
     }
 
+    /// The network as it runs in a mode.
+    ///
+    /// # Errors
+    /// Where it lies, it cannot.
+    fn architecture(&self, mode: Mode) -> Result<&dyn Forward> {
+        let rounds = mode.precision() == Precision::BFloat16;
+        if rounds && self.gpu.is_none() {
+            if matches!(mode, Mode::Train(..)) {
+                return Err(Error::Device("training in bfloat16 is for GPUs".into()));
+            }
+            if !cpu::multiplies_bf16() {
+                return Err(Error::Device(
+                    "this processor multiplies no bfloat16 (AVX512_BF16)".into(),
+                ));
+            }
+        }
+        let found = self.architectures.iter().find(|(of, _)| *of == mode);
+        let (_, architecture) = found.ok_or_else(|| Error::value(format!("no {mode:?}")))?;
+        Ok(&**architecture)
+    }
+
+    /// What does not depend on the mode.
+    fn any(&self) -> &dyn Forward {
+        &*self.architectures[0].1
+    }
+
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
@@ -140,12 +169,13 @@ impl Network {
 
     /// Whether the forward never uses this parameter.
     pub fn is_unused(&self, name: &str) -> bool {
-        is_unused(&*self.infer, name)
+        is_unused(self.any().unused(), name)
     }
 
     /// Removes weights; see [`prune::prune`].
     pub fn prune(&mut self, options: &PruneOptions) -> Result<()> {
-        let unused = |name: &str| is_unused(&*self.infer, name);
+        let modules = self.any().unused();
+        let unused = |name: &str| is_unused(modules, name);
         prune::prune(&self.parameters, &mut self.masks, options, unused)
     }
 
@@ -174,18 +204,7 @@ impl Network {
     /// # Errors
     /// Images that do not fit; bfloat16 where the processor does not multiply it.
     pub fn restore(&self, images: Images, precision: Precision) -> Result<Vec<f32>> {
-        let architecture = match precision {
-            Precision::Full => &self.infer,
-            Precision::BFloat16 if self.gpu.is_some() => {
-                return Err(Error::Device("bfloat16 is for processors as yet".into()));
-            }
-            Precision::BFloat16 if cpu::multiplies_bf16() => &self.infer_bf16,
-            Precision::BFloat16 => {
-                return Err(Error::Device(
-                    "this processor multiplies no bfloat16 (AVX512_BF16)".into(),
-                ));
-            }
-        };
+        let architecture = self.architecture(Mode::Infer(precision))?;
         let padded = images.values("images", architecture.multiple(), self.gpu())?;
         let [_, _, h, w] = images.shape;
         let restored = match &padded {
@@ -193,16 +212,19 @@ impl Network {
                 let restored = architecture.forward(&Tensor::constant(padded))?;
                 ops::crop(restored, h, w)?.values().clone()
             }
-            Values::Cuda(padded) => self.restoration.run(&**architecture, padded, (h, w))?,
+            Values::Cuda(padded) => {
+                self.restoration
+                    .run(architecture, padded, (h, w), precision)?
+            }
         };
         let images = restored.to_images()?.transpose(1, 2)?; // [n, 3, h, w]
         Ok(images.flatten_all()?.to_vec1()?)
     }
 
     /// The mean absolute error between the restored images and the clean ones, and its gradients.
-    pub fn loss(&self, degraded: Images, clean: Images, keep: Keep) -> Result<Loss> {
+    pub fn loss(&self, degraded: Images, clean: Images, mode: Mode) -> Result<Loss> {
         let size = (degraded.shape[2], degraded.shape[3]);
-        self.loss_of(self.pair(degraded, clean)?, size, keep)
+        self.loss_of(self.pair(degraded, clean)?, size, mode)
     }
 
     /// Degraded images, padded, and clean ones, where the network lies.
@@ -214,7 +236,7 @@ impl Network {
             )));
         }
         Ok([
-            degraded.values("degraded", self.train.multiple(), self.gpu())?,
+            degraded.values("degraded", self.any().multiple(), self.gpu())?,
             clean.values("clean", 1, self.gpu())?,
         ])
     }
@@ -224,12 +246,9 @@ impl Network {
         &self,
         [degraded, clean]: [Values; 2],
         (height, width): (usize, usize),
-        keep: Keep,
+        mode: Mode,
     ) -> Result<Loss> {
-        let architecture = match keep {
-            Keep::Projections => &self.train,
-            Keep::Nothing => &self.train_recomputing,
-        };
+        let architecture = self.architecture(mode)?;
         let restored = architecture.forward(&Tensor::constant(degraded))?;
         let restored = ops::crop(restored, height, width)?;
         Ok(Loss(ops::l1_loss(&restored, &Tensor::constant(clean))?))
@@ -237,7 +256,13 @@ impl Network {
 
     /// The gradient of the loss by every parameter that it depends on.
     pub fn gradients(&self, degraded: Images, clean: Images) -> Result<StateDict> {
-        let gradients = self.loss(degraded, clean, Keep::Projections)?.backward()?;
+        let gradients = self
+            .loss(
+                degraded,
+                clean,
+                Mode::Train(Keep::Projections, Precision::Full),
+            )?
+            .backward()?;
         let mut state = StateDict::default();
         for (name, parameter) in self.parameters.iter() {
             if let Some(values) = parameter.gradient(&gradients, <[f32]>::to_vec)? {
@@ -266,8 +291,7 @@ impl Loss {
     }
 }
 
-fn is_unused(architecture: &dyn Forward, name: &str) -> bool {
+fn is_unused(unused: &[&str], name: &str) -> bool {
     let module = name.split('.').next();
-    let unused = architecture.unused();
     unused.iter().any(|&unused| module == Some(unused))
 }

@@ -154,7 +154,7 @@ impl Parameters {
     pub(super) fn tensor(&self, names: &[String], shape: &[usize], mode: Mode) -> Result<Tensor> {
         match names.first().and_then(|name| self.get(name)) {
             Some(first) if first.variable.dims() == shape => Ok(match mode {
-                Mode::Train(_) => first.variable.clone(),
+                Mode::Train(..) => first.variable.clone(),
                 Mode::Infer(_) => Tensor::constant(first.variable.values().clone()),
             }),
             _ => Err(Error::value(format!(

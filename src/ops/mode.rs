@@ -1,12 +1,13 @@
 //! What operators run for.
 
 use crate::kernels::Precision;
+use crate::runtime::gpu::Kind;
 
-/// Inference, or training.
+/// Inference, or training, and what is rounded on the way.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
     Infer(Precision),
-    Train(Keep),
+    Train(Keep, Precision),
 }
 
 /// What a forward leaves to its backward.
@@ -19,11 +20,17 @@ pub enum Keep {
 }
 
 impl Mode {
-    /// Gradients are always of full precision.
     pub fn precision(self) -> Precision {
         match self {
-            Self::Infer(precision) => precision,
-            Self::Train(_) => Precision::Full,
+            Self::Infer(precision) | Self::Train(_, precision) => precision,
+        }
+    }
+
+    /// What activations are held in on a GPU.
+    pub fn kind(self) -> Kind {
+        match self.precision() {
+            Precision::Full => Kind::F32,
+            Precision::BFloat16 => Kind::BFloat16,
         }
     }
 }

@@ -107,7 +107,19 @@ pub fn check_gradient_where(
 /// Holds what a GPU computes in f32, where there is one or an emulated one, against the processor's f64:
 /// the result and the gradient of every element.
 fn check_cuda(what: &str, f: impl Fn(&[Tensor]) -> crate::Result<Tensor>, inputs: &[Tensor]) {
-    const TOLERANCE: f64 = 1e-4;
+    compare_cuda(what, (&f, &f), inputs, assert_near);
+}
+
+/// The same of two functions, the first of which runs on the GPU.
+pub fn compare_cuda(
+    what: &str,
+    (on_gpu, on_cpu): (
+        impl Fn(&[Tensor]) -> crate::Result<Tensor>,
+        impl Fn(&[Tensor]) -> crate::Result<Tensor>,
+    ),
+    inputs: &[Tensor],
+    compare: impl Fn(&[f64], &[f64], &str),
+) {
     let Ok(gpu) = Gpu::open() else { return };
     gpu::set_tf32(false);
     let first = inputs[0].dims();
@@ -125,22 +137,20 @@ fn check_cuda(what: &str, f: impl Fn(&[Tensor]) -> crate::Result<Tensor>, inputs
         .iter()
         .map(|input| Tensor::variable(upload(input, are_images(input.dims(), first))))
         .collect();
-    let out = f(&variables).unwrap();
+    let out = on_gpu(&variables).unwrap();
     let is_images = out.dims().len() == 4;
-    let expected = flat(&f(inputs).unwrap());
-    assert_near(
-        &fetched(out.values(), is_images),
-        &expected,
-        TOLERANCE,
-        what,
-    );
-    let weights = upload(&values(out.dims(), 77), is_images);
+    let expected = flat(&on_cpu(inputs).unwrap());
+    compare(&fetched(out.values(), is_images), &expected, what);
+    let weights = match (upload(&values(out.dims(), 77), is_images), out.values()) {
+        (Values::Cuda(weights), Values::Cuda(out)) => weights.cast(out.kind()).unwrap(),
+        _ => panic!("left the GPU"),
+    };
     let all = out.backward(weights).unwrap();
-    for (index, expected) in gradients(&f, inputs, 77).iter().enumerate() {
+    for (index, expected) in gradients(&on_cpu, inputs, 77).iter().enumerate() {
         let is_images = are_images(inputs[index].dims(), first);
         let got = fetched(all.get(&variables[index]).unwrap(), is_images);
         let what = format!("{what}: gradient of input {index} on a GPU");
-        assert_near(&got, expected, TOLERANCE, &what);
+        compare(&got, expected, &what);
     }
 }
 
@@ -160,16 +170,25 @@ fn fetched(values: &Values, is_images: bool) -> Vec<f64> {
     }
 }
 
-/// Relative to the largest.
-fn assert_near(got: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+/// All values near the expected, as f32 sums leave them.
+fn assert_near(got: &[f64], expected: &[f64], what: &str) {
+    const TOLERANCE: f64 = 1e-4;
     assert_eq!(got.len(), expected.len(), "{what}: length");
     let largest = expected
         .iter()
         .fold(0.0, |most: f64, value| most.max(value.abs()));
     for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
         assert!(
-            (got - expected).abs() <= tolerance * largest,
+            (got - expected).abs() <= TOLERANCE * largest,
             "{what}[{index}]: {got} instead of {expected} of {largest}"
         );
     }
+}
+
+/// Root-mean-square error as rounding to bfloat16 leaves it, and no less.
+pub fn assert_rounded(got: &[f64], expected: &[f64], what: &str) {
+    let rms = |x: &[f64]| (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
+    let errors: Vec<f64> = got.iter().zip(expected).map(|(a, b)| a - b).collect();
+    let error = rms(&errors) / rms(expected);
+    assert!((1e-4..2e-2).contains(&error), "{what}: {error}");
 }

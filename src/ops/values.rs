@@ -1,6 +1,6 @@
 //! What tensors hold, on the processor or on a GPU.
 
-use crate::runtime::gpu::{Array, Gpu};
+use crate::runtime::gpu::{Array, Gpu, Kind};
 use crate::{Error, Result, arguments};
 use candle_core::Tensor;
 use std::sync::Arc;
@@ -42,7 +42,11 @@ impl Values {
             Self::Cuda(array) => array,
         };
         let [n, h, c, w] = super::sizes(array.shape(), "images")?;
-        let planes = Tensor::from_vec(array.to_vec()?, (c, n, h, w), &candle_core::Device::Cpu)?;
+        let planes = Tensor::from_vec(
+            array.cast(Kind::F32)?.to_vec()?,
+            (c, n, h, w),
+            &candle_core::Device::Cpu,
+        )?;
         Ok(planes.permute((1, 2, 0, 3))?.contiguous()?) // [n, h, c, w]
     }
 
@@ -73,7 +77,7 @@ impl Values {
             Self::Cpu(values) => Ok(values.ones_like()?.into()),
             Self::Cuda(values) => {
                 let one = Array::new(values.gpu(), &[])?;
-                one.gpu().each("fill", 1, arguments![&one, 1.0, 1])?;
+                one.each("fill", 1, arguments![&one, 1.0, 1])?;
                 Ok(one.into())
             }
         }
@@ -91,7 +95,6 @@ impl Values {
 /// The sum of two arrays of one shape.
 pub fn sum(a: &Array, b: &Array) -> Result<Array> {
     let y = a.like()?;
-    a.gpu()
-        .each("add", y.len(), arguments![&y, a, b, y.len()])?;
+    a.each("add", y.len(), arguments![&y, a, b, y.len()])?;
     Ok(y)
 }

@@ -4,7 +4,7 @@ use super::adamw::{Moments, Scalars};
 use crate::nn::Parameters;
 use crate::ops::{Gradients, Values};
 use crate::prune::Masks;
-use crate::runtime::gpu::{Array, Gpu};
+use crate::runtime::gpu::{Array, Gpu, Kind};
 use crate::{Error, Result, arguments};
 use std::sync::Arc;
 
@@ -89,20 +89,24 @@ impl State {
         let (gpu, table) = (&self.gpu, &self.table);
         for (i, variable) in all.variables().iter().enumerate() {
             if let Some(Values::Cuda(gradient)) = gradients.get(variable) {
-                gpu.each("adamw_gradient", 1, arguments![&table.words, i, gradient])?;
+                gpu.each(
+                    ("adamw_gradient", Kind::F32),
+                    1,
+                    arguments![&table.words, i, gradient],
+                )?;
             }
         }
         let sums = Array::new(gpu, &[table.blocks, 2])?; // f64
         let each = arguments![&sums, &table.words, table.variables];
-        gpu.reduce("gradient_squares", (table.blocks, 1), each)?;
+        gpu.reduce(("gradient_squares", Kind::F32), (table.blocks, 1), each)?;
         let norm = outcome.at(1);
         gpu.reduce(
-            "gradient_norm",
+            ("gradient_norm", Kind::F32),
             (1, 1),
             arguments![norm, &sums, table.blocks],
         )?;
         let all = arguments![&table.words, table.variables, &self.scalars, outcome];
-        gpu.reduce("adamw", (table.blocks, 1), all)
+        gpu.reduce(("adamw", Kind::F32), (table.blocks, 1), all)
     }
 }
 

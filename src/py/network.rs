@@ -103,14 +103,7 @@ impl Network {
         images: &Bound<'py, PyAny>,
         precision: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let precision = one_of(
-            "precision",
-            precision,
-            [
-                ("float32", Precision::Full),
-                ("bfloat16", Precision::BFloat16),
-            ],
-        )?;
+        let precision = precision_of(precision)?;
         let images = owned::<f32>(images, "images")?;
         let restored = enter_with(py, &self.shared, |network| {
             network.restore(images.images("images")?, precision)
@@ -315,6 +308,15 @@ fn plain(report: PruneReport) -> Report {
     let layers = report.layers.into_iter();
     let layers = layers.map(|layer| (layer.name, layer.alive, layer.total));
     (layers.collect(), report.alive, report.total)
+}
+
+/// "float32" or "bfloat16".
+pub(super) fn precision_of(name: &str) -> PyResult<Precision> {
+    let choices = [
+        ("float32", Precision::Full),
+        ("bfloat16", Precision::BFloat16),
+    ];
+    Ok(one_of("precision", name, choices)?)
 }
 
 fn one_of<T: Copy, const N: usize>(what: &str, got: &str, choices: [(&str, T); N]) -> Result<T> {

@@ -2,9 +2,9 @@
 
 use super::array::owned;
 use super::enter::{lock, peek, run};
-use super::network::Network;
+use super::network::{Network, precision_of};
 use crate::models;
-use crate::ops::Keep;
+use crate::ops::{Keep, Mode};
 use crate::optim::AdamWConfig;
 use crate::train;
 use pyo3::prelude::*;
@@ -28,6 +28,7 @@ impl Trainer {
         weight_decay: f64,
         clip_grad_norm: Option<f64>,
         recompute: bool,
+        precision: &str,
     ) -> PyResult<Self> {
         let config = AdamWConfig {
             betas,
@@ -40,9 +41,10 @@ impl Trainer {
         } else {
             Keep::Projections
         };
+        let mode = Mode::Train(keep, precision_of(precision)?);
         let network = network.shared.clone();
         let trainer = peek(py, &network, |network| {
-            train::Trainer::new(network, config, keep)
+            train::Trainer::new(network, config, mode)
         })?;
         Ok(Self {
             network,

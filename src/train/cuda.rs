@@ -3,7 +3,7 @@
 
 use super::trainer::Seconds;
 use crate::models::{Images, Network};
-use crate::ops::{Keep, Values};
+use crate::ops::{Mode, Values};
 use crate::optim::AdamW;
 use crate::prune::Masks;
 use crate::runtime::gpu::{self, Array, Gpu, Repeated};
@@ -16,7 +16,7 @@ use std::time::Instant;
 #[derive(PartialEq)]
 struct Key {
     shape: [usize; 4],
-    keep: Keep,
+    mode: Mode,
     tf32: bool,
     masks: Masks,
 }
@@ -43,7 +43,7 @@ impl Step {
         gpu: &Arc<Gpu>,
         network: &Network,
         optimizer: &AdamW,
-        keep: Keep,
+        mode: Mode,
         (degraded, clean): (Images, Images),
     ) -> Result<((f64, f64), Seconds)> {
         let start = Instant::now();
@@ -51,7 +51,7 @@ impl Step {
         let (new_degraded, new_clean) = (new_degraded?, new_clean?);
         let key = Key {
             shape: degraded.shape,
-            keep,
+            mode,
             tf32: gpu::tf32(),
             masks: network.masks().clone(),
         };
@@ -79,7 +79,7 @@ impl Step {
                 Ok(start.elapsed().as_secs_f64())
             };
             let inputs = [&arrays.degraded, &arrays.clean].map(|array| array.clone().into());
-            let loss = network.loss_of(inputs, size, keep)?;
+            let loss = network.loss_of(inputs, size, mode)?;
             arrays
                 .outcome
                 .copy_from(0, &array(loss.values().clone())?)?;

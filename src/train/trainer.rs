@@ -2,7 +2,7 @@
 
 use super::cuda;
 use crate::models::{Images, Network};
-use crate::ops::Keep;
+use crate::ops::Mode;
 use crate::optim::{AdamW, AdamWConfig};
 use crate::runtime::gpu::Gpu;
 use crate::{Error, Result};
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 pub struct Trainer {
     optimizer: AdamW,
-    keep: Keep,
+    mode: Mode,
     seconds: Seconds,
     on_gpu: cuda::Step,
 }
@@ -27,10 +27,10 @@ pub struct Seconds {
 impl Trainer {
     /// # Errors
     /// AdamW's settings are out of range.
-    pub fn new(network: &Network, config: AdamWConfig, keep: Keep) -> Result<Self> {
+    pub fn new(network: &Network, config: AdamWConfig, mode: Mode) -> Result<Self> {
         Ok(Self {
             optimizer: AdamW::new(config, network.parameters())?,
-            keep,
+            mode,
             seconds: Seconds::default(),
             on_gpu: cuda::Step::default(),
         })
@@ -87,7 +87,7 @@ impl Trainer {
         lr: f64,
     ) -> Result<(f64, f64)> {
         let start = Instant::now();
-        let loss = network.loss(degraded, clean, self.keep)?;
+        let loss = network.loss(degraded, clean, self.mode)?;
         let value = loss.value()?;
         if !value.is_finite() {
             return Ok((value, f64::NAN));
@@ -115,8 +115,8 @@ impl Trainer {
     ) -> Result<(f64, f64)> {
         let (all, masks) = (network.parameters(), network.masks());
         self.optimizer.prepare_cuda(all, masks, lr)?;
-        let (optimizer, keep) = (&self.optimizer, self.keep);
-        let (outcome, seconds) = self.on_gpu.run(gpu, network, optimizer, keep, images)?;
+        let (optimizer, mode) = (&self.optimizer, self.mode);
+        let (outcome, seconds) = self.on_gpu.run(gpu, network, optimizer, mode, images)?;
         let (loss, norm) = outcome;
         if loss.is_finite() && norm.is_finite() {
             self.optimizer.count();

@@ -1,6 +1,6 @@
 #include "kernel.cuh"
 
-KERNEL(add, (float *y, const float *a, const float *b, int count)) {
+KERNEL(add, (Element *y, const Element *a, const Element *b, int count)) {
     int i = element();
-    if (i < count) y[i] = a[i] + b[i];
+    if (i < count) y[i] = value(a[i]) + value(b[i]);
 }

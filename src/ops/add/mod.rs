@@ -7,7 +7,7 @@ use super::values::sum;
 use super::{Operator, Tensor, View, apply, same_shape};
 use crate::Result;
 use crate::kernels::Real;
-use crate::runtime::gpu::Array;
+use crate::runtime::gpu::{Array, Kind};
 
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     apply(Add, &[a, b])
@@ -31,10 +31,18 @@ impl Operator for Add {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         same_shape(inputs[0].shape(), inputs[1].shape(), Self::NAME)?;
-        sum(inputs[0], inputs[1])
+        let (a, b) = (inputs[0], inputs[1]);
+        // As PyTorch promotes them.
+        let kind = if a.kind() == b.kind() {
+            a.kind()
+        } else {
+            Kind::F32
+        };
+        sum(&a.cast(kind)?, &b.cast(kind)?)
     }
 
-    fn backward_cuda(self, _inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
-        Ok(vec![gradient.clone(), gradient.clone()])
+    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        let part = |input: &&Array| gradient.cast(input.kind());
+        inputs.iter().map(part).collect()
     }
 }

@@ -7,10 +7,13 @@ __device__ static float direction(float square) {
 }
 
 // Σ x² of each plane.
-COOPERATIVE(squares, (float *sums, const float *x, int pixels)) {
-    const float *plane = x + (Index)blockIdx.x * pixels;
+COOPERATIVE(squares, (float *sums, const Element *x, int pixels)) {
+    const Element *plane = x + (Index)blockIdx.x * pixels;
     float sum = 0;
-    for (int i = threadIdx.x; i < pixels; i += THREADS) sum = fmaf(plane[i], plane[i], sum);
+    for (int i = threadIdx.x; i < pixels; i += THREADS) {
+        float v = value(plane[i]);
+        sum = fmaf(v, v, sum);
+    }
     sum = block_sum(sum);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
@@ -43,7 +46,7 @@ COOPERATIVE(attention_scores, (float *attention, float *cosine, const float *par
 }
 
 // M = W_out·A, [n][c][c].
-KERNEL(attention_mixing, (float *mixing, const float *out, const float *attention, int count, int c,
+KERNEL(attention_mixing, (Element *mixing, const float *out, const float *attention, int count, int c,
                           int ch)) {
     int at = element();
     if (at >= count) return;
@@ -107,13 +110,13 @@ KERNEL(attention_temperature, (float *dtemperature, const float *sums, int heads
 
 // What takes [q; k] to [dq; dk], [n][2c][2c]: between q and k of a head dS/(‖q‖·‖k‖) and its transposed,
 // on the diagonal −Σ dS·S/‖·‖².
-KERNEL(attention_between, (float *between, const float *dz, const float *sums, const float *cosine,
+KERNEL(attention_between, (Element *between, const float *dz, const float *sums, const float *cosine,
                            const float *squares, const float *temperature, int count, int c, int ch,
                            int n)) {
     int at = element();
     if (at >= count) return;
     Index column = at % (2 * c), row = at / (2 * c) % (2 * c), image = at / (2 * c) / (2 * c);
-    float value = 0;
+    float result = 0;
     if (row == column) {
         float scale = direction(squares[row * n + image]);
         Index i = row % c, first = i / ch * ch;
@@ -125,13 +128,13 @@ KERNEL(attention_between, (float *between, const float *dz, const float *sums, c
                 sum = fmaf(dz[at], cosine[at], sum);
             }
         }
-        value = -temperature[i / ch] * sum * scale * scale;
+        result = -temperature[i / ch] * sum * scale * scale;
     } else if ((row < c) != (column < c)) {
         Index q = row < c ? row : column, k = (row < c ? column : row) - c;
         if (q / ch == k / ch) {
             float scale = direction(squares[q * n + image]) * direction(squares[(c + k) * n + image]);
-            value = temperature[q / ch] * dz[(image * c + q) * ch + k % ch] * scale;
+            result = temperature[q / ch] * dz[(image * c + q) * ch + k % ch] * scale;
         }
     }
-    between[at] = value;
+    between[at] = result;
 }

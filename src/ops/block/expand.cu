@@ -6,8 +6,10 @@ constexpr float EPSILON = 1e-5f;
 // A block takes 32 pixels; eight threads share the channels of one.
 constexpr int PIXELS = 32, GROUPS = THREADS / PIXELS;
 
+namespace {
+
 // The sum over the threads of a pixel.
-__device__ static float pixel_sum(float value) {
+__device__ float pixel_sum(float value) {
     __shared__ float sums[GROUPS][PIXELS];
     sums[threadIdx.y][threadIdx.x] = value;
     __syncthreads();
@@ -21,34 +23,36 @@ __device__ static float pixel_sum(float value) {
 struct Norm {
     float mean, scale;
 
-    __device__ Norm(const float *x, int end, int channels, int pixels) {
+    __device__ Norm(const Element *x, int end, int channels, int pixels) {
         float sum = 0;
-        for (int c = threadIdx.y; c < end; c += GROUPS) sum += x[(Index)c * pixels];
+        for (int c = threadIdx.y; c < end; c += GROUPS) sum += value(x[(Index)c * pixels]);
         mean = pixel_sum(sum) / channels;
         sum = 0;
         for (int c = threadIdx.y; c < end; c += GROUPS) {
-            float centred = x[(Index)c * pixels] - mean;
+            float centred = value(x[(Index)c * pixels]) - mean;
             sum = fmaf(centred, centred, sum);
         }
         scale = 1 / sqrtf(pixel_sum(sum) / channels + EPSILON);
     }
 };
 
+} // namespace
+
 // x [channels][pixels] to γ·x̂ + β.
-COOPERATIVE(layer_norm, (float *y, const float *x, const float *gamma, const float *beta, int channels,
+COOPERATIVE(layer_norm, (Element *y, const Element *x, const float *gamma, const float *beta, int channels,
                          int pixels)) {
     Index pixel = (Index)blockIdx.x * PIXELS + threadIdx.x;
     int end = pixel < pixels ? channels : 0;
     Norm norm(x + pixel, end, channels, pixels);
     for (int c = threadIdx.y; c < end; c += GROUPS) {
         Index i = (Index)c * pixels + pixel;
-        y[i] = fmaf((x[i] - norm.mean) * norm.scale, gamma[c], beta[c]);
+        y[i] = fmaf((value(x[i]) - norm.mean) * norm.scale, gamma[c], beta[c]);
     }
 }
 
 // dx = dy + the gradient by way of the norm, whose results have the gradient dn; mean and scale of
 // each pixel to `norms` [2][pixels].
-COOPERATIVE(layer_norm_backward, (float *dx, float *norms, const float *x, const float *dn, const float *dy,
+COOPERATIVE(layer_norm_backward, (Element *dx, float *norms, const Element *x, const Element *dn, const Element *dy,
                                   const float *gamma, int channels, int pixels)) {
     Index pixel = (Index)blockIdx.x * PIXELS + threadIdx.x;
     int end = pixel < pixels ? channels : 0;
@@ -56,16 +60,17 @@ COOPERATIVE(layer_norm_backward, (float *dx, float *norms, const float *x, const
     float g_mean = 0, gx_mean = 0;
     for (int c = threadIdx.y; c < end; c += GROUPS) {
         Index i = (Index)c * pixels + pixel;
-        float g = dn[i] * gamma[c];
+        float g = value(dn[i]) * gamma[c];
         g_mean += g;
-        gx_mean = fmaf(g, (x[i] - norm.mean) * norm.scale, gx_mean);
+        gx_mean = fmaf(g, (value(x[i]) - norm.mean) * norm.scale, gx_mean);
     }
     g_mean = pixel_sum(g_mean) / channels;
     gx_mean = pixel_sum(gx_mean) / channels;
     for (int c = threadIdx.y; c < end; c += GROUPS) {
         Index i = (Index)c * pixels + pixel;
-        float normal = (x[i] - norm.mean) * norm.scale;
-        dx[i] = dy[i] + norm.scale * (dn[i] * gamma[c] - g_mean - normal * gx_mean);
+        float normal = (value(x[i]) - norm.mean) * norm.scale;
+        float g = value(dn[i]) * gamma[c];
+        dx[i] = value(dy[i]) + norm.scale * (g - g_mean - normal * gx_mean);
     }
     if (threadIdx.y == 0 && end > 0) {
         norms[pixel] = norm.mean;
@@ -74,14 +79,15 @@ COOPERATIVE(layer_norm_backward, (float *dx, float *norms, const float *x, const
 }
 
 // dγ and dβ, a block for each channel.
-COOPERATIVE(layer_norm_parameters, (float *dgamma, float *dbeta, const float *x, const float *dn,
+COOPERATIVE(layer_norm_parameters, (float *dgamma, float *dbeta, const Element *x, const Element *dn,
                                     const float *norms, int pixels)) {
     Index channel = blockIdx.x;
     float by_gamma = 0, by_beta = 0;
     for (Index pixel = threadIdx.x; pixel < pixels; pixel += THREADS) {
         Index i = channel * pixels + pixel;
-        by_gamma = fmaf(dn[i], (x[i] - norms[pixel]) * norms[pixels + pixel], by_gamma);
-        by_beta += dn[i];
+        float d = value(dn[i]);
+        by_gamma = fmaf(d, (value(x[i]) - norms[pixel]) * norms[pixels + pixel], by_gamma);
+        by_beta += d;
     }
     float sums[2] = {by_gamma, by_beta};
     block_join(sums, Add());
@@ -92,7 +98,7 @@ COOPERATIVE(layer_norm_parameters, (float *dgamma, float *dbeta, const float *x,
 }
 
 // The depthwise convolution of planes [channels][n], or its transposed with the taps in reverse.
-KERNEL(depthwise, (float *y, const float *x, const float *taps, int n, int h, int w, int reverse)) {
+KERNEL(depthwise, (Element *y, const Element *x, const float *taps, int n, int h, int w, int reverse)) {
     Strip strip;
     if (strip.col >= w) return;
     float sums[Strip::ROWS];
@@ -101,7 +107,7 @@ KERNEL(depthwise, (float *y, const float *x, const float *taps, int n, int h, in
 }
 
 // The gradient of the taps, [n][channels][9]: a block for each channel and image.
-COOPERATIVE(depthwise_taps, (float *dtaps, const float *dy, const float *x, int n, int h, int w)) {
+COOPERATIVE(depthwise_taps, (float *dtaps, const Element *dy, const Element *x, int n, int h, int w)) {
     Index channel = blockIdx.x, image = blockIdx.y;
     Plane d(dy, channel * n + image, h, w), plane(x, channel * n + image, h, w);
     int lanes = w > 16 ? 32 : 16;

@@ -1,14 +1,16 @@
 #include "strip.cuh"
 
+namespace {
+
 // Φ(a), the distribution function of the standard normal, and its density.
-__device__ static float normal_cdf(float a) { return 0.5f * (1 + erff(a * 0.70710678f)); }
-__device__ static float normal_density(float a) { return 0.39894228f * expf(-0.5f * a * a); }
+__device__ float normal_cdf(float a) { return 0.5f * (1 + erff(a * 0.70710678f)); }
+__device__ float normal_density(float a) { return 0.39894228f * expf(-0.5f * a * a); }
 
 // Both halves of gated channels before the gate: u holds planes [2·hidden][n].
 struct Halves {
     float a[Strip::ROWS], b[Strip::ROWS];
 
-    __device__ Halves(Strip strip, const float *u, const float *taps, int hidden, int n, int h, int w) {
+    __device__ Halves(Strip strip, const Element *u, const float *taps, int hidden, int n, int h, int w) {
         int channel = strip.plane / n;
         strip.sum(a, Plane(u, strip.plane, h, w), taps + channel * 9, false);
         Plane other(u, strip.plane + (Index)hidden * n, h, w);
@@ -16,8 +18,10 @@ struct Halves {
     }
 };
 
+} // namespace
+
 // gelu(a)·b of [hidden][n] planes.
-KERNEL(gate, (float *gated, const float *u, const float *taps, int hidden, int n, int h, int w)) {
+KERNEL(gate, (Element *gated, const Element *u, const float *taps, int hidden, int n, int h, int w)) {
     Strip strip;
     if (strip.col >= w) return;
     Halves half(strip, u, taps, hidden, n, h, w);
@@ -26,14 +30,14 @@ KERNEL(gate, (float *gated, const float *u, const float *taps, int hidden, int n
 }
 
 // The gate again, and the gradient of both halves.
-KERNEL(gate_backward, (float *gated, float *dhalves, const float *dgated, const float *u,
+KERNEL(gate_backward, (Element *gated, Element *dhalves, const Element *dgated, const Element *u,
                        const float *taps, int hidden, int n, int h, int w)) {
     Strip strip;
     if (strip.col >= w) return;
     Halves half(strip, u, taps, hidden, n, h, w);
     Index at = strip.first(h, w), other = (Index)hidden * n * h * w;
     for (int i = 0; i < strip.rows(h); i++, at += w) {
-        float a = half.a[i], b = half.b[i], cdf = normal_cdf(a), d = dgated[at];
+        float a = half.a[i], b = half.b[i], cdf = normal_cdf(a), d = value(dgated[at]);
         gated[at] = a * cdf * b;
         dhalves[at] = d * b * fmaf(a, normal_density(a), cdf);
         dhalves[at + other] = d * a * cdf;

@@ -61,7 +61,7 @@ struct Kept {
 impl Kept {
     fn new(mode: Mode) -> Self {
         Self {
-            wanted: mode == Mode::Train(Keep::Projections),
+            wanted: matches!(mode, Mode::Train(Keep::Projections, _)),
             value: None,
         }
     }
@@ -108,7 +108,7 @@ impl AttentionOp {
     }
 
     fn of_cuda<'a>(&self, inputs: &[&'a Array]) -> Result<cuda::Attention<'a>> {
-        let (x, parameters) = (inputs[0], inputs[1]);
+        let (x, parameters) = (inputs[0].cast(self.mode.kind())?, inputs[1]);
         let shape = self.check(x.shape(), parameters.shape())?;
         Ok(cuda::Attention::new((x, parameters), shape, self.heads))
     }
@@ -168,7 +168,8 @@ impl Operator for AttentionOp {
                 (projected, scores)
             }
         };
-        op.backward(projected, &scores, gradient)
+        let [dx, parameters] = op.backward(projected, &scores, gradient)?;
+        Ok(vec![dx.cast(inputs[0].kind())?, parameters])
     }
 }
 
@@ -187,7 +188,7 @@ impl FeedForwardOp {
     }
 
     fn of_cuda<'a>(&self, inputs: &[&'a Array]) -> Result<cuda::FeedForward<'a>> {
-        let (x, parameters) = (inputs[0], inputs[1]);
+        let (x, parameters) = (inputs[0].cast(self.mode.kind())?, inputs[1]);
         let shape = self.check(x.shape(), parameters.shape())?;
         Ok(cuda::FeedForward::new((x, parameters), shape, self.hidden))
     }
@@ -235,7 +236,8 @@ impl Operator for FeedForwardOp {
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
         let op = self.of_cuda(inputs)?;
         let projected = self.kept.take().map_or_else(|| op.project(), Ok)?;
-        op.backward(projected, gradient)
+        let [dx, parameters] = op.backward(projected, gradient)?;
+        Ok(vec![dx.cast(inputs[0].kind())?, parameters])
     }
 }
 

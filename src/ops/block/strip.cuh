@@ -2,6 +2,8 @@
 #pragma once
 #include "kernel.cuh"
 
+namespace {
+
 // What a thread computes: rows from `row` on of one column of a plane.
 struct Strip {
     static constexpr int ROWS = 4;
@@ -37,10 +39,12 @@ struct Strip {
     __device__ Index first(int h, int w) const { return ((Index)plane * h + row) * w + col; }
     __device__ int rows(int h) const { return h - row < ROWS ? h - row : ROWS; }
 
-    __device__ void write(float *y, const float (&values)[ROWS], int h, int w) const {
+    __device__ void write(Element *y, const float (&values)[ROWS], int h, int w) const {
         Index at = first(h, w);
         for (int i = 0; i < ROWS; i++, at += w) {
             if (i < rows(h)) y[at] = values[i];
         }
     }
 };
+
+} // namespace

@@ -1,14 +1,15 @@
 use super::{attention, feed_forward};
 use crate::kernels::Precision;
 use crate::ops::testing::{
-    assert_close, check_gradient, check_gradient_where, flat, gradients, tensor, values,
+    assert_close, assert_rounded, check_gradient, check_gradient_where, compare_cuda, flat,
+    gradients, tensor, values,
 };
-use crate::ops::{Keep, Mode, Tensor};
+use crate::ops::{Keep, Mode, Tensor, conv1x1, conv3x3};
 use candle_core::{D, DType, Tensor as Values};
 
 type Candle = candle_core::Result<Values>;
 
-const TRAIN: Mode = Mode::Train(Keep::Projections);
+const TRAIN: Mode = Mode::Train(Keep::Projections, Precision::Full);
 const INFER: Mode = Mode::Infer(Precision::Full);
 
 /// (n, c, heads or hidden, h, w): single pixels, borders, several strips, groups that are not full.
@@ -204,16 +205,61 @@ fn rounding_is_small() {
     }
 }
 
+/// bfloat16 on a GPU: sums over channels and pixels keep the errors near those of single values, 2⁻⁹.
+#[test]
+fn rounding_on_a_gpu_is_small() {
+    let (n, c, heads, hidden, h, w) = (2, 24, 2, 37, 11, 40);
+    let rounded = Mode::Train(Keep::Projections, Precision::BFloat16);
+    let inputs = attention_inputs(n, c, heads, h, w);
+    let run = |mode| move |t: &[Tensor]| attention(&t[0], &t[1], heads, mode);
+    compare_cuda(
+        "attention",
+        (run(rounded), run(TRAIN)),
+        &inputs,
+        assert_rounded,
+    );
+    let inputs = feed_forward_inputs(n, c, hidden, h, w);
+    let run = |mode| move |t: &[Tensor]| feed_forward(&t[0], &t[1], hidden, mode);
+    compare_cuda(
+        "feed_forward",
+        (run(rounded), run(TRAIN)),
+        &inputs,
+        assert_rounded,
+    );
+    let inputs = [values(&[n, h, c, w], 1), values(&[hidden, c, 3, 3], 2)];
+    let run = |mode| move |t: &[Tensor]| conv3x3(&t[0], &t[1], mode);
+    compare_cuda(
+        "conv3x3",
+        (run(rounded), run(TRAIN)),
+        &inputs,
+        assert_rounded,
+    );
+    let inputs = [values(&[n, h, c, w], 1), values(&[hidden, c, 1, 1], 2)];
+    let run = |mode| move |t: &[Tensor]| conv1x1(&t[0], &t[1], mode);
+    compare_cuda(
+        "conv1x1",
+        (run(rounded), run(TRAIN)),
+        &inputs,
+        assert_rounded,
+    );
+}
+
 /// What backward computes again is what forward would have kept.
 #[test]
 fn recomputing_changes_nothing() {
     let (n, c, heads, hidden, h, w) = (2, 4, 2, 5, 9, 19);
     let inputs = attention_inputs(n, c, heads, h, w).map(|t| single(&t));
     let with = |mode| gradients(|t| attention(&t[0], &t[1], heads, mode), &inputs, 3);
-    assert_eq!(with(Mode::Train(Keep::Nothing)), with(TRAIN));
+    assert_eq!(
+        with(Mode::Train(Keep::Nothing, Precision::Full)),
+        with(TRAIN)
+    );
     let inputs = feed_forward_inputs(n, c, hidden, h, w).map(|t| single(&t));
     let with = |mode| gradients(|t| feed_forward(&t[0], &t[1], hidden, mode), &inputs, 3);
-    assert_eq!(with(Mode::Train(Keep::Nothing)), with(TRAIN));
+    assert_eq!(
+        with(Mode::Train(Keep::Nothing, Precision::Full)),
+        with(TRAIN)
+    );
 }
 
 /// A large image goes through the rows in one sweep where no gradient is wanted: the same bits.

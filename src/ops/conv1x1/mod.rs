@@ -10,17 +10,16 @@ mod tests;
 
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Precision, Real};
+use crate::kernels::Real;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 
 pub fn conv1x1(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
-    let precision = mode.precision();
-    apply(Conv1x1 { precision }, &[x, weight])
+    apply(Conv1x1 { mode }, &[x, weight])
 }
 
 struct Conv1x1 {
-    precision: Precision,
+    mode: Mode,
 }
 
 /// Sizes of one call.
@@ -58,7 +57,7 @@ impl Operator for Conv1x1 {
         let dims = Dims::of(x.shape, weight.shape)?;
         let shape = vec![dims.n, x.shape[1], dims.co, x.shape[3]];
         Ok((
-            cpu::forward(dims, self.precision, x.data, weight.data),
+            cpu::forward(dims, self.mode.precision(), x.data, weight.data),
             shape,
         ))
     }
@@ -74,7 +73,7 @@ impl Operator for Conv1x1 {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let dims = Dims::of(inputs[0].shape(), inputs[1].shape())?;
-        cuda::forward(dims, inputs[0], inputs[1])
+        cuda::forward(dims, self.mode.kind(), inputs[0], inputs[1])
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {

@@ -1,8 +1,9 @@
 use super::conv1x1;
+use crate::kernels::Precision;
 use crate::ops::testing::{assert_close, check_gradient, flat, values};
 use crate::ops::{Keep, Mode};
 
-const MODE: Mode = Mode::Train(Keep::Projections);
+const MODE: Mode = Mode::Train(Keep::Projections, Precision::Full);
 
 /// y[r, o, p] = Σᵢ W[o, i] x[r, i, p] for every row r.
 fn reference(x: &[f64], weight: &[f64], [rows, ci, co, w]: [usize; 4]) -> Vec<f64> {

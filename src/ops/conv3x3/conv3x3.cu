@@ -2,7 +2,7 @@
 
 // The nine neighbours of the pixels of some rows, [channels][9][rows·w]: rows from `first` on of those
 // of all images [n·h].
-KERNEL(neighbours, (float *columns, const float *x, int count, int first, int rows, int n, int h, int w)) {
+KERNEL(neighbours, (Element *columns, const Element *x, int count, int first, int rows, int n, int h, int w)) {
     int i = element();
     if (i >= count) return;
     int pixel = i % (rows * w), line = i / (rows * w);

@@ -1,7 +1,7 @@
 //! The nine neighbours of every pixel as lines of a matrix, some rows of images at a time.
 
 use super::Dims;
-use crate::runtime::gpu::{Array, Product, Side};
+use crate::runtime::gpu::{Array, Kind, Product, Side};
 use crate::{Result, arguments};
 
 /// Elements of the matrix of neighbours that are worth having at once: 64 MiB.
@@ -15,22 +15,23 @@ fn by_rows(
 ) -> Result<()> {
     let (h, w) = (d.grid.h, d.grid.w);
     let most = (NEIGHBOURS / (9 * d.ci * w)).clamp(1, d.n * h);
-    let all = Array::new(x.gpu(), &[9 * d.ci, most * w])?;
+    let all = Array::of(x.kind(), x.gpu(), &[9 * d.ci, most * w])?;
     for first in (0..d.n * h).step_by(most) {
         let rows = most.min(d.n * h - first);
         let count = 9 * d.ci * rows * w;
         let arguments = arguments![&all, x, count, first, rows, d.n, h, w];
-        x.gpu().each("neighbours", count, arguments)?;
+        x.each("neighbours", count, arguments)?;
         work(&all, first * w, rows * w)?;
     }
     Ok(())
 }
 
-pub fn forward(d: Dims, x: &Array, weight: &Array) -> Result<Array> {
+pub fn forward(d: Dims, kind: Kind, x: &Array, weight: &Array) -> Result<Array> {
     let (p, k) = (d.n * d.grid.h * d.grid.w, 9 * d.ci);
-    let y = Array::new(x.gpu(), &[d.n, d.grid.h, d.co, d.grid.w])?;
-    by_rows(d, x, |neighbours, first, pixels| {
-        let (w, x) = (Side::rows(weight, k), Side::rows(neighbours, pixels));
+    let (x, weight) = (x.cast(kind)?, weight.cast(kind)?);
+    let y = Array::of(kind, x.gpu(), &[d.n, d.grid.h, d.co, d.grid.w])?;
+    by_rows(d, &x, |neighbours, first, pixels| {
+        let (w, x) = (Side::rows(&weight, k), Side::rows(neighbours, pixels));
         let product = Product::new((d.co, pixels, k), Side::rows(y.at(first), p), w, x);
         y.gpu().product(&product)
     })?;
@@ -40,14 +41,14 @@ pub fn forward(d: Dims, x: &Array, weight: &Array) -> Result<Array> {
 pub fn backward_input(d: Dims, weight: &Array, dy: &Array) -> Result<Array> {
     let flipped = weight.like()?;
     let all = arguments![&flipped, weight, weight.len(), d.co, d.ci];
-    weight.gpu().each("flip", weight.len(), all)?;
-    forward(d.t(), dy, &flipped)
+    weight.each("flip", weight.len(), all)?;
+    forward(d.t(), dy.kind(), dy, &flipped)
 }
 
 pub fn backward_weight(d: Dims, x: &Array, dy: &Array) -> Result<Array> {
     let (p, k) = (d.n * d.grid.h * d.grid.w, 9 * d.ci);
     let dw = Array::zeros(x.gpu(), &[d.co, d.ci, 3, 3])?;
-    by_rows(d, x, |neighbours, first, pixels| {
+    by_rows(d, &x.cast(dy.kind())?, |neighbours, first, pixels| {
         let (dy, x) = (Side::rows(dy.at(first), p), Side::rows(neighbours, pixels));
         let product = Product::new((d.co, k, pixels), Side::rows(&dw, k), dy, x.t());
         dw.gpu().product(&product.accumulate())

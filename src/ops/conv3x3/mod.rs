@@ -11,17 +11,16 @@ mod tests;
 
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Precision, Real};
+use crate::kernels::Real;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 
 pub fn conv3x3(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
-    let precision = mode.precision();
-    apply(Conv3x3 { precision }, &[x, weight])
+    apply(Conv3x3 { mode }, &[x, weight])
 }
 
 struct Conv3x3 {
-    precision: Precision,
+    mode: Mode,
 }
 
 /// Sizes of one call.
@@ -67,7 +66,7 @@ impl Operator for Conv3x3 {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x.shape, weight.shape)?;
         Ok((
-            cpu::forward(d, self.precision, x.data, weight.data),
+            cpu::forward(d, self.mode.precision(), x.data, weight.data),
             vec![d.n, d.grid.h, d.co, d.grid.w],
         ))
     }
@@ -83,12 +82,12 @@ impl Operator for Conv3x3 {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let d = Dims::of(inputs[0].shape(), inputs[1].shape())?;
-        cuda::forward(d, inputs[0], inputs[1])
+        cuda::forward(d, self.mode.kind(), inputs[0], inputs[1])
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
         let d = Dims::of(inputs[0].shape(), inputs[1].shape())?;
-        let dx = cuda::backward_input(d, inputs[1], gradient)?;
+        let dx = cuda::backward_input(d, inputs[1], gradient)?.cast(inputs[0].kind())?;
         Ok(vec![dx, cuda::backward_weight(d, inputs[0], gradient)?])
     }
 }

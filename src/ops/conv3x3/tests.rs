@@ -1,8 +1,9 @@
 use super::conv3x3;
+use crate::kernels::Precision;
 use crate::ops::testing::{assert_close, check_gradient, flat, values};
 use crate::ops::{Keep, Mode};
 
-const MODE: Mode = Mode::Train(Keep::Projections);
+const MODE: Mode = Mode::Train(Keep::Projections, Precision::Full);
 
 fn reference(x: &[f64], weight: &[f64], [n, ci, co, h, w]: [usize; 5]) -> Vec<f64> {
     let at = |n: usize, i: usize, y: usize, x_: usize| {

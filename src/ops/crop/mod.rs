@@ -68,7 +68,7 @@ impl Operator for Crop {
         let y = Array::new(x.gpu(), &[n, height, c, width])?;
         let count = y.len();
         let all = arguments![&y, x, count, height, width, h, w];
-        x.gpu().each("crop", count, all)?;
+        x.each("crop", count, all)?;
         Ok(y)
     }
 
@@ -77,7 +77,7 @@ impl Operator for Crop {
         let dx = inputs[0].like()?;
         let count = dx.len();
         let all = arguments![&dx, gradient, count, self.height, self.width, h, w];
-        dx.gpu().each("crop_backward", count, all)?;
+        dx.each("crop_backward", count, all)?;
         Ok(vec![dx])
     }
 }

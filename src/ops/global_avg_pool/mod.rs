@@ -57,7 +57,7 @@ impl Operator for GlobalAvgPool {
         let [n, h, c, w] = sizes(x.shape(), "global_avg_pool input")?;
         let y = Array::new(x.gpu(), &[n, 1, c, 1])?;
         let all = arguments![&y, x, h * w];
-        x.gpu().reduce("global_avg_pool", (c * n, 1), all)?;
+        x.reduce("global_avg_pool", (c * n, 1), all)?;
         Ok(y)
     }
 
@@ -65,7 +65,7 @@ impl Operator for GlobalAvgPool {
         let [_, h, _, w] = sizes(inputs[0].shape(), "global_avg_pool input")?;
         let dx = inputs[0].like()?;
         let all = arguments![&dx, gradient, dx.len(), h * w];
-        dx.gpu().each("global_avg_pool_backward", dx.len(), all)?;
+        dx.each("global_avg_pool_backward", dx.len(), all)?;
         Ok(vec![dx])
     }
 }

@@ -62,12 +62,12 @@ impl Operator for L1Loss {
         same_shape(x.shape(), target.shape(), Self::NAME)?;
         let (gpu, blocks) = (x.gpu(), x.len().div_ceil(CHUNK));
         let (parts, loss) = (Array::new(gpu, &[blocks])?, Array::new(gpu, &[])?);
-        gpu.reduce(
+        parts.reduce(
             "l1_loss",
             (blocks, 1),
             arguments![&parts, x, target, x.len()],
         )?;
-        gpu.reduce(
+        parts.reduce(
             "l1_loss_mean",
             (1, 1),
             arguments![&loss, &parts, blocks, x.len()],
@@ -80,7 +80,7 @@ impl Operator for L1Loss {
         let (dx, dt) = (x.like()?, x.like()?);
         let count = x.len();
         let all = arguments![&dx, &dt, x, target, gradient, count];
-        x.gpu().each("l1_loss_backward", count, all)?;
+        x.each("l1_loss_backward", count, all)?;
         Ok(vec![dx, dt])
     }
 }

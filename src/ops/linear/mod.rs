@@ -65,7 +65,7 @@ impl Operator for Linear {
         let (n, ci, co) = fitting(x.shape(), weight.shape(), bias.shape())?;
         let y = Array::new(x.gpu(), &[n, 1, co, 1])?;
         let all = arguments![&y, x, weight, bias, co, ci, n];
-        x.gpu().each("linear", y.len(), all)?;
+        x.each("linear", y.len(), all)?;
         Ok(y)
     }
 
@@ -75,7 +75,7 @@ impl Operator for Linear {
         let (dx, dweight, dbias) = (x.like()?, weight.like()?, bias.like()?);
         let count = dx.len() + dweight.len() + dbias.len();
         let all = arguments![&dx, &dweight, &dbias, gradient, x, weight, co, ci, n];
-        x.gpu().each("linear_backward", count, all)?;
+        x.each("linear_backward", count, all)?;
         Ok(vec![dx, dweight, dbias])
     }
 }

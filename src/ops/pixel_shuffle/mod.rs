@@ -112,10 +112,10 @@ fn rearrange(
     shape: &[usize],
     (small, r): (&[usize], usize),
 ) -> Result<Array> {
-    let y = Array::new(x.gpu(), shape)?;
+    let y = Array::of(x.kind(), x.gpu(), shape)?;
     let [n, h, _, w] = sizes(small, kernel)?;
     let all = arguments![&y, x, y.len(), r, n, h, w];
-    x.gpu().each(kernel, y.len(), all)?;
+    x.each(kernel, y.len(), all)?;
     Ok(y)
 }
 

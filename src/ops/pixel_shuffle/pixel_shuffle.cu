@@ -7,13 +7,13 @@ __device__ static Index shuffled(int i, int r, int n, int h, int w) {
     return ((((Index)channel * n + image) * h + row) * r + down) * w * r + col * r + right;
 }
 
-KERNEL(pixel_shuffle, (float *y, const float *x, int count, int r, int n, int h, int w)) {
+KERNEL(pixel_shuffle, (Element *y, const Element *x, int count, int r, int n, int h, int w)) {
     int i = element();
     if (i < count) y[shuffled(i, r, n, h, w)] = x[i];
 }
 
 // h and w are those of y.
-KERNEL(pixel_unshuffle, (float *y, const float *x, int count, int r, int n, int h, int w)) {
+KERNEL(pixel_unshuffle, (Element *y, const Element *x, int count, int r, int n, int h, int w)) {
     int i = element();
     if (i < count) y[i] = x[shuffled(i, r, n, h, w)];
 }

@@ -46,7 +46,7 @@ impl Operator for Resize {
         let [n, h, c, w] = sizes(x.shape(), "resize_bilinear input")?;
         let y = Array::new(x.gpu(), &[n, self.height, c, self.width])?;
         let all = arguments![&y, x, y.len(), self.height, self.width, h, w];
-        x.gpu().each("resize", y.len(), all)?;
+        x.each("resize", y.len(), all)?;
         Ok(y)
     }
 
@@ -54,7 +54,7 @@ impl Operator for Resize {
         let [_, h, _, w] = sizes(inputs[0].shape(), "resize_bilinear input")?;
         let dx = inputs[0].like()?;
         let all = arguments![&dx, gradient, dx.len(), self.height, self.width, h, w];
-        dx.gpu().each("resize_backward", dx.len(), all)?;
+        dx.each("resize_backward", dx.len(), all)?;
         Ok(vec![dx])
     }
 }

@@ -70,8 +70,7 @@ impl Operator for Softmax {
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let (n, c) = single_pixels(inputs[0].shape())?;
         let y = inputs[0].like()?;
-        y.gpu()
-            .each("softmax", n, arguments![&y, inputs[0], c, n])?;
+        y.each("softmax", n, arguments![&y, inputs[0], c, n])?;
         Ok(y)
     }
 
@@ -79,7 +78,7 @@ impl Operator for Softmax {
         let (n, c) = single_pixels(inputs[0].shape())?;
         let dx = inputs[0].like()?;
         let all = arguments![&dx, gradient, inputs[0], c, n];
-        dx.gpu().each("softmax_backward", n, all)?;
+        dx.each("softmax_backward", n, all)?;
         Ok(vec![dx])
     }
 }

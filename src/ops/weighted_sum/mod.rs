@@ -84,19 +84,19 @@ impl Operator for WeightedSum {
         let n = weights.shape()[0];
         let y = Array::new(set.gpu(), &[n, h, c, w])?;
         let all = arguments![&y, weights, set, y.len(), len, c, n, h * w];
-        y.gpu().each("weighted_sum", y.len(), all)?;
+        y.each("weighted_sum", y.len(), all)?;
         Ok(y)
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
         let (weights, set) = (inputs[0], inputs[1]);
         let (len, (c, h, w)) = fitting(weights.shape(), set.shape())?;
-        let (n, gpu) = (weights.shape()[0], set.gpu());
+        let n = weights.shape()[0];
         let (dweights, dset) = (weights.like()?, set.like()?);
         let all = arguments![&dweights, gradient, set, c, n, h * w];
-        gpu.reduce("weighted_sum_weights", (len, n), all)?;
+        dset.reduce("weighted_sum_weights", (len, n), all)?;
         let all = arguments![&dset, gradient, weights, dset.len(), c, n, h * w];
-        gpu.each("weighted_sum_set", dset.len(), all)?;
+        dset.each("weighted_sum_set", dset.len(), all)?;
         Ok(vec![dweights, dset])
     }
 }

@@ -1,23 +1,22 @@
 //! Numbers in the memory of a GPU.
 
-use super::{Address, Gpu};
-use crate::{Error, Result};
+use super::{Address, Argument, Gpu, Kind};
+use crate::{Error, Result, arguments};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// f32 values of some shape, one after the other; a copy shares them.
+/// Values of some shape and kind, one after the other; a copy shares them.
 #[derive(Clone, Debug)]
 pub struct Array {
     memory: Arc<Memory>,
-    /// The first element in the memory.
-    start: usize,
+    address: Address,
     shape: Vec<usize>,
 }
 
 #[derive(Debug)]
 struct Memory {
     gpu: Arc<Gpu>,
-    address: Address,
+    address: u64,
 }
 
 impl Drop for Memory {
@@ -33,20 +32,29 @@ impl From<&Array> for Address {
 }
 
 impl Array {
-    /// Values that are still to be written.
+    /// f32 values that are still to be written.
     pub fn new(gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
-        let address = gpu.with(|backend| backend.allocate(bytes(shape.iter().product())))?;
-        let gpu = gpu.clone();
+        Self::of(Kind::F32, gpu, shape)
+    }
+
+    /// Values that are still to be written.
+    pub fn of(kind: Kind, gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
+        let bytes = shape.iter().product::<usize>() * kind.bytes();
+        let number = gpu.with(|backend| backend.allocate(bytes))?;
+        let memory = Memory {
+            gpu: gpu.clone(),
+            address: number,
+        };
         Ok(Self {
-            memory: Arc::new(Memory { gpu, address }),
-            start: 0,
+            memory: Arc::new(memory),
+            address: Address { number, kind },
             shape: shape.to_vec(),
         })
     }
 
     pub fn zeros(gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
         let array = Self::new(gpu, shape)?;
-        gpu.with(|backend| backend.clear(array.address(), bytes(array.len())))?;
+        gpu.with(|backend| backend.clear(array.address.number, array.bytes()))?;
         Ok(array)
     }
 
@@ -60,14 +68,29 @@ impl Array {
     pub fn from_words(gpu: &Arc<Gpu>, words: &[u32]) -> Result<Self> {
         let array = Self::new(gpu, &[words.len()])?;
         if !words.is_empty() {
-            gpu.with(|backend| backend.upload(array.address(), as_bytes(words)))?;
+            gpu.with(|backend| backend.upload(array.address.number, as_bytes(words)))?;
         }
         Ok(array)
     }
 
-    /// Of the same shape, on the same GPU.
+    /// Of the same shape and kind, on the same GPU.
     pub fn like(&self) -> Result<Self> {
-        Self::new(self.gpu(), &self.shape)
+        Self::of(self.kind(), self.gpu(), &self.shape)
+    }
+
+    /// The values as another kind; themselves where it is theirs.
+    pub fn cast(&self, kind: Kind) -> Result<Self> {
+        if kind == self.kind() {
+            return Ok(self.clone());
+        }
+        let cast = Self::of(kind, self.gpu(), &self.shape)?;
+        let name = match kind {
+            Kind::F32 => "cast_to_float",
+            Kind::BFloat16 => "cast_from_float",
+        };
+        let (count, all) = (self.len(), arguments![&cast, self, self.len()]);
+        self.gpu().each((name, Kind::BFloat16), count, all)?;
+        Ok(cast)
     }
 
     /// The same values, of their own.
@@ -93,8 +116,31 @@ impl Array {
         self.len() == 0
     }
 
+    /// Runs a kernel for elements of this kind; see [`Gpu::each`].
+    pub fn each(&self, kernel: &'static str, count: usize, all: &[Argument]) -> Result<()> {
+        self.gpu().each((kernel, self.kind()), count, all)
+    }
+
+    /// Runs a kernel for elements of this kind; see [`Gpu::reduce`].
+    pub fn reduce(
+        &self,
+        kernel: &'static str,
+        blocks: (usize, usize),
+        all: &[Argument],
+    ) -> Result<()> {
+        self.gpu().reduce((kernel, self.kind()), blocks, all)
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.address.kind
+    }
+
     pub fn address(&self) -> Address {
-        self.memory.address.plus(self.start)
+        self.address
+    }
+
+    fn bytes(&self) -> usize {
+        self.len() * self.kind().bytes()
     }
 
     /// The address of an element.
@@ -114,7 +160,7 @@ impl Array {
         assert!(first + shape.iter().product::<usize>() <= self.len());
         Self {
             memory: self.memory.clone(),
-            start: self.start + first,
+            address: self.address.plus(first),
             shape: shape.to_vec(),
         }
     }
@@ -125,11 +171,12 @@ impl Array {
 
     pub fn read(&self, range: Range<usize>) -> Result<Vec<f32>> {
         let mut values = vec![0.0; range.len()];
+        self.check_f32()?;
         if range.end > self.len() {
             return Err(out_of(range.end, self.len()));
         }
         if !values.is_empty() {
-            let from = self.address().plus(range.start);
+            let from = self.address.plus(range.start).number;
             self.gpu()
                 .with(|backend| backend.download(as_bytes_mut(&mut values), from))?;
         }
@@ -138,13 +185,14 @@ impl Array {
 
     /// Writes values from element `first` on.
     pub fn write(&self, first: usize, values: &[f32]) -> Result<()> {
+        self.check_f32()?;
         if first + values.len() > self.len() {
             return Err(out_of(first + values.len(), self.len()));
         }
         if values.is_empty() {
             return Ok(());
         }
-        let to = self.address().plus(first);
+        let to = self.address.plus(first).number;
         self.gpu()
             .with(|backend| backend.upload(to, as_bytes(values)))
     }
@@ -154,17 +202,26 @@ impl Array {
         if first + from.len() > self.len() {
             return Err(out_of(first + from.len(), self.len()));
         }
+        if from.kind() != self.kind() {
+            return Err(Error::value("arrays of two kinds"));
+        }
         if from.is_empty() {
             return Ok(());
         }
-        let to = self.address().plus(first);
-        self.gpu()
-            .with(|backend| backend.copy(to, from.address(), bytes(from.len())))
+        let (to, from_, bytes) = (
+            self.address.plus(first).number,
+            from.address.number,
+            from.bytes(),
+        );
+        self.gpu().with(|backend| backend.copy(to, from_, bytes))
     }
-}
 
-fn bytes(elements: usize) -> usize {
-    elements * size_of::<f32>()
+    fn check_f32(&self) -> Result<()> {
+        if self.kind() == Kind::F32 {
+            return Ok(());
+        }
+        Err(Error::value("the processor reads and writes arrays of f32"))
+    }
 }
 
 fn out_of(end: usize, len: usize) -> Error {

@@ -1,7 +1,7 @@
 //! NVIDIA's driver and cuBLAS: one context, one stream.
 
 use super::recording::Replay;
-use super::{Address, Argument, Backend, Product, Side};
+use super::{Argument, Backend, Kind, Product, Side};
 use crate::{Error, Result};
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
 use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result, sys};
@@ -22,7 +22,7 @@ pub struct Cuda {
     stream: Arc<CudaStream>,
     pool: sys::CUmemoryPool,
     blas: CudaBlas,
-    kernels: HashMap<&'static str, Kernel>,
+    kernels: HashMap<(&'static str, Kind), Kernel>,
 }
 
 // SAFETY: the driver's handles may be used from any thread; calls bind the context to theirs.
@@ -69,16 +69,22 @@ impl Cuda {
         };
         let blas = CudaBlas::new(stream.clone()).map_err(blas_failed)?;
         let mut kernels = HashMap::new();
-        for (ptx, names) in PTX {
+        for (ptx, rounded, names) in PTX {
+            let (kind, suffix) = if *rounded {
+                (Kind::BFloat16, "_bf16")
+            } else {
+                (Kind::F32, "")
+            };
             let ptx = CString::new(*ptx).map_err(|_| Error::value("PTX with a zero"))?;
             // SAFETY: PTX text with a zero at its end.
             let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) };
             let module = module.map_err(&wrong)?;
             for name in *names {
-                let wanted = CString::new(*name).map_err(|_| Error::value(*name))?;
+                let wanted = CString::new(format!("{name}{suffix}"));
+                let wanted = wanted.map_err(|_| Error::value(*name))?;
                 // SAFETY: the module was loaded just before.
                 let function = unsafe { result::module::get_function(module, wanted) };
-                kernels.insert(*name, Kernel(function.map_err(failed(name))?));
+                kernels.insert((*name, kind), Kernel(function.map_err(failed(name))?));
             }
         }
         let cuda = Self {
@@ -93,7 +99,7 @@ impl Cuda {
         unsafe {
             blas_sys::cublasSetWorkspace_v2(
                 *cuda.blas.handle(),
-                workspace.0 as *mut c_void,
+                workspace as *mut c_void,
                 WORKSPACE,
             )
             .result()
@@ -172,33 +178,32 @@ impl Backend for Cuda {
         .map_err(failed("memory"))
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Address> {
+    fn allocate(&self, bytes: usize) -> Result<u64> {
         let stream = self.bound()?;
         // SAFETY: the stream is ours. No bytes are none to CUDA.
         let address = unsafe { result::malloc_async(stream, bytes.max(1)) };
-        let address = address.map_err(failed(&format!("{} MiB", bytes >> 20)))?;
-        Ok(Address(address))
+        address.map_err(failed(&format!("{} MiB", bytes >> 20)))
     }
 
-    fn free(&self, address: Address) {
+    fn free(&self, address: u64) {
         if let Ok(stream) = self.bound() {
             // SAFETY: the address was allocated on this stream, and all that uses it goes there before.
             // Nothing can be done about a failure; a process that ends takes the context with it.
-            let _ = unsafe { result::free_async(address.0, stream) };
+            let _ = unsafe { result::free_async(address, stream) };
         }
     }
 
-    fn upload(&self, to: Address, from: &[u8]) -> Result<()> {
+    fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
         let stream = self.bound()?;
         // SAFETY: the caller owns as many bytes there. From memory that is not pinned the driver has
         // read all when it returns.
-        unsafe { result::memcpy_htod_async(to.0, from, stream) }.map_err(failed("upload"))
+        unsafe { result::memcpy_htod_async(to, from, stream) }.map_err(failed("upload"))
     }
 
-    fn download(&self, to: &mut [u8], from: Address) -> Result<()> {
+    fn download(&self, to: &mut [u8], from: u64) -> Result<()> {
         let stream = self.bound()?;
         // SAFETY: the caller owns as many bytes there; `to` is borrowed until the stream is done.
-        unsafe { result::memcpy_dtoh_async(to, from.0, stream) }
+        unsafe { result::memcpy_dtoh_async(to, from, stream) }
             .and_then(|()| self.stream.synchronize())
             .map_err(failed("download"))
     }
@@ -208,31 +213,31 @@ impl Backend for Cuda {
         self.stream.synchronize().map_err(failed("NVIDIA's driver"))
     }
 
-    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         let stream = self.bound()?;
         // SAFETY: the caller owns as many bytes at both.
-        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, stream) }.map_err(failed("copy"))
+        unsafe { result::memcpy_dtod_async(to, from, bytes, stream) }.map_err(failed("copy"))
     }
 
-    fn clear(&self, to: Address, bytes: usize) -> Result<()> {
+    fn clear(&self, to: u64, bytes: usize) -> Result<()> {
         if bytes == 0 {
             return Ok(());
         }
         let stream = self.bound()?;
         // SAFETY: the caller owns as many bytes there.
-        unsafe { result::memset_d8_async(to.0, 0, bytes, stream) }.map_err(failed("clear"))
+        unsafe { result::memset_d8_async(to, 0, bytes, stream) }.map_err(failed("clear"))
     }
 
     fn launch(
         &self,
-        kernel: &'static str,
+        kernel: (&'static str, Kind),
         blocks: [u32; 3],
         threads: [u32; 3],
         arguments: &[Argument],
     ) -> Result<()> {
         let stream = self.bound()?;
-        let function = self.kernels.get(kernel);
-        let function = function.ok_or_else(|| Error::value(format!("no kernel {kernel}")))?;
+        let function = self.kernels.get(&kernel);
+        let function = function.ok_or_else(|| Error::value(format!("no kernel {kernel:?}")))?;
         let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
         // SAFETY: kernels take their arguments by pointers to them, in order and of these types, and
         // reach no further than the sizes among them, for which callers own the memory. The same
@@ -247,7 +252,7 @@ impl Backend for Cuda {
                 &mut pointers,
             )
         }
-        .map_err(failed(kernel))
+        .map_err(failed(kernel.0))
     }
 
     fn begin(&self) -> Result<()> {
@@ -281,12 +286,16 @@ impl Backend for Cuda {
         };
         let (a, b, c) = (&product.a, &product.b, &product.c);
         let (alpha, beta) = (1f32, if product.accumulate { 1f32 } else { 0f32 });
-        let compute = if tf32 {
+        let rounds = tf32 && a.address.kind == Kind::F32;
+        let compute = if rounds {
             blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
         } else {
             blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
         };
-        let float = blas_sys::cudaDataType_t::CUDA_R_32F;
+        let kind = |side: &Side| match side.address.kind {
+            Kind::F32 => blas_sys::cudaDataType_t::CUDA_R_32F,
+            Kind::BFloat16 => blas_sys::cudaDataType_t::CUDA_R_16BF,
+        };
         // SAFETY: the caller owns all that the sizes reach. cuBLAS reads columns where rows lie, so
         // that it gets the transposed product: Cᵀ = Bᵀ·Aᵀ.
         unsafe {
@@ -298,17 +307,17 @@ impl Backend for Cuda {
                 int(m)?,
                 int(k)?,
                 (&raw const alpha).cast(),
-                b.address.0 as *const c_void,
-                float,
+                b.address.number as *const c_void,
+                kind(b),
                 int(b.row)?,
                 b.step as i64,
-                a.address.0 as *const c_void,
-                float,
+                a.address.number as *const c_void,
+                kind(a),
                 int(a.row)?,
                 a.step as i64,
                 (&raw const beta).cast(),
-                c.address.0 as *mut c_void,
-                float,
+                c.address.number as *mut c_void,
+                kind(c),
                 int(c.row)?,
                 c.step as i64,
                 int(product.batch)?,

@@ -2,8 +2,9 @@
 //! between guards, and addresses are looked up.
 
 use super::recording::Replay;
-use super::{Address, Argument, Backend, Product, Side};
+use super::{Address, Argument, Backend, Kind, Product, Side};
 use crate::{Error, Result};
+use half::bf16;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -33,19 +34,19 @@ struct State {
 
 /// One thing to do.
 enum Work {
-    Launch(&'static str, Launch, Vec<Argument>),
+    Launch((&'static str, Kind), Launch, Vec<Argument>),
     Product(Product),
-    Copy(Address, Address, usize),
-    Clear(Address, usize),
+    Copy(u64, u64, usize),
+    Clear(u64, usize),
     /// A buffer is made: it holds anything.
-    Fresh(Address),
+    Fresh(u64),
 }
 
 /// What a thread has asked for while it records; the buffers that it made are kept for that.
 #[derive(Default)]
 struct Recorded {
     works: Vec<Work>,
-    buffers: Vec<Address>,
+    buffers: Vec<u64>,
 }
 
 thread_local! {
@@ -62,8 +63,8 @@ const MEMORY: usize = 8 << 30;
 /// Words around a buffer that nobody may write.
 const GUARD: usize = 8;
 const GUARDS: u64 = 0x5afe_5afe_5afe_5afe;
-/// Two f32 that are no numbers.
-const NOTHING: u64 = 0x7fc0_0000_7fc0_0000;
+/// Two f32, or four bfloat16, that are no numbers.
+const NOTHING: u64 = 0x7fc0_7fc0_7fc0_7fc0;
 const WORD: usize = size_of::<u64>();
 
 pub fn name() -> Result<String> {
@@ -76,18 +77,18 @@ impl State {
     }
 
     /// Bytes from an address on to the end of its buffer.
-    fn room(&self, address: Address) -> Result<usize> {
+    fn room(&self, address: u64) -> Result<usize> {
         let buffers = self.buffers();
-        let before = buffers.range(..=address.0).next_back();
+        let before = buffers.range(..=address).next_back();
         let room = before.and_then(|(start, buffer)| {
             let end = start + ((buffer.len() - 2 * GUARD) * WORD) as u64;
-            end.checked_sub(address.0)
+            end.checked_sub(address)
         });
         let room = room.map(|room| room as usize);
         room.ok_or_else(|| Error::value("an address of no buffer"))
     }
 
-    fn check(&self, address: Address, bytes: usize) -> Result<()> {
+    fn check(&self, address: u64, bytes: usize) -> Result<()> {
         if bytes > self.room(address)? {
             return Err(Error::value(format!(
                 "{bytes} bytes reach beyond their buffer"
@@ -107,10 +108,10 @@ impl State {
             return Ok(());
         }
         let elements = (batch - 1) * side.step + (rows - 1) * side.row + columns;
-        self.check(side.address, elements * size_of::<f32>())
+        self.check(side.address.number, elements * side.address.kind.bytes())
     }
 
-    fn allocate(&self, bytes: usize) -> Address {
+    fn allocate(&self, bytes: usize) -> u64 {
         let words = bytes.div_ceil(WORD);
         let mut buffer = vec![GUARDS; words + 2 * GUARD].into_boxed_slice();
         buffer[GUARD..GUARD + words].fill(NOTHING);
@@ -120,11 +121,11 @@ impl State {
         let sizes = buffers.values().map(|buffer| buffer.len() - 2 * GUARD);
         let held = sizes.sum::<usize>() * WORD;
         self.peak.fetch_max(held, Ordering::Relaxed);
-        Address(address)
+        address
     }
 
-    fn free(&self, address: Address) {
-        let buffer = self.buffers().remove(&address.0);
+    fn free(&self, address: u64) {
+        let buffer = self.buffers().remove(&address);
         let whole = |buffer: Box<[u64]>| {
             let words = buffer.len() - GUARD;
             let guards = buffer[..GUARD].iter().chain(&buffer[words..]);
@@ -135,36 +136,42 @@ impl State {
 
     fn run(&self, work: &Work) -> Result<()> {
         match work {
-            Work::Launch(name, launch, arguments) => self.launch(name, launch, arguments),
+            Work::Launch(kernel, launch, arguments) => self.launch(*kernel, launch, arguments),
             Work::Product(product) => self.product(product),
             Work::Copy(to, from, bytes) => {
                 self.check(*to, *bytes)?;
                 self.check(*from, *bytes)?;
                 // SAFETY: both buffers are there and large enough.
-                unsafe { std::ptr::copy(from.0 as *const u8, to.0 as *mut u8, *bytes) };
+                unsafe { std::ptr::copy(*from as *const u8, *to as *mut u8, *bytes) };
                 Ok(())
             }
             Work::Clear(to, bytes) => {
                 self.check(*to, *bytes)?;
                 // SAFETY: the buffer is there and large enough.
-                unsafe { std::ptr::write_bytes(to.0 as *mut u8, 0, *bytes) };
+                unsafe { std::ptr::write_bytes(*to as *mut u8, 0, *bytes) };
                 Ok(())
             }
             Work::Fresh(address) => {
                 let words = self.room(*address)? / WORD;
                 // SAFETY: as above, in whole words.
-                unsafe { std::slice::from_raw_parts_mut(address.0 as *mut u64, words) }
+                unsafe { std::slice::from_raw_parts_mut(*address as *mut u64, words) }
                     .fill(NOTHING);
                 Ok(())
             }
         }
     }
 
-    fn launch(&self, name: &str, launch: &Launch, arguments: &[Argument]) -> Result<()> {
-        let kernel = kernel(name).ok_or_else(|| Error::value(format!("no kernel {name}")))?;
+    fn launch(
+        &self,
+        (name, kind): (&str, Kind),
+        launch: &Launch,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        let kernel = kernel(name, kind == Kind::BFloat16)
+            .ok_or_else(|| Error::value(format!("no kernel {name}")))?;
         for argument in arguments {
             if let Argument::Address(address) = argument {
-                self.room(Address(*address))?;
+                self.room(*address)?;
             }
         }
         let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
@@ -179,34 +186,29 @@ impl State {
         self.check_side(&product.c, (m, n), product.batch)?;
         self.check_side(&product.a, (m, k), product.batch)?;
         self.check_side(&product.b, (k, n), product.batch)?;
-        let strides = |side: &Side| {
-            let (row, column) = (side.row as isize, 1);
-            if side.transposed {
-                (column, row)
-            } else {
-                (row, column)
-            }
-        };
-        let [(c_row, c_column), (a_row, a_column), (b_row, b_column)] =
-            [product.c, product.a, product.b].map(|side| strides(&side));
         for i in 0..product.batch {
-            let at = |side: &Side| side.address.plus(i * side.step).0 as *mut f32;
-            // SAFETY: all that is reached was checked above; sums are not written while they are read.
+            let a = self.matrix(&product.a, (m, k), i);
+            let b = self.matrix(&product.b, (k, n), i);
+            let mut c = vec![0.0; m * n];
+            if product.accumulate {
+                c = self.matrix(&product.c, (m, n), i);
+            }
+            // SAFETY: rows of as many elements as each has columns, in vectors of their own.
             unsafe {
                 gemm::gemm(
                     m,
                     n,
                     k,
-                    at(&product.c),
-                    c_column,
-                    c_row,
-                    product.accumulate,
-                    at(&product.a).cast_const(),
-                    a_column,
-                    a_row,
-                    at(&product.b).cast_const(),
-                    b_column,
-                    b_row,
+                    c.as_mut_ptr(),
+                    1,
+                    n as isize,
+                    true,
+                    a.as_ptr(),
+                    1,
+                    k as isize,
+                    b.as_ptr(),
+                    1,
+                    n as isize,
                     1.0,
                     1.0,
                     false,
@@ -215,8 +217,54 @@ impl State {
                     gemm::Parallelism::None,
                 );
             }
+            for (row, values) in c.chunks(n).enumerate() {
+                let at = product
+                    .c
+                    .address
+                    .plus(i * product.c.step + row * product.c.row);
+                values
+                    .iter()
+                    .enumerate()
+                    .for_each(|(j, &value)| store(at.plus(j), value));
+            }
         }
         Ok(())
+    }
+
+    /// One matrix of a side, in rows.
+    fn matrix(&self, side: &Side, (rows, columns): (usize, usize), index: usize) -> Vec<f32> {
+        let first = side.address.plus(index * side.step);
+        let at = |row: usize, column: usize| {
+            let place = if side.transposed {
+                column * side.row + row
+            } else {
+                row * side.row + column
+            };
+            load(first.plus(place))
+        };
+        let all = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        all.map(|(row, column)| at(row, column)).collect()
+    }
+}
+
+/// An element of a buffer that was looked up before.
+fn load(address: Address) -> f32 {
+    // SAFETY: products check that all elements of their sides lie inside buffers.
+    unsafe {
+        match address.kind {
+            Kind::F32 => *(address.number as *const f32),
+            Kind::BFloat16 => (*(address.number as *const bf16)).to_f32(),
+        }
+    }
+}
+
+fn store(address: Address, value: f32) {
+    // SAFETY: as above.
+    unsafe {
+        match address.kind {
+            Kind::F32 => *(address.number as *mut f32) = value,
+            Kind::BFloat16 => *(address.number as *mut bf16) = bf16::from_f32(value),
+        }
     }
 }
 
@@ -256,7 +304,7 @@ impl Backend for Emulated {
         Ok(())
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Address> {
+    fn allocate(&self, bytes: usize) -> Result<u64> {
         let address = self.0.allocate(bytes);
         RECORDED.with_borrow_mut(|recorded| {
             if let Some(recorded) = recorded {
@@ -267,7 +315,7 @@ impl Backend for Emulated {
         Ok(address)
     }
 
-    fn free(&self, address: Address) {
+    fn free(&self, address: u64) {
         let kept = RECORDED.with_borrow(|recorded| {
             let own = |recorded: &Recorded| recorded.buffers.contains(&address);
             recorded.as_ref().map(own)
@@ -279,19 +327,19 @@ impl Backend for Emulated {
         }
     }
 
-    fn upload(&self, to: Address, from: &[u8]) -> Result<()> {
+    fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
         not_recording()?;
         self.0.check(to, from.len())?;
         // SAFETY: the buffer is there and large enough.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.0 as *mut u8, from.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
         Ok(())
     }
 
-    fn download(&self, to: &mut [u8], from: Address) -> Result<()> {
+    fn download(&self, to: &mut [u8], from: u64) -> Result<()> {
         not_recording()?;
         self.0.check(from, to.len())?;
         // SAFETY: as above.
-        unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.as_mut_ptr(), to.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
@@ -299,17 +347,17 @@ impl Backend for Emulated {
         not_recording()
     }
 
-    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         self.now_or_later(Work::Copy(to, from, bytes))
     }
 
-    fn clear(&self, to: Address, bytes: usize) -> Result<()> {
+    fn clear(&self, to: u64, bytes: usize) -> Result<()> {
         self.now_or_later(Work::Clear(to, bytes))
     }
 
     fn launch(
         &self,
-        kernel: &'static str,
+        kernel: (&'static str, Kind),
         blocks: [u32; 3],
         threads: [u32; 3],
         arguments: &[Argument],

@@ -6,7 +6,9 @@
 
 #undef _FORTIFY_SOURCE // would take jumps between stacks for an error
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <setjmp.h>
@@ -136,11 +138,31 @@ using std::isfinite;
 inline void __syncthreads() { emulator::yield(); }
 
 
+// As cuda_bf16.h has it, rounding to even.
+struct __nv_bfloat16 {
+    uint16_t bits;
+
+    __nv_bfloat16() = default;
+    __nv_bfloat16(float x) {
+        uint32_t word;
+        memcpy(&word, &x, sizeof word);
+        bool number = x == x;
+        bits = number ? (word + 0x7fff + (word >> 16 & 1)) >> 16 : 0x7fff;
+    }
+};
+
+inline float __bfloat162float(__nv_bfloat16 x) {
+    uint32_t word = (uint32_t)x.bits << 16;
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return value;
+}
+
 #define EMULATED_KERNEL(name, parameters, cooperative)                                             \
     static void name parameters;                                                                   \
     extern "C" void emulated_##name(const emulator::Launch *launch, void **arguments) {            \
         emulator::run(*launch, cooperative, [&] { emulator::call(name, arguments); });             \
     }                                                                                              \
     static void name parameters
-#define KERNEL(name, parameters) EMULATED_KERNEL(name, parameters, false)
-#define COOPERATIVE(name, parameters) EMULATED_KERNEL(name, parameters, true)
+#define DECLARE(name, parameters) EMULATED_KERNEL(name, parameters, false)
+#define DECLARE_COOPERATIVE(name, parameters) EMULATED_KERNEL(name, parameters, true)

@@ -23,19 +23,43 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
-/// The memory of a GPU, by address.
+/// What the elements of an array are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address(u64);
+pub enum Kind {
+    F32,
+    BFloat16,
+}
+
+impl Kind {
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::BFloat16 => 2,
+        }
+    }
+}
+
+/// Where elements of some kind lie in the memory of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    number: u64,
+    kind: Kind,
+}
 
 impl Address {
     /// For kernels that find addresses in memory.
     pub fn number(self) -> u64 {
-        self.0
+        self.number
     }
 
-    /// So many f32 further on.
+    pub fn kind(self) -> Kind {
+        self.kind
+    }
+
+    /// So many elements further on.
     pub fn plus(self, elements: usize) -> Self {
-        Self(self.0 + (elements * size_of::<f32>()) as u64)
+        let number = self.number + (elements * self.kind.bytes()) as u64;
+        Self { number, ..self }
     }
 }
 
@@ -61,7 +85,7 @@ impl Argument {
 
 impl From<Address> for Argument {
     fn from(address: Address) -> Self {
-        Self::Address(address.0)
+        Self::Address(address.number)
     }
 }
 
@@ -106,24 +130,24 @@ trait Backend: Send + Sync {
     fn reset_peak(&self) -> Result<()>;
 
     /// Bytes that hold anything.
-    fn allocate(&self, bytes: usize) -> Result<Address>;
+    fn allocate(&self, bytes: usize) -> Result<u64>;
 
-    fn free(&self, address: Address);
+    fn free(&self, address: u64);
 
-    fn upload(&self, to: Address, from: &[u8]) -> Result<()>;
+    fn upload(&self, to: u64, from: &[u8]) -> Result<()>;
 
     /// Waits until the bytes are there.
-    fn download(&self, to: &mut [u8], from: Address) -> Result<()>;
+    fn download(&self, to: &mut [u8], from: u64) -> Result<()>;
 
     fn wait(&self) -> Result<()>;
 
-    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()>;
+    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
 
-    fn clear(&self, to: Address, bytes: usize) -> Result<()>;
+    fn clear(&self, to: u64, bytes: usize) -> Result<()>;
 
     fn launch(
         &self,
-        kernel: &'static str,
+        kernel: (&'static str, Kind),
         blocks: [u32; 3],
         threads: [u32; 3],
         arguments: &[Argument],
@@ -220,10 +244,10 @@ impl Gpu {
         self.with(|backend| backend.wait())
     }
 
-    /// Runs a kernel in `blocks` of `threads`.
+    /// Runs a kernel in `blocks` of `threads`; its elements are of some kind.
     pub fn launch(
         &self,
-        kernel: &'static str,
+        (kernel, kind): (&'static str, Kind),
         blocks: [usize; 3],
         threads: [usize; 3],
         arguments: &[Argument],
@@ -238,23 +262,28 @@ impl Gpu {
             return Err(Error::value(format!("{kernel}: too large for a GPU")));
         }
         let [blocks, threads] = [blocks, threads].map(|sizes| sizes.map(|size| size as u32));
-        self.with(|backend| backend.launch(kernel, blocks, threads, arguments))
+        self.with(|backend| backend.launch((kernel, kind), blocks, threads, arguments))
     }
 
     /// Runs a kernel with a thread for each of `count` elements.
-    pub fn each(&self, kernel: &'static str, count: usize, arguments: &[Argument]) -> Result<()> {
+    pub fn each(
+        &self,
+        (kernel, kind): (&'static str, Kind),
+        count: usize,
+        arguments: &[Argument],
+    ) -> Result<()> {
         // Kernels number their elements with an int, those of the last block beyond the end included.
         if count > i32::MAX as usize - THREADS {
             return Err(Error::value(format!("{kernel}: too large for a GPU")));
         }
         let blocks = [count.div_ceil(THREADS), 1, 1];
-        self.launch(kernel, blocks, [THREADS, 1, 1], arguments)
+        self.launch((kernel, kind), blocks, [THREADS, 1, 1], arguments)
     }
 
     /// Runs a kernel whose blocks of 256 threads sum up together, one for each of `rows` × `columns`.
     pub fn reduce(
         &self,
-        kernel: &'static str,
+        kernel: (&'static str, Kind),
         (rows, columns): (usize, usize),
         arguments: &[Argument],
     ) -> Result<()> {

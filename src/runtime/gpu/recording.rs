@@ -58,12 +58,11 @@ impl Recording {
 mod tests {
     use crate::runtime::gpu::{Array, Gpu, Recording, Repeated};
     use crate::{Result, arguments};
-    use std::sync::Arc;
 
     /// y = 2x by way of an array that comes and goes.
-    fn double(gpu: &Arc<Gpu>, y: &Array, x: &Array) -> Result<()> {
+    fn double(y: &Array, x: &Array) -> Result<()> {
         let copy = x.copied()?;
-        gpu.each("add", x.len(), arguments![y, x, &copy, x.len()])
+        x.each("add", x.len(), arguments![y, x, &copy, x.len()])
     }
 
     #[test]
@@ -71,7 +70,7 @@ mod tests {
         let Ok(gpu) = Gpu::open() else { return };
         let x = Array::from_slice(&gpu, &[2], &[1.0, 2.0]).unwrap();
         let y = Array::zeros(&gpu, &[2]).unwrap();
-        let recording = Recording::of(&gpu, || double(&gpu, &y, &x)).unwrap();
+        let recording = Recording::of(&gpu, || double(&y, &x)).unwrap();
         assert_eq!(y.to_vec().unwrap(), [0.0, 0.0]);
         for factor in [1.0, 5.0] {
             x.write(0, &[factor, 2.0 * factor]).unwrap();
@@ -101,7 +100,7 @@ mod tests {
             for run in 0..4 {
                 assert!(repeated.goes_on(key));
                 assert_eq!(repeated.is_recorded(), run > 1);
-                repeated.run(&gpu, || double(&gpu, &y, &x)).unwrap();
+                repeated.run(&gpu, || double(&y, &x)).unwrap();
                 assert_eq!(y.to_vec().unwrap(), [2.0 * key as f32]);
             }
         }

@@ -24,7 +24,7 @@ pub struct Scores {
 
 impl<'a> Attention<'a> {
     pub fn new(
-        (x, parameters): (&'a Array, &'a Array),
+        (x, parameters): (Array, &'a Array),
         [n, h, dim, w]: [usize; 4],
         heads: usize,
     ) -> Self {
@@ -64,13 +64,13 @@ impl<'a> Attention<'a> {
         let mixed = front.depthwise(projected, false)?; // q, k and v
         let squares = Array::new(gpu, &[2 * c, n])?;
         let all = arguments![&squares, &mixed, front.image()];
-        gpu.reduce("squares", (2 * c * n, 1), all)?;
+        mixed.reduce("squares", (2 * c * n, 1), all)?;
         let (parts, chunks) = self.outer(mixed.at(0), self.channel(&mixed, c))?;
         let attention = Array::new(gpu, &[n, c, self.c()])?;
         let cosine = attention.like()?;
         let (a, t) = (&attention, self.temperature());
         let all = arguments![a, &cosine, &parts, &squares, t, chunks, c, self.c(), n];
-        gpu.reduce("attention_scores", (c, n), all)?;
+        parts.reduce("attention_scores", (c, n), all)?;
         drop(parts);
         let scores = Scores {
             cosine,
@@ -86,7 +86,7 @@ impl<'a> Attention<'a> {
     }
 
     /// dx and the gradient of the parameters.
-    pub fn backward(&self, projected: Array, scores: &Scores, dy: &Array) -> Result<Vec<Array>> {
+    pub fn backward(&self, projected: Array, scores: &Scores, dy: &Array) -> Result<[Array; 2]> {
         let (front, c) = (&self.front, self.front.dim);
         let gpu = front.gpu();
         let gradient = front.parameters.like()?;
@@ -95,7 +95,7 @@ impl<'a> Attention<'a> {
         let (parts, chunks) = self.outer(dy.at(0), self.channel(&mixed, 2 * c))?;
         let outer = Array::new(gpu, &[front.n, c, c])?;
         let all = arguments![&outer, &parts, outer.len(), chunks, c * c];
-        gpu.each("sum_parts", outer.len(), all)?;
+        outer.each("sum_parts", outer.len(), all)?;
         drop(parts);
 
         let dh = mixed.like()?;
@@ -108,7 +108,7 @@ impl<'a> Attention<'a> {
         gpu.product(&self.by_image(2 * c, dh.at(0), between, mixed.at(0)))?;
         drop(mixed);
         let dx = front.backward(&projected, &dh, dy, &gradient)?;
-        Ok(vec![dx, gradient])
+        Ok([dx, gradient])
     }
 
     /// From E to the matrices that take [q; k] to [dq; dk], [n, 2c, 2c]; the gradients of τ and W_out
@@ -119,26 +119,26 @@ impl<'a> Attention<'a> {
         let (a, s) = (&scores.attention, &scores.cosine);
         let dout = gradient.at(front.out());
         let all = arguments![dout, outer, a, c, ch, n];
-        gpu.each("attention_out_backward", c * c, all)?;
+        outer.each("attention_out_backward", c * c, all)?;
         let (dz, sums) = (a.like()?, Array::new(gpu, &[n, c])?);
         let all = arguments![&dz, &sums, outer, self.out(), a, s, c, ch];
-        gpu.reduce("attention_scores_backward", (c, n), all)?;
+        outer.reduce("attention_scores_backward", (c, n), all)?;
         let all = arguments![gradient.at(2 * c), &sums, self.heads, ch, n];
-        gpu.each("attention_temperature", self.heads, all)?;
-        let between = Array::new(gpu, &[n, 2 * c, 2 * c])?;
+        sums.each("attention_temperature", self.heads, all)?;
+        let between = Array::of(front.x.kind(), gpu, &[n, 2 * c, 2 * c])?;
         let (squares, t, count) = (&scores.squares, self.temperature(), between.len());
         let all = arguments![&between, &dz, &sums, s, squares, t, count, c, ch, n];
-        gpu.each("attention_between", count, all)?;
+        between.each("attention_between", count, all)?;
         Ok(between)
     }
 
     /// M = W_out·A, [n, c, c].
     fn mixing(&self, scores: &Scores) -> Result<Array> {
         let (front, c) = (&self.front, self.front.dim);
-        let mixing = Array::new(front.gpu(), &[front.n, c, c])?;
+        let mixing = Array::of(front.x.kind(), front.gpu(), &[front.n, c, c])?;
         let (a, count) = (&scores.attention, mixing.len());
         let all = arguments![&mixing, self.out(), a, count, c, self.c()];
-        front.gpu().each("attention_mixing", count, all)?;
+        mixing.each("attention_mixing", count, all)?;
         Ok(mixing)
     }
 

@@ -13,7 +13,8 @@ const ROWS: usize = 4;
 
 /// x of `dim` channels to `wide` ones.
 pub struct Expand<'a> {
-    pub x: &'a Array,
+    /// In the kind of all activations of the block.
+    pub x: Array,
     /// [γ, β, others, W, taps, W_out]
     pub parameters: &'a Array,
     pub n: usize,
@@ -63,7 +64,7 @@ impl Expand<'_> {
 
     /// Planes of so many channels.
     pub fn planes(&self, channels: usize) -> Result<Array> {
-        Array::new(self.gpu(), &[channels, self.pixels()])
+        Array::of(self.x.kind(), self.gpu(), &[channels, self.pixels()])
     }
 
     /// Rows of all pixels from a channel on.
@@ -71,14 +72,21 @@ impl Expand<'_> {
         Side::rows(planes, self.pixels())
     }
 
-    fn weight_rows(&self) -> Side {
-        Side::rows(self.parameters.at(self.weight()), self.dim)
+    /// Some of the parameters, in the kind of the activations.
+    pub fn rounded(&self, first: usize, rows: usize, columns: usize) -> Result<Array> {
+        let part = self.parameters.part(first, &[rows, columns]);
+        part.cast(self.x.kind())
+    }
+
+    /// W
+    fn weights(&self) -> Result<Array> {
+        self.rounded(self.weight(), self.wide, self.dim)
     }
 
     fn normalised(&self) -> Result<Array> {
         let (y, gamma) = (self.planes(self.dim)?, self.parameters);
         let beta = self.parameters.at(self.beta());
-        let all = arguments![&y, self.x, gamma, beta, self.dim, self.pixels()];
+        let all = arguments![&y, &self.x, gamma, beta, self.dim, self.pixels()];
         self.by_pixels("layer_norm", all)?;
         Ok(y)
     }
@@ -86,6 +94,7 @@ impl Expand<'_> {
     /// A block for each 32 pixels.
     fn by_pixels(&self, kernel: &'static str, arguments: &[Argument]) -> Result<()> {
         let blocks = [self.pixels().div_ceil(PIXELS), 1, 1];
+        let kernel = (kernel, self.x.kind());
         self.gpu()
             .launch(kernel, blocks, [PIXELS, GROUPS, 1], arguments)
     }
@@ -101,6 +110,7 @@ impl Expand<'_> {
         let rows = THREADS / columns;
         let (down, across) = (self.h.div_ceil(rows * ROWS), self.w.div_ceil(columns));
         let blocks = [channels * self.n, down, across];
+        let kernel = (kernel, self.x.kind());
         self.gpu()
             .launch(kernel, blocks, [columns, rows, 1], arguments)
     }
@@ -108,8 +118,10 @@ impl Expand<'_> {
     /// W·LN(x)
     pub fn project(&self) -> Result<Array> {
         let (y, x) = (self.planes(self.wide)?, self.normalised()?);
+        let weights = self.weights()?;
         let size = (self.wide, self.pixels(), self.dim);
-        let product = Product::new(size, self.rows(&y), self.weight_rows(), self.rows(&x));
+        let weights = Side::rows(&weights, self.dim);
+        let product = Product::new(size, self.rows(&y), weights, self.rows(&x));
         self.gpu().product(&product)?;
         Ok(y)
     }
@@ -135,10 +147,10 @@ impl Expand<'_> {
         let (gpu, p) = (self.gpu(), self.pixels());
         let each = Array::new(gpu, &[self.n, 9 * self.wide])?;
         let all = arguments![&each, dh, projected, self.n, self.h, self.w];
-        gpu.reduce("depthwise_taps", (self.wide, self.n), all)?;
+        dh.reduce("depthwise_taps", (self.wide, self.n), all)?;
         let count = 9 * self.wide;
         let all = arguments![gradient.at(self.taps()), &each, count, self.n, count];
-        gpu.each("sum_parts", count, all)?;
+        each.each("sum_parts", count, all)?;
 
         let dp = self.depthwise(dh, true)?;
         let normalised = self.normalised()?;
@@ -151,18 +163,20 @@ impl Expand<'_> {
         gpu.product(&to_weight)?;
         drop(normalised);
         let dn = self.planes(self.dim)?;
+        let weights = self.weights()?;
+        let weights = Side::rows(&weights, self.dim);
         let size = (self.dim, p, self.wide);
-        let to_x = Product::new(size, self.rows(&dn), self.weight_rows().t(), self.rows(&dp));
+        let to_x = Product::new(size, self.rows(&dn), weights.t(), self.rows(&dp));
         gpu.product(&to_x)?;
         drop(dp);
 
         let (dx, norms) = (self.x.like()?, Array::new(gpu, &[2, p])?);
         let gamma = self.parameters;
-        let all = arguments![&dx, &norms, self.x, &dn, dy, gamma, self.dim, p];
+        let all = arguments![&dx, &norms, &self.x, &dn, dy, gamma, self.dim, p];
         self.by_pixels("layer_norm_backward", all)?;
         let dbeta = gradient.at(self.beta());
-        let all = arguments![gradient, dbeta, self.x, &dn, &norms, p];
-        gpu.reduce("layer_norm_parameters", (self.dim, 1), all)?;
+        let all = arguments![gradient, dbeta, &self.x, &dn, &norms, p];
+        dn.reduce("layer_norm_parameters", (self.dim, 1), all)?;
         Ok(dx)
     }
 }

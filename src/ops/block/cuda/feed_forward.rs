@@ -8,7 +8,7 @@ pub struct FeedForward<'a>(Expand<'a>);
 
 impl<'a> FeedForward<'a> {
     pub fn new(
-        (x, parameters): (&'a Array, &'a Array),
+        (x, parameters): (Array, &'a Array),
         [n, h, dim, w]: [usize; 4],
         hidden: usize,
     ) -> Self {
@@ -40,7 +40,8 @@ impl<'a> FeedForward<'a> {
         let all = arguments![&gated, projected, taps, hidden, n, h, w];
         front.by_strips("gate", hidden, all)?;
         let y = front.x.copied()?;
-        let out = Side::rows(front.parameters.at(front.out()), hidden);
+        let out = front.rounded(front.out(), front.dim, hidden)?;
+        let out = Side::rows(&out, hidden);
         let size = (front.dim, front.pixels(), hidden);
         let product = Product::new(size, front.rows(&y), out, front.rows(&gated));
         front.gpu().product(&product.accumulate())?;
@@ -48,12 +49,13 @@ impl<'a> FeedForward<'a> {
     }
 
     /// dx and the gradient of the parameters.
-    pub fn backward(&self, projected: Array, dy: &Array) -> Result<Vec<Array>> {
+    pub fn backward(&self, projected: Array, dy: &Array) -> Result<[Array; 2]> {
         let (front, hidden) = (&self.0, self.hidden());
         let (gpu, p) = (front.gpu(), front.pixels());
         let gradient = front.parameters.like()?;
         let dgated = front.planes(hidden)?;
-        let out = Side::rows(front.parameters.at(front.out()), hidden);
+        let out = front.rounded(front.out(), front.dim, hidden)?;
+        let out = Side::rows(&out, hidden);
         let size = (hidden, p, front.dim);
         let to_gated = Product::new(size, front.rows(&dgated), out.t(), front.rows(dy));
         gpu.product(&to_gated)?;
@@ -71,6 +73,6 @@ impl<'a> FeedForward<'a> {
         gpu.product(&to_out)?;
         drop(gated);
         let dx = front.backward(&projected, &dh, dy, &gradient)?;
-        Ok(vec![dx, gradient])
+        Ok([dx, gradient])
     }
 }
