@@ -2,7 +2,7 @@
 
 Every contestant has a process of its own that holds the same weights; they take turns. Images come
 from and go to the processor's memory for all of them. Operands of matrix products are rounded to TF32
-on both sides; PyTorch also runs with bfloat16 autocast. Needs PyTorch with CUDA.
+on both sides, or activations to bfloat16 (autocast in PyTorch). Needs PyTorch with CUDA.
 
     python benchmarks/gpu.py --out benchmarks/results/gpu.json
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from statistics import median
@@ -71,7 +72,8 @@ def compare(
 ) -> dict[str, Any]:
     """Medians of all contestants, taken in turns; one that fails says so in its place."""
     name = f"{kind} {'x'.join(map(str, shape))}"
-    started = [Worker(peer, "--work", name) for peer in ["mirl", *peers]]
+    own = ["mirl tf32"] if kind == "adamw" else [f"mirl {precision}" for precision in PRECISIONS]
+    started = [Worker(peer, "--work", name) for peer in [*own, *peers]]
     workers = [worker for worker in started if is_ready(worker)]
     result: dict[str, Any] = {w.peer: {"failed": True} for w in started if w not in workers}
     seconds: dict[str, list[float]] = {worker.peer: [] for worker in workers}
@@ -108,8 +110,8 @@ def work(peer: str, name: str) -> None:
     kind, sizes = name.split()
     shape = tuple(int(size) for size in sizes.split("x"))
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
-    if peer == "mirl":
-        step, memory = mirl_step(kind, image)
+    if peer.startswith("mirl"):
+        step, memory = mirl_step(kind, image, peer.endswith("bf16"))
     elif peer == "copy":
         step, memory = torch_copy()
     else:
@@ -129,12 +131,16 @@ def work(peer: str, name: str) -> None:
     serve({"run": run, "output": output, "memory": memory})
 
 
-def mirl_step(kind: str, image: Any) -> Any:
+def mirl_step(kind: str, image: Any, rounded: bool) -> Any:
     network = weights().to("cuda")
     memory = mirl._mirl.gpu_peak
+    precision = "bfloat16" if rounded else "float32"
     if kind == "infer":
+        network.precision = precision
         return lambda: network(image), memory
-    trainer = mirl.Trainer(network)
+    if kind == "adamw":  # Steps that are replayed do not know their parts.
+        os.environ["MIRL_CUDA_GRAPHS"] = "0"
+    trainer = mirl.Trainer(network, precision=precision)
     clean = image * np.float32(0.9)
 
     def step() -> float:
@@ -208,11 +214,13 @@ def torch_copy() -> Any:
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [f"{'work':22}{'contestant':26}{'ms':>10}{'ratio':>7}{'GB':>7}"]
     for row in rows:
-        own = row["results"].get("mirl", {}).get("seconds", float("nan"))
         for peer, result in row["results"].items():
             if "failed" in result:
                 lines.append(f"{row['work']:22}{peer:26}{'failed':>10}")
                 continue
+            # Of the same precision; the copy has none.
+            own = row["results"][f"mirl {'bf16' if peer.endswith('bf16') else 'tf32'}"]
+            own = own.get("seconds", float("nan"))
             seconds, memory = result["seconds"], result["peak_bytes"] / 1e9
             lines.append(
                 f"{row['work']:22}{peer:26}{seconds * 1e3:10.2f}{own / seconds:7.2f}{memory:7.2f}"

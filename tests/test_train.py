@@ -186,11 +186,17 @@ def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
         ({"weight_decay": float("nan")}, "weight_decay"),
         ({"clip_grad_norm": 0.0}, "clip_grad_norm"),
         ({"recompute": "layer"}, "recompute"),
+        ({"precision": "float16"}, "precision"),
     ],
 )
 def test_wrong_settings_are_named(small, settings, message):
     with pytest.raises(ValueError, match=message):
         mirl.Trainer(small, **settings)
+
+
+def test_training_in_bfloat16_is_for_gpus(small):
+    with pytest.raises(mirl.errors.DeviceError, match="bfloat16"):
+        mirl.Trainer(small, precision="bfloat16")
 
 
 def test_wrong_batches_are_named(small, batch):

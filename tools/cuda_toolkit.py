@@ -22,6 +22,7 @@ PACKAGES = (
     "nvidia-cuda-nvcc==13.0.88",
     "nvidia-cuda-crt==13.0.88",
     "nvidia-nvvm==13.0.88",
+    "nvidia-cuda-cccl==13.0.85",
     "nvidia-cuda-runtime==13.0.96",
     "nvidia-cublas==13.0.2.14",
 )

@@ -172,6 +172,7 @@ class Trainer:
         weight_decay: SupportsFloat | SupportsIndex,
         clip_grad_norm: SupportsFloat | SupportsIndex | None,
         recompute: bool,
+        precision: str,
     ) -> Trainer: ...
     def load_checkpoint(self, /, path: str | PathLike[str]) -> str:
         """

@@ -32,7 +32,7 @@ Network = Annotated[
     Path,
     typer.Argument(help="A network: .safetensors, .ckpt or .pth.", show_default=False),
 ]
-Precision = Annotated[str, typer.Option(help="Of products: float32 or bfloat16 (faster).")]
+Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (faster).")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
@@ -114,6 +114,9 @@ def train(
     recompute: Annotated[
         bool, typer.Option(help="Less memory, more time, the same result.")
     ] = False,
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16 on a GPU (faster).")
+    ] = "float32",
     batch_size: Annotated[int, typer.Option(help="Patches of a step.")] = 8,
     patch_size: Annotated[int, typer.Option(help="Their height and width.")] = 128,
     task: Annotated[
@@ -183,6 +186,7 @@ def train(
             warmup_epochs=warmup_epochs,
             clip_grad_norm=clip_grad_norm,
             recompute="block" if recompute else None,
+            precision=precision,
             preset=preset,
             evaluate=mirl.test_sets(data) if evaluate else None,
             out=out,

@@ -200,11 +200,10 @@ class PromptIR:
         ValueError
             An unknown device.
         mirl.errors.DeviceError
-            A device that is not there, or whose memory is full; or ``"cuda"`` for a network of
-            precision ``"bfloat16"``.
+            A device that is not there, whose memory is full, or that has not the network's
+            precision.
         """
-        if device_choice(device) == "cuda" and self._precision != "float32":
-            raise DeviceError(f"precision {self._precision!r} is not there on a GPU")
+        check_precision(self._precision, device_choice(device))
         self._network.to(device)
         return self
 
@@ -249,29 +248,24 @@ class PromptIR:
 
     @property
     def precision(self) -> str:
-        """What the operands of matrix products are rounded to when the network restores images.
+        """What numbers are rounded to when the network restores images.
 
-        ``"float32"`` (default), or ``"bfloat16"``: faster, and within 0.02 dB of PSNR. Sums, and
-        all between the products, are float32 in both; so is training, always.
+        ``"float32"`` (default), or ``"bfloat16"``, which is faster: on the processor the operands of
+        matrix products, within 0.02 dB of PSNR; on a GPU all that goes from operator to operator.
+        Sums are float32 in both. For training see `mirl.Trainer`.
 
         Raises
         ------
         ValueError
             Set to another value.
         mirl.errors.DeviceError
-            Set to ``"bfloat16"`` where the processor has no products of it (AVX512_BF16), or on
-            a GPU, where it is not there yet.
+            Set to ``"bfloat16"`` where the processor has no products of it (AVX512_BF16).
         """
         return self._precision
 
     @precision.setter
     def precision(self, precision: str) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
-        if precision == "bfloat16" and self.device == "cuda":
-            raise DeviceError("precision 'bfloat16' is not there on a GPU")
-        if precision == "bfloat16" and not _mirl.multiplies_bf16():
-            raise DeviceError("this processor has no products of bfloat16 (AVX512_BF16)")
+        check_precision(precision, self.device)
         self._precision = precision
 
     def gradients(
@@ -370,6 +364,22 @@ class PromptIR:
 def load_native(path: str | os.PathLike[str]) -> PromptIR:
     """The network in a safetensors file: of ours, or dense under the published names."""
     return PromptIR._wrap(_mirl.Network.load(os.fspath(path)))
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Raise where a precision is none, or a device has not got it.
+
+    Raises
+    ------
+    ValueError
+        There is no such precision.
+    mirl.errors.DeviceError
+        Not on this device.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    if precision == "bfloat16" and device == "cpu" and not _mirl.multiplies_bf16():
+        raise DeviceError("this processor has no products of bfloat16 (AVX512_BF16)")
 
 
 def preset_choice(preset: str) -> str:

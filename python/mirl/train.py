@@ -45,11 +45,17 @@ class Trainer:
     recompute
         ``"block"``: each half of a transformer block keeps nothing but its input and computes the
         rest again in the backward. The same bits for less memory and more time; for large patches.
+    precision
+        ``"float32"``, or on a GPU ``"bfloat16"``: what goes from operator to operator, and the
+        operands of matrix products, are rounded to it; weights, their gradients, moments and all
+        sums are float32.
 
     Raises
     ------
     ValueError
         A setting out of range.
+    mirl.errors.DeviceError
+        ``"bfloat16"`` for a network on the processor.
     """
 
     def __init__(
@@ -62,13 +68,20 @@ class Trainer:
         weight_decay: float = 0.01,
         clip_grad_norm: float | None = None,
         recompute: str | None = None,
+        precision: str = "float32",
     ) -> None:
         if recompute not in (None, "block"):
             raise ValueError(f"recompute must be None or 'block', got {recompute!r}")
         self.model = model
         self.lr = lr
         self._trainer = _mirl.Trainer(
-            model._network, betas, eps, weight_decay, clip_grad_norm, recompute is not None
+            model._network,
+            betas,
+            eps,
+            weight_decay,
+            clip_grad_norm,
+            recompute is not None,
+            precision,
         )
 
     @property

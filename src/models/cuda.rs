@@ -14,10 +14,18 @@ const PIXELS: usize = 1 << 19;
 #[derive(Default)]
 pub struct Restoration(Mutex<State>);
 
+/// What a recorded restoration depends on, beside the values in its arrays.
+#[derive(PartialEq)]
+struct Key {
+    padded: Vec<usize>,
+    size: (usize, usize),
+    precision: Precision,
+    tf32: bool,
+}
+
 #[derive(Default)]
 struct State {
-    /// By shape, size, precision and whether TF32 is allowed.
-    repeated: Repeated<(Vec<usize>, (usize, usize), Precision, bool)>,
+    repeated: Repeated<Key>,
     /// Padded images and restored ones, which stay in place.
     arrays: Option<(Array, Array)>,
 }
@@ -44,12 +52,12 @@ impl Restoration {
         }
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { repeated, arrays } = &mut *state;
-        let key = (
-            padded.shape().to_vec(),
-            (height, width),
+        let key = Key {
+            padded: padded.shape().to_vec(),
+            size: (height, width),
             precision,
-            gpu::tf32(),
-        );
+            tf32: gpu::tf32(),
+        };
         let (gpu, goes_on) = (padded.gpu(), repeated.goes_on(key));
         let arrays = match arrays {
             Some(arrays) if goes_on => {

@@ -133,22 +133,25 @@ impl Network {
         self.gpu.as_ref()
     }
 
-    /// The network as it runs in a mode.
-    ///
-    /// # Errors
-    /// Where it lies, it cannot.
-    fn architecture(&self, mode: Mode) -> Result<&dyn Forward> {
-        let rounds = mode.precision() == Precision::BFloat16;
-        if rounds && self.gpu.is_none() {
-            if matches!(mode, Mode::Train(..)) {
-                return Err(Error::Device("training in bfloat16 is for GPUs".into()));
-            }
-            if !cpu::multiplies_bf16() {
-                return Err(Error::Device(
-                    "this processor multiplies no bfloat16 (AVX512_BF16)".into(),
-                ));
-            }
+    /// Whether it can run in a mode where it lies.
+    pub fn check(&self, mode: Mode) -> Result<()> {
+        if mode.precision() == Precision::Full || self.gpu.is_some() {
+            return Ok(());
         }
+        if matches!(mode, Mode::Train(..)) {
+            return Err(Error::Device("training in bfloat16 is for GPUs".into()));
+        }
+        if !cpu::multiplies_bf16() {
+            return Err(Error::Device(
+                "this processor multiplies no bfloat16 (AVX512_BF16)".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The network as it runs in a mode.
+    fn architecture(&self, mode: Mode) -> Result<&dyn Forward> {
+        self.check(mode)?;
         let found = self.architectures.iter().find(|(of, _)| *of == mode);
         let (_, architecture) = found.ok_or_else(|| Error::value(format!("no {mode:?}")))?;
         Ok(&**architecture)

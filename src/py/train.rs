@@ -20,6 +20,7 @@ pub struct Trainer {
 #[pymethods]
 impl Trainer {
     #[new]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         network: &Network,

@@ -26,8 +26,9 @@ pub struct Seconds {
 
 impl Trainer {
     /// # Errors
-    /// AdamW's settings are out of range.
+    /// AdamW's settings are out of range, or the network cannot train in that mode where it lies.
     pub fn new(network: &Network, config: AdamWConfig, mode: Mode) -> Result<Self> {
+        network.check(mode)?;
         Ok(Self {
             optimizer: AdamW::new(config, network.parameters())?,
             mode,

@@ -153,17 +153,38 @@ def test_photos_are_restored_and_measured(pair):
     assert np.abs(on_cpu.astype(int) - on_gpu).max() <= 1
 
 
-def test_bfloat16_is_refused_in_either_order(pair):
+def test_bfloat16_restores_nearly_the_same(pair):
+    images = random_images(8, (2, 3, 24, 40))
     on_cpu, on_gpu = pair
-    with pytest.raises(mirl.errors.DeviceError, match="bfloat16"):
-        on_gpu.precision = "bfloat16"
-    try:
-        on_cpu.precision = "bfloat16"
-    except mirl.errors.DeviceError:
-        return  # not of this processor either
-    with pytest.raises(mirl.errors.DeviceError, match="bfloat16"):
-        on_cpu.to("cuda")
-    assert on_cpu.device == "cpu"
+    on_gpu.precision = "bfloat16"
+    expected = on_cpu(images)
+    for _ in range(3):
+        error = on_gpu(images) - expected
+        assert 1e-5 < np.sqrt(np.mean(error**2)) < 2e-2 * expected.std()
+    on_gpu.precision = "float32"
+    np.testing.assert_allclose(on_gpu(images), expected, rtol=0, atol=1e-5)
+
+
+def test_bfloat16_trains_nearly_the_same(pair, batch):
+    """Weights and moments stay float32: small steps are not lost."""
+    on_cpu, on_gpu = pair
+    trainers = [mirl.Trainer(on_cpu, lr=1e-3), mirl.Trainer(on_gpu, lr=1e-3, precision="bfloat16")]
+    losses = np.array([[trainer.step(*batch) for _ in range(8)] for trainer in trainers])
+    assert (np.diff(losses) < 0).all()
+    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
+    mirl.prune(on_gpu, 0.3)
+    trainers[1].step(*batch)
+    for name, mask in on_gpu.mask.items():
+        assert not on_gpu.state_dict()[name][~mask].any()
+
+
+def test_bfloat16_is_recomputed_to_the_bit(cuda, batch):
+    results = []
+    for recompute in (None, "block"):
+        model = mirl.PromptIR(seed=1, device=cuda, **SMALL)
+        trainer = mirl.Trainer(model, lr=1e-3, recompute=recompute, precision="bfloat16")
+        results.append([trainer.step(*batch) for _ in range(3)])
+    assert results[0] == results[1]
 
 
 def _step_in_child(queue):

@@ -82,6 +82,7 @@ def find_ticket(
     rewind_prompts: bool = False,
     rewind_temperatures: bool = False,
     recompute: str | None = None,
+    precision: str = "float32",
     evaluate: Any = None,
     out: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
@@ -126,6 +127,8 @@ def find_ticket(
         Whether they are rewound too.
     recompute
         ``"block"`` trains in less memory and more time, to the same bits; see `mirl.Trainer`.
+    precision
+        ``"float32"``, or on a GPU ``"bfloat16"``; see `mirl.Trainer`.
     evaluate
         What to measure after each round: whatever `mirl.evaluate` takes as data, or a function of
         the model that returns ``{task: {"psnr": …, "ssim": …}}``.
@@ -166,6 +169,7 @@ def find_ticket(
         eps=eps,
         weight_decay=weight_decay,
         clip_grad_norm=clip_grad_norm,
+        precision=precision,
         preset=preset,
         rewind_biases=rewind_biases or ("first" if preset == "paper-code" else "every"),
         rewind_prompts=rewind_prompts,
@@ -231,6 +235,7 @@ class _Run:
             weight_decay=self.recipe.weight_decay,
             clip_grad_norm=self.recipe.clip_grad_norm,
             recompute=self.recompute,
+            precision=self.recipe.precision,
         )
 
     def _start(self) -> Snapshot:

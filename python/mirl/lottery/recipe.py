@@ -28,6 +28,7 @@ class Recipe:
     eps: float
     weight_decay: float
     clip_grad_norm: float | None
+    precision: str
     preset: str
     rewind_biases: str
     rewind_prompts: bool
