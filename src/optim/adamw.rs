@@ -5,7 +5,7 @@ use crate::kernels::simd::dispatch;
 use crate::nn::{Parameter, Parameters};
 use crate::ops::Gradients;
 use crate::prune::{Mask, Masks};
-use crate::runtime::gpu::Array;
+use crate::runtime::gpu::{Address, Array};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -203,8 +203,9 @@ impl AdamW {
         Ok(norm)
     }
 
-    /// What a step on a GPU needs before it.
-    pub fn prepare_cuda(&mut self, all: &Parameters, masks: &Masks, lr: f64) -> Result<()> {
+    /// What a step on a GPU needs before it, and what it will read: a step that was recorded with
+    /// another address is another step.
+    pub fn prepare_cuda(&mut self, all: &Parameters, masks: &Masks, lr: f64) -> Result<Address> {
         let scalars = self.scalars(lr);
         match &mut self.state {
             State::Cuda(state) if all.gpu().is_some() => state.prepare(all, masks, scalars),

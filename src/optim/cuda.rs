@@ -4,7 +4,7 @@ use super::adamw::{Moments, Scalars};
 use crate::nn::Parameters;
 use crate::ops::{Gradients, Values};
 use crate::prune::Masks;
-use crate::runtime::gpu::{Array, Gpu, Kind};
+use crate::runtime::gpu::{Address, Array, Gpu, Kind};
 use crate::{Error, Result, arguments};
 use std::sync::Arc;
 
@@ -73,14 +73,21 @@ impl State {
         Ok(())
     }
 
-    /// What a step needs from the processor.
-    pub fn prepare(&mut self, all: &Parameters, masks: &Masks, scalars: Scalars) -> Result<()> {
+    /// What a step needs from the processor, and the table that it will read: another table, another
+    /// step.
+    pub fn prepare(
+        &mut self,
+        all: &Parameters,
+        masks: &Masks,
+        scalars: Scalars,
+    ) -> Result<Address> {
         if !self.masks.is(masks) {
             let moments = [&self.exp_avg[..], &self.exp_avg_sq];
             self.table = Table::new(&self.gpu, all, masks, moments)?;
             self.masks = masks.clone();
         }
-        self.scalars.write(0, &scalars.all())
+        self.scalars.write(0, &scalars.all())?;
+        Ok(self.table.words.address())
     }
 
     /// Writes the norm of the gradients beside the loss in `outcome`, and takes a step where both are

@@ -5,8 +5,7 @@ use super::trainer::Seconds;
 use crate::models::{Images, Network};
 use crate::ops::{Mode, Values};
 use crate::optim::AdamW;
-use crate::prune::Masks;
-use crate::runtime::gpu::{self, Array, Gpu, Repeated};
+use crate::runtime::gpu::{self, Address, Array, Gpu, Repeated};
 use crate::{Error, Result};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -18,7 +17,8 @@ struct Key {
     shape: [usize; 4],
     mode: Mode,
     tf32: bool,
-    masks: Masks,
+    /// What the optimizer reads; see [`AdamW::prepare_cuda`].
+    optimizer: Address,
 }
 
 #[derive(Default)]
@@ -42,7 +42,7 @@ impl Step {
         &mut self,
         gpu: &Arc<Gpu>,
         network: &Network,
-        optimizer: &AdamW,
+        (optimizer, prepared): (&AdamW, Address),
         mode: Mode,
         (degraded, clean): (Images, Images),
     ) -> Result<((f64, f64), Seconds)> {
@@ -53,7 +53,7 @@ impl Step {
             shape: degraded.shape,
             mode,
             tf32: gpu::tf32(),
-            masks: network.masks().clone(),
+            optimizer: prepared,
         };
         let goes_on = self.repeated.goes_on(key);
         let arrays = match self.arrays.take() {

@@ -115,8 +115,8 @@ impl Trainer {
         lr: f64,
     ) -> Result<(f64, f64)> {
         let (all, masks) = (network.parameters(), network.masks());
-        self.optimizer.prepare_cuda(all, masks, lr)?;
-        let (optimizer, mode) = (&self.optimizer, self.mode);
+        let prepared = self.optimizer.prepare_cuda(all, masks, lr)?;
+        let (optimizer, mode) = ((&self.optimizer, prepared), self.mode);
         let (outcome, seconds) = self.on_gpu.run(gpu, network, optimizer, mode, images)?;
         let (loss, norm) = outcome;
         if loss.is_finite() && norm.is_finite() {

@@ -20,6 +20,31 @@ pub trait Replay: Send {
     fn replay(&self) -> Result<()>;
 }
 
+/// A recording that goes on, and ends whatever comes, a panic included.
+struct Begun<'a>(&'a Gpu);
+
+impl<'a> Begun<'a> {
+    fn new(gpu: &'a Gpu) -> Result<Self> {
+        gpu.backend.begin()?;
+        RECORDS.set(true);
+        Ok(Self(gpu))
+    }
+
+    fn finish(self) -> Result<Box<dyn Replay>> {
+        RECORDS.set(false);
+        self.0.backend.finish()
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if RECORDS.replace(false) {
+            // What was recorded is of no use.
+            drop(self.0.backend.finish());
+        }
+    }
+}
+
 /// Work on arrays that stay where they are.
 pub struct Recording {
     gpu: Arc<Gpu>,
@@ -34,17 +59,12 @@ impl Recording {
     /// `work` fails, or the GPU cannot record it.
     pub fn of(gpu: &Arc<Gpu>, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         // No other thread may ask for anything meanwhile: it would be recorded, too.
-        let turn = gpu.recording_turn();
-        gpu.backend.begin()?;
-        RECORDS.set(true);
-        let done = work();
-        RECORDS.set(false);
-        let recorded = gpu.backend.finish();
-        drop(turn);
-        done?;
+        let _turn = gpu.recording_turn();
+        let begun = Begun::new(gpu)?;
+        work()?;
         Ok(Self {
             gpu: gpu.clone(),
-            work: recorded?,
+            work: begun.finish()?,
         })
     }
 
@@ -58,6 +78,7 @@ impl Recording {
 mod tests {
     use crate::runtime::gpu::{Array, Gpu, Recording, Repeated};
     use crate::{Result, arguments};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// y = 2x by way of an array that comes and goes.
     fn double(y: &Array, x: &Array) -> Result<()> {
@@ -87,6 +108,9 @@ mod tests {
         // What failed is forgotten.
         assert_eq!(x.to_vec().unwrap(), [0.0, 0.0]);
         assert!(Recording::of(&gpu, || x.like().map(drop)).is_ok());
+        let panics = || Recording::of(&gpu, || x.copy_from(0, &x.part(99, &[1])));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert_eq!(x.to_vec().unwrap(), [0.0, 0.0]);
     }
 
     #[test]
