@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class StepSeconds(NamedTuple):
-    """What the parts of a training step took, in seconds."""
+    """What the parts of a training step took, in seconds.
+
+    On a GPU, from the second step of a shape on, a step is replayed as a whole, and all of its time
+    is `backward`, unless the environment variable MIRL_CUDA_GRAPHS is 0.
+    """
 
     forward: float
     """The network and the loss."""
