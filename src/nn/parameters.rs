@@ -51,6 +51,14 @@ impl<'a> Parameter<'a> {
         write(self.variable.values(), self.range(), f)
     }
 
+    /// The values where they lie on a GPU, shared.
+    pub fn array(&self) -> Option<Array> {
+        match self.variable.values() {
+            Values::Cuda(array) => Some(array.part(self.entry.start, &self.entry.shape)),
+            Values::Cpu(_) => None,
+        }
+    }
+
     /// Runs `f` on the gradient, where there is one.
     pub fn gradient<R>(
         &self,

@@ -1,7 +1,8 @@
 //! Which weights are alive, one bit each.
 
 use crate::nn::Parameters;
-use crate::{Error, Result};
+use crate::runtime::gpu::{Array, Kind};
+use crate::{Error, Result, arguments};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,6 +23,21 @@ impl Mask {
                 bits.fold(0, |bits, i| bits | u64::from(alive(i)) << (i % WORD))
             })
             .collect();
+        Self { words, len }
+    }
+
+    /// Every bit is set.
+    pub fn whole(len: usize) -> Self {
+        let mut words = vec![u64::MAX; len.div_ceil(WORD)];
+        if let Some(last) = words.last_mut() {
+            *last >>= len.next_multiple_of(WORD) - len;
+        }
+        Self { words, len }
+    }
+
+    /// As [`Self::words`] has them, those beyond `len` being 0.
+    pub(super) fn from_words(len: usize, words: &[u64]) -> Self {
+        let words = words.to_vec();
         Self { words, len }
     }
 
@@ -88,6 +104,17 @@ impl Mask {
             }
         }
     }
+
+    /// The same to as many values on a GPU.
+    fn apply_cuda(&self, values: &Array) -> Result<()> {
+        let gpu = values.gpu();
+        let words = Array::from_words(gpu, &self.words)?;
+        gpu.each(
+            ("apply_mask", Kind::F32),
+            values.len(),
+            arguments![values, &words, values.len()],
+        )
+    }
 }
 
 /// The masks of the parameters that were pruned; every other parameter is whole. A clone shares them
@@ -149,7 +176,10 @@ impl Masks {
     pub fn apply(&self, all: &Parameters) -> Result<()> {
         for (name, parameter) in all.iter() {
             if let Some(mask) = self.get(name) {
-                parameter.write(|values| mask.apply(values))?;
+                match parameter.array() {
+                    Some(values) => mask.apply_cuda(&values)?,
+                    None => parameter.write(|values| mask.apply(values))?,
+                }
             }
         }
         Ok(())
@@ -166,6 +196,7 @@ mod tests {
             let mask = Mask::from_fn(len, |i| i % 3 == 0);
             assert_eq!(mask.alive(), len.div_ceil(3));
             assert_eq!(Mask::from_bytes(len, &mask.to_bytes()).unwrap(), mask);
+            assert_eq!(Mask::whole(len), Mask::from_fn(len, |_| true));
             let mut values = vec![1.0; len];
             mask.apply(&mut values);
             assert!((0..len).all(|i| (values[i] == 1.0) == mask.get(i)));

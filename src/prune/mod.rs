@@ -2,6 +2,8 @@
 //! which parameters may lose weights, which weights go, and how the rest is rewound.
 //! This room knows named parameters, no network.
 
+mod contest;
+mod cuda;
 mod mask;
 mod options;
 mod report;

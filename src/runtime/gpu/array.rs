@@ -5,6 +5,13 @@ use crate::{Error, Result, arguments};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What any bits are a number of, without padding.
+pub trait Word: Copy + Default {}
+
+impl Word for f32 {}
+impl Word for u32 {}
+impl Word for u64 {}
+
 /// Values of some shape and kind, one after the other; a copy shares them.
 #[derive(Clone, Debug)]
 pub struct Array {
@@ -64,9 +71,9 @@ impl Array {
         Ok(array)
     }
 
-    /// As many 32-bit words, for kernels that read other types.
-    pub fn from_words(gpu: &Arc<Gpu>, words: &[u32]) -> Result<Self> {
-        let array = Self::new(gpu, &[words.len()])?;
+    /// The same bits, for kernels that read other types; 64-bit words take two elements each.
+    pub fn from_words<T: Word>(gpu: &Arc<Gpu>, words: &[T]) -> Result<Self> {
+        let array = Self::new(gpu, &[size_of_val(words) / size_of::<f32>()])?;
         if !words.is_empty() {
             gpu.with(|backend| backend.upload(array.address.number, as_bytes(words)))?;
         }
@@ -170,17 +177,30 @@ impl Array {
     }
 
     pub fn read(&self, range: Range<usize>) -> Result<Vec<f32>> {
-        let mut values = vec![0.0; range.len()];
         self.check_f32()?;
         if range.end > self.len() {
             return Err(out_of(range.end, self.len()));
         }
-        if !values.is_empty() {
-            let from = self.address.plus(range.start).number;
-            self.gpu()
-                .with(|backend| backend.download(as_bytes_mut(&mut values), from))?;
-        }
+        let mut values = vec![0.0; range.len()];
+        self.download(range.start, &mut values)?;
         Ok(values)
+    }
+
+    /// The words that kernels wrote, as [`Self::from_words`] lays them.
+    pub fn to_words<T: Word>(&self) -> Result<Vec<T>> {
+        let mut words = vec![T::default(); self.bytes() / size_of::<T>()];
+        self.download(0, &mut words)?;
+        Ok(words)
+    }
+
+    /// Of elements from `first` on that there are.
+    fn download<T: Word>(&self, first: usize, to: &mut [T]) -> Result<()> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        let from = self.address.plus(first).number;
+        self.gpu()
+            .with(|backend| backend.download(as_bytes_mut(to), from))
     }
 
     /// Writes values from element `first` on.
@@ -228,13 +248,12 @@ fn out_of(end: usize, len: usize) -> Error {
     Error::value(format!("element {end} of an array of {len}"))
 }
 
-/// Of numbers without padding.
-fn as_bytes<T: Copy>(values: &[T]) -> &[u8] {
-    // SAFETY: f32 and u32 have no padding, and bytes may lie anywhere.
+fn as_bytes<T: Word>(values: &[T]) -> &[u8] {
+    // SAFETY: words have no padding, and bytes may lie anywhere.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
-fn as_bytes_mut(values: &mut [f32]) -> &mut [u8] {
-    // SAFETY: as above, and every bit pattern is an f32.
+fn as_bytes_mut<T: Word>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: as above, and any bits are a word.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }

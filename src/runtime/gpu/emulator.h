@@ -137,6 +137,12 @@ using std::isfinite;
 
 inline void __syncthreads() { emulator::yield(); }
 
+// One thread runs at a time.
+inline unsigned atomicAdd(unsigned *sum, unsigned value) {
+    unsigned before = *sum;
+    *sum += value;
+    return before;
+}
 
 // As cuda_bf16.h has it, rounding to even.
 struct __nv_bfloat16 {
