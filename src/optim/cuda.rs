@@ -129,7 +129,7 @@ impl Table {
             array.transpose()
         });
         let bits = bits.collect::<Result<Vec<_>>>()?;
-        let (mut words, mut blocks) = (vec![], 0);
+        let (mut words, mut blocks): (Vec<u64>, _) = (vec![], 0);
         for (i, variable) in all.variables().iter().enumerate() {
             let Values::Cuda(p) = variable.values() else {
                 return Err(Error::value("a parameter that left the GPU"));
@@ -141,8 +141,6 @@ impl Table {
             words.extend([blocks, p.len()].map(|size| size as u64));
             blocks += p.len().div_ceil(CHUNK);
         }
-        let halves = |word: u64| [word as u32, (word >> 32) as u32];
-        let words: Vec<u32> = words.into_iter().flat_map(halves).collect();
         Ok(Self {
             words: Array::from_words(gpu, &words)?,
             _bits: bits,
