@@ -6,16 +6,19 @@
 //! number of threads on one machine, not between machines.
 
 pub mod bf16;
+pub mod mask;
 pub mod matmul;
 pub mod matrix;
 pub mod real;
 pub mod reduce;
 pub mod simd;
+pub mod sparse;
 pub mod strided;
 #[cfg(test)]
 mod testing;
 pub mod tiles;
 
+pub use mask::Mask;
 pub use matrix::{Matrix, Precision};
 pub use real::Real;
 pub use strided::Strided;

@@ -2,6 +2,7 @@
 //! differences.
 
 use super::bf16::Rounded;
+use super::sparse::{self, Sample};
 use super::tiles::Product;
 use candle_core::WithDType;
 use num_traits::Float;
@@ -15,6 +16,10 @@ pub trait Real: WithDType + Float + Default + std::iter::Sum {
     fn tile_product(product: Product<Self>);
     /// The same with operands rounded to bfloat16.
     fn rounded_product(product: Rounded<Self>);
+    /// A product with a sparse matrix.
+    fn sparse_product(product: sparse::Product<Self>);
+    /// One that is wanted where a matrix is alive.
+    fn sample(sample: Sample<Self>);
     /// `f64` constants of formulas.
     fn c(value: f64) -> Self {
         <Self as WithDType>::from_f64(value)
@@ -38,6 +43,14 @@ impl Real for f64 {
 
     fn rounded_product(product: Rounded<Self>) {
         product.portable();
+    }
+
+    fn sparse_product(product: sparse::Product<Self>) {
+        product.portable();
+    }
+
+    fn sample(sample: Sample<Self>) {
+        sample.portable();
     }
 }
 
@@ -111,6 +124,14 @@ impl Real for f32 {
 
     fn rounded_product(product: Rounded<Self>) {
         product.run();
+    }
+
+    fn sparse_product(product: sparse::Product<Self>) {
+        pulp::Arch::new().dispatch(product);
+    }
+
+    fn sample(sample: Sample<Self>) {
+        pulp::Arch::new().dispatch(sample);
     }
 }
 

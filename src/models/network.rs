@@ -37,7 +37,8 @@ pub struct Network {
     architectures: Vec<(Mode, Box<dyn Forward>)>,
 }
 
-const MODES: [Mode; 6] = [
+const MODES: [Mode; 7] = [
+    Mode::Differentiate,
     Mode::Infer(Precision::Full),
     Mode::Infer(Precision::BFloat16),
     Mode::Train(Keep::Projections, Precision::Full),
@@ -108,20 +109,30 @@ impl Network {
         masks: Masks,
         gpu: Option<Arc<Gpu>>,
     ) -> Result<Self> {
-        let parameters = RefCell::new(parameters);
-        let build = |mode| PromptIr::new(&config, &Builder::new(&parameters, 0, mode));
-        let architectures = MODES
-            .iter()
-            .map(|&mode| Ok((mode, Box::new(build(mode)?) as Box<dyn Forward>)))
-            .collect::<Result<_>>()?;
-        Ok(Self {
+        let mut network = Self {
             config,
             gpu,
-            parameters: parameters.into_inner(),
+            parameters,
             masks,
             restoration: Restoration::default(),
-            architectures,
-        })
+            architectures: vec![],
+        };
+        network.build()?;
+        Ok(network)
+    }
+
+    /// Makes the architectures, which depend on the masks.
+    fn build(&mut self) -> Result<()> {
+        self.parameters.set_masks(|name| self.masks.get(name));
+        let parameters = RefCell::new(std::mem::take(&mut self.parameters));
+        let build = |&mode| -> Result<(Mode, Box<dyn Forward>)> {
+            let architecture = PromptIr::new(&self.config, &Builder::new(&parameters, 0, mode))?;
+            Ok((mode, Box::new(architecture)))
+        };
+        let architectures: Result<_> = MODES.iter().map(build).collect();
+        self.parameters = parameters.into_inner();
+        self.architectures = architectures?;
+        Ok(())
     }
 
     pub fn config(&self) -> &PromptIrConfig {
@@ -179,7 +190,8 @@ impl Network {
     pub fn prune(&mut self, options: &PruneOptions) -> Result<()> {
         let modules = self.any().unused();
         let unused = |name: &str| is_unused(modules, name);
-        prune::prune(&self.parameters, &mut self.masks, options, unused)
+        prune::prune(&self.parameters, &mut self.masks, options, unused)?;
+        self.build()
     }
 
     /// What is alive. Parameters that the forward never uses are prunable where `unused`.
@@ -199,7 +211,7 @@ impl Network {
         masks.validate(&self.parameters)?;
         masks.apply(&self.parameters)?;
         self.masks = masks;
-        Ok(())
+        self.build()
     }
 
     /// Restored images, not clipped.
@@ -260,11 +272,7 @@ impl Network {
     /// The gradient of the loss by every parameter that it depends on.
     pub fn gradients(&self, degraded: Images, clean: Images) -> Result<StateDict> {
         let gradients = self
-            .loss(
-                degraded,
-                clean,
-                Mode::Train(Keep::Projections, Precision::Full),
-            )?
+            .loss(degraded, clean, Mode::Differentiate)?
             .backward()?;
         let mut state = StateDict::default();
         for (name, parameter) in self.parameters.iter() {

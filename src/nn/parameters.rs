@@ -1,6 +1,7 @@
 //! The named parameters of a network, in the order in which it declares them.
 
 use super::{StateDict, state};
+use crate::kernels::Mask;
 use crate::ops::{Gradients, Mode, Tensor, Values};
 use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result};
@@ -145,6 +146,25 @@ impl Parameters {
         })
     }
 
+    /// Tells operators which values may differ from zero: those in the mask of a parameter. Tensors
+    /// that were handed out before do not learn of it.
+    pub fn set_masks<'m>(&mut self, of: impl Fn(&str) -> Option<&'m Mask>) {
+        for (number, variable) in self.variables.iter_mut().enumerate() {
+            let parts = self.entries.iter().filter(|entry| entry.variable == number);
+            let parts: Vec<_> = parts.map(|entry| (entry, of(&entry.name))).collect();
+            let mask = parts.iter().any(|(_, mask)| mask.is_some()).then(|| {
+                let mut whole = Mask::whole(variable.dims().iter().product());
+                for (entry, mask) in parts {
+                    if let Some(mask) = mask {
+                        whole.set(entry.start, mask);
+                    }
+                }
+                Arc::new(whole)
+            });
+            *variable = variable.masked(mask);
+        }
+    }
+
     /// Where they lie, unless on the processor.
     pub fn gpu(&self) -> Option<&Arc<Gpu>> {
         match self.variables.first()?.values() {
@@ -162,8 +182,8 @@ impl Parameters {
     pub(super) fn tensor(&self, names: &[String], shape: &[usize], mode: Mode) -> Result<Tensor> {
         match names.first().and_then(|name| self.get(name)) {
             Some(first) if first.variable.dims() == shape => Ok(match mode {
-                Mode::Train(..) => first.variable.clone(),
-                Mode::Infer(_) => Tensor::constant(first.variable.values().clone()),
+                Mode::Train(..) | Mode::Differentiate => first.variable.clone(),
+                Mode::Infer(_) => first.variable.detached(),
             }),
             _ => Err(Error::value(format!(
                 "{names:?} are declared with two shapes"

@@ -5,6 +5,7 @@
 
 use super::adapter::{Adapter, Recorded};
 use super::{Operator, Values};
+use crate::kernels::Mask;
 use crate::runtime::cancel;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Tensor {
     values: Values,
     node: Option<Arc<Node>>,
+    /// Where they may differ from zero, if that is known.
+    mask: Option<Arc<Mask>>,
 }
 
 /// A variable, or the result of an operator.
@@ -60,8 +63,11 @@ impl Node {
 impl Tensor {
     /// Values that no gradient goes to.
     pub fn constant(values: impl Into<Values>) -> Self {
-        let values = values.into();
-        Self { values, node: None }
+        Self {
+            values: values.into(),
+            node: None,
+            mask: None,
+        }
     }
 
     /// Values that [`Self::backward`] gives the gradient of.
@@ -69,7 +75,28 @@ impl Tensor {
         Self {
             values: values.into(),
             node: Some(Node::new(None)),
+            mask: None,
         }
+    }
+
+    /// The same, known to be zero where `mask` is not set.
+    pub fn masked(&self, mask: Option<Arc<Mask>>) -> Self {
+        Self {
+            mask,
+            ..self.clone()
+        }
+    }
+
+    /// The same values, that no gradient goes to.
+    pub fn detached(&self) -> Self {
+        Self {
+            node: None,
+            ..self.clone()
+        }
+    }
+
+    pub fn mask(&self) -> Option<&Mask> {
+        self.mask.as_deref()
     }
 
     pub fn values(&self) -> &Values {
@@ -150,6 +177,7 @@ pub fn apply<O: Operator>(mut operator: O, inputs: &[&Tensor]) -> Result<Tensor>
     Ok(Tensor {
         values,
         node: record.map(|record| Node::new(Some(record))),
+        mask: None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! What operators run for.
 
-use crate::kernels::Precision;
+use crate::kernels::{Mask, Precision};
 use crate::runtime::gpu::Kind;
 
 /// Inference, or training, and what is rounded on the way.
@@ -8,6 +8,8 @@ use crate::runtime::gpu::Kind;
 pub enum Mode {
     Infer(Precision),
     Train(Keep, Precision),
+    /// The gradient at every weight, also where a mask leaves it out.
+    Differentiate,
 }
 
 /// What a forward leaves to its backward.
@@ -23,6 +25,23 @@ impl Mode {
     pub fn precision(self) -> Precision {
         match self {
             Self::Infer(precision) | Self::Train(_, precision) => precision,
+            Self::Differentiate => Precision::Full,
+        }
+    }
+
+    /// Whether backward needs what it can have from the forward.
+    pub fn keeps(self) -> bool {
+        match self {
+            Self::Infer(_) | Self::Train(Keep::Nothing, _) => false,
+            Self::Train(Keep::Projections, _) | Self::Differentiate => true,
+        }
+    }
+
+    /// What operators may leave out of weights with this mask.
+    pub fn survivors(self, mask: Option<&Mask>) -> Option<&Mask> {
+        match self {
+            Self::Infer(_) | Self::Train(..) => mask,
+            Self::Differentiate => None,
         }
     }
 

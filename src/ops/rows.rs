@@ -6,6 +6,7 @@
 
 use crate::kernels::reduce::fold;
 use crate::kernels::simd::dispatch;
+use crate::kernels::sparse::{Sparse, sample};
 use crate::kernels::tiles::{GROUP, Steps, TILE, Target, product_steps};
 use crate::kernels::{Matrix, Real, Strided};
 use rayon::prelude::*;
@@ -365,6 +366,61 @@ pub fn product_rows<T: Real>(grid: Grid, matrix: &Matrix<T>, y: &mut [T], tiles:
         for (y, &sum) in y.iter_mut().zip(&sums[from..]) {
             *y += sum;
         }
+    }
+}
+
+/// How the gradient of a matrix [m, n] is summed up, Σ over pixels of a·bᵀ: at all places, or only at
+/// those that are alive.
+pub struct WeightGradient<T> {
+    size: (usize, usize),
+    places: Option<Sparse<T>>,
+}
+
+impl<T: Real> WeightGradient<T> {
+    pub fn of(matrix: &Matrix<T>) -> Self {
+        Self {
+            size: matrix.size(),
+            places: matrix.places(),
+        }
+    }
+
+    /// Which lines of b are read.
+    pub fn lines(&self) -> Vec<bool> {
+        match &self.places {
+            None => vec![true; self.size.1],
+            Some(places) => places.columns(),
+        }
+    }
+
+    /// Elements of a strip of b.
+    pub fn strip(&self, grid: Grid) -> usize {
+        match self.places {
+            None => grid.strip_transposed(self.size.1),
+            Some(_) => grid.strip_tiles(self.size.1),
+        }
+    }
+
+    /// A strip of b from its tiles; those that are missing become zero.
+    pub fn put(&self, tiles: &[T], to: &mut [T]) {
+        if self.places.is_none() {
+            return transpose_tiles(self.size.1, tiles, to);
+        }
+        let (held, missing) = to.split_at_mut(tiles.len());
+        held.copy_from_slice(tiles);
+        missing.fill(T::zero());
+    }
+
+    /// The gradient, [m, n], from a in tiles and b as [`Self::put`] left it.
+    pub fn sum(&self, a: &[T], b: &[T]) -> Vec<T> {
+        let (m, n) = self.size;
+        let Some(places) = &self.places else {
+            return tile_outer((m, a), (n, b));
+        };
+        let mut sums = vec![T::zero(); m * n];
+        sums.par_chunks_mut(BLOCK * n)
+            .enumerate()
+            .for_each(|(block, sums)| sample(places, block * BLOCK, sums, a, b));
+        sums
     }
 }
 

@@ -1,10 +1,11 @@
 //! AdamW (Loshchilov & Hutter 2019, algorithm 2) as PyTorch computes it, on masked parameters.
 
 use super::cuda;
+use crate::kernels::Mask;
 use crate::kernels::simd::dispatch;
 use crate::nn::{Parameter, Parameters};
 use crate::ops::Gradients;
-use crate::prune::{Mask, Masks};
+use crate::prune::Masks;
 use crate::runtime::gpu::{Address, Array};
 use crate::{Error, Result};
 use rayon::prelude::*;

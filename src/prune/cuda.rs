@@ -2,7 +2,8 @@
 
 use super::contest::{Contest, Percentile};
 use super::select::Candidate;
-use super::{Alive, Mask, Masks, PruneOptions, Threshold};
+use super::{Alive, Masks, PruneOptions, Threshold};
+use crate::kernels::Mask;
 use crate::runtime::gpu::{Array, Gpu, Kind};
 use crate::{Error, Result, arguments};
 use std::sync::Arc;

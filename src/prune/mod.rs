@@ -11,7 +11,7 @@ mod rewind;
 mod score;
 mod select;
 
-pub use mask::{Mask, Masks};
+pub use mask::Masks;
 pub use options::{Alive, PruneOptions, RewindOptions, Scope, Threshold, is_prunable};
 pub use report::{LayerReport, PruneReport, report};
 pub use rewind::rewind;

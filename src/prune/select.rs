@@ -2,7 +2,8 @@
 
 use super::contest::Contest;
 use super::score::{kth_smallest, magnitude};
-use super::{Alive, Mask, Masks, PruneOptions, Threshold, cuda, is_prunable};
+use super::{Alive, Masks, PruneOptions, Threshold, cuda, is_prunable};
+use crate::kernels::Mask;
 use crate::nn::{Parameter, Parameters};
 use crate::{Error, Result};
 use rayon::prelude::*;

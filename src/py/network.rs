@@ -2,11 +2,11 @@
 
 use super::array::{owned, state_from_dict, state_to_dict, to_numpy};
 use super::enter::{enter, enter_with, peek};
-use crate::kernels::Precision;
+use crate::kernels::{Mask, Precision};
 use crate::models::{self, PromptIrConfig};
 use crate::nn::StateDict;
 use crate::prune::{
-    self, Alive, Mask, Masks, PruneOptions, PruneReport, RewindOptions, Scope, Threshold,
+    self, Alive, Masks, PruneOptions, PruneReport, RewindOptions, Scope, Threshold,
 };
 use crate::runtime::gpu::Gpu;
 use crate::ticket::{self, Storage};

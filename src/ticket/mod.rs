@@ -6,9 +6,10 @@
 //! one vector in the order of the elements.
 
 use crate::io::safetensors::Tensors;
+use crate::kernels::Mask;
 use crate::models::{Network, PromptIrConfig};
 use crate::nn::StateDict;
-use crate::prune::{Mask, Masks};
+use crate::prune::Masks;
 use crate::{Error, Result};
 use std::path::Path;
 

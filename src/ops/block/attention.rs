@@ -6,8 +6,9 @@ use super::stream::{Source, band, part, stream};
 use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts};
 use crate::kernels::simd::dispatch;
+use crate::kernels::sparse::Alive;
 use crate::kernels::tiles::{GROUP, TILE, Target, product};
-use crate::kernels::{Matrix, Precision, Real, Strided};
+use crate::kernels::{Mask, Matrix, Precision, Real, Strided};
 use crate::ops::rows::{
     BORDER, Grid, Place, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows,
     tile_outer, transpose_tiles, window,
@@ -23,6 +24,8 @@ const EPSILON: f64 = 1e-12;
 pub struct Attention<'a, T> {
     pub expand: Expand<'a, T>,
     heads: usize,
+    /// The channels of v that are there, in order.
+    values: Vec<usize>,
     temperature: &'a [T],
     /// [dim, dim]
     project_out: &'a [T],
@@ -60,34 +63,43 @@ impl<T> Default for Scratch<T> {
 }
 
 impl<'a, T: Real> Attention<'a, T> {
-    /// Splits the parameters [γ, β, τ, W_qkv, taps, W_out].
+    /// Splits the parameters [γ, β, τ, W_qkv, taps, W_out], which hold some of v's channels.
     pub fn new(
         grid: Grid,
         (dim, heads): (usize, usize),
-        parameters: &'a [T],
+        values: Vec<usize>,
+        (parameters, mask): (&'a [T], Option<&'a Mask>),
         precision: Precision,
     ) -> Self {
+        let wide = 2 * dim + values.len();
         let (gamma, rest) = parameters.split_at(dim);
         let (beta, rest) = rest.split_at(dim);
         let (temperature, rest) = rest.split_at(heads);
-        let (weight, rest) = rest.split_at(3 * dim * dim);
-        let (taps, project_out) = rest.split_at(3 * dim * 9);
+        let (weight, rest) = rest.split_at(wide * dim);
+        let (taps, project_out) = rest.split_at(wide * 9);
+        let first = 2 * dim + heads;
+        let alive = mask.map(|mask| Alive { mask, first });
         let expand = Expand {
             grid,
             dim,
-            wide: 3 * dim,
+            wide,
             gamma,
             beta,
-            weight: Matrix::new(precision, (3 * dim, dim), Strided::rows(weight, dim)),
+            weight: Matrix::new(precision, (wide, dim), Strided::rows(weight, dim), alive),
             taps,
         };
         Self {
             expand,
             heads,
+            values,
             temperature,
             project_out,
             precision,
         }
+    }
+
+    fn channels_of_v(&self) -> Range<usize> {
+        2 * self.expand.dim..self.expand.wide
     }
 
     fn c(&self) -> usize {
@@ -135,9 +147,9 @@ impl<'a, T: Real> Attention<'a, T> {
                     .collect();
                 let scores = self.scores(parts);
                 let mixing = self.mixing(&scores);
-                let left = Strided::rows(&mixing, self.expand.dim);
-                let size = (self.expand.dim, self.expand.dim);
-                let mixing = Matrix::new(self.precision, size, left);
+                let left = Strided::rows(&mixing, self.values.len());
+                let size = (self.expand.dim, self.values.len());
+                let mixing = Matrix::new(self.precision, size, left, None);
                 y.par_chunks_mut(length)
                     .zip(x.par_chunks(length))
                     .for_each_init(Vec::new, |tiles, (y, x)| self.finish(&mixing, x, y, tiles));
@@ -147,7 +159,7 @@ impl<'a, T: Real> Attention<'a, T> {
         (y, scores)
     }
 
-    /// Adds a strip's products of queries and keys to `sums` and writes its values, rows of dim × w.
+    /// Adds a strip's products of queries and keys to `sums` and writes its values, row by row.
     fn gather(
         &self,
         strip: usize,
@@ -164,10 +176,16 @@ impl<'a, T: Real> Attention<'a, T> {
         }
         self.heads_of(range.clone(), rows, 0, &mut scratch.queries);
         self.heads_of(range.clone(), rows, dim, &mut scratch.keys);
-        self.windows(range, rows, 2 * dim..3 * dim, |place, channel, window| {
-            let at = (place.row * dim + channel - 2 * dim) * grid.w + place.column;
-            values[at..at + place.pixels].copy_from_slice(&window[..place.pixels]);
-        });
+        let count = self.values.len();
+        self.windows(
+            range,
+            rows,
+            self.channels_of_v(),
+            |place, channel, window| {
+                let at = (place.row * count + channel - 2 * dim) * grid.w + place.column;
+                values[at..at + place.pixels].copy_from_slice(&window[..place.pixels]);
+            },
+        );
         let (products, norms) = sums.0.split_at_mut(dim * self.line());
         let head = tiles * c * TILE;
         scratch
@@ -288,7 +306,7 @@ impl<'a, T: Real> Attention<'a, T> {
         }
     }
 
-    /// M = W_out·A, [dim, dim].
+    /// M = W_out·A, [dim, channels of v].
     fn mixing(&self, scores: &Scores<T>) -> Vec<T> {
         let (dim, c) = (self.expand.dim, self.c());
         let mut mixing = vec![T::zero(); dim * dim];
@@ -297,15 +315,20 @@ impl<'a, T: Real> Attention<'a, T> {
             let attention = Strided::rows(&scores.attention[..], c).from(h * c * c);
             matmul((dim, c, c), (&mut mixing[h * c..], dim), out, attention);
         }
-        mixing
+        if self.values.len() == dim {
+            return mixing;
+        }
+        let rows = mixing.chunks_exact(dim);
+        rows.flat_map(|row| self.values.iter().map(|&v| row[v]))
+            .collect()
     }
 
     /// y = x + M·values on some rows, where y holds the values before.
     fn finish(&self, mixing: &Matrix<T>, x: &[T], y: &mut [T], tiles: &mut Vec<T>) {
-        let (grid, dim) = (self.expand.grid, self.expand.dim);
+        let (grid, count) = (self.expand.grid, self.values.len());
         let rows = x.len() / self.expand.x_row();
-        tiles.resize(grid.tiles(rows) * dim * TILE, T::zero());
-        load_tiles(grid, rows, dim, y, tiles);
+        tiles.resize(grid.tiles(rows) * count * TILE, T::zero());
+        load_tiles(grid, rows, count, y, tiles);
         y.copy_from_slice(x);
         product_rows(grid, mixing, y, tiles);
     }
@@ -356,10 +379,11 @@ impl<'a, T: Real> Attention<'a, T> {
         let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
         let mut dy_tiles = Buffer::new(grid.strips() * grid.strip_tiles(dim));
-        let mut values = Buffer::new(grid.strips() * grid.strip_transposed(dim));
+        let count_v = self.values.len();
+        let mut values = Buffer::new(grid.strips() * grid.strip_transposed(count_v));
         (
             dy_tiles.par_chunks_mut(grid.strip_tiles(dim)),
-            values.par_chunks_mut(grid.strip_transposed(dim)),
+            values.par_chunks_mut(grid.strip_transposed(count_v)),
             dy.par_chunks(grid.strip * self.expand.x_row()),
         )
             .into_par_iter()
@@ -368,14 +392,20 @@ impl<'a, T: Real> Attention<'a, T> {
                 let range = grid.rows_of(strip);
                 let count = range.len();
                 load_tiles(grid, count, dim, dy, dy_tiles);
-                v.resize(grid.tiles(count) * dim * TILE, T::zero());
-                self.windows(range, rows, 2 * dim..3 * dim, |place, channel, window| {
-                    v[place.tiled(dim, channel - 2 * dim)..][..GROUP].copy_from_slice(&window);
-                });
-                clear_rest(grid, count, dim, v);
-                transpose_tiles(dim, v, values);
+                v.resize(grid.tiles(count) * count_v * TILE, T::zero());
+                self.windows(
+                    range,
+                    rows,
+                    self.channels_of_v(),
+                    |place, channel, window| {
+                        v[place.tiled(count_v, channel - 2 * dim)..][..GROUP]
+                            .copy_from_slice(&window);
+                    },
+                );
+                clear_rest(grid, count, count_v, v);
+                transpose_tiles(count_v, v, values);
             });
-        let outer = tile_outer((dim, &dy_tiles), (dim, &values));
+        let outer = self.all_values(tile_outer((dim, &dy_tiles), (count_v, &values)));
         drop(values);
         let (small, matrices) = self.small_backward(&outer, scores);
         let mixing = self.mixing(scores);
@@ -385,11 +415,11 @@ impl<'a, T: Real> Attention<'a, T> {
             .enumerate()
             .map_init(Scratch::default, |scratch, (strip, (dh, dy))| {
                 let range = grid.rows_of(strip);
-                clear_borders(grid, 3 * dim, dh);
+                clear_borders(grid, self.expand.wide, dh);
                 let tiles = grid.tiles(range.len());
                 let groups = |channel: usize| -> Vec<usize> {
                     let at = |p: Place| {
-                        grid.in_padded(3 * dim, p.row, p.column) + channel * grid.pitch()
+                        grid.in_padded(self.expand.wide, p.row, p.column) + channel * grid.pitch()
                     };
                     grid.places(range.len()).map(at).collect()
                 };
@@ -399,10 +429,10 @@ impl<'a, T: Real> Attention<'a, T> {
                     groups: &groups(2 * dim),
                 };
                 product(
-                    (dim, dim),
+                    (count_v, dim),
                     false,
                     target,
-                    Strided::rows(&mixing, dim).t(),
+                    Strided::rows(&mixing, count_v).t(),
                     &dy[..tiles * dim * TILE],
                 );
                 for (first, buffer) in [(0, &mut scratch.queries), (dim, &mut scratch.keys)] {
@@ -426,7 +456,7 @@ impl<'a, T: Real> Attention<'a, T> {
                     #[inline(always)]
                     || {
                         for place in grid.places(range.len()) {
-                            let to = grid.in_padded(3 * dim, place.row, place.column);
+                            let to = grid.in_padded(self.expand.wide, place.row, place.column);
                             for (channel, &along) in matrices.along.iter().enumerate() {
                                 let x = if channel < dim { q } else { k };
                                 let at = channel % dim / c * head + place.tiled(c, channel % c);
@@ -443,6 +473,22 @@ impl<'a, T: Real> Attention<'a, T> {
             })
             .collect();
         (small, sum_parts(dtaps))
+    }
+
+    /// [dim, channels of v] with zeros in the columns of the others.
+    fn all_values(&self, some: Vec<T>) -> Vec<T> {
+        let dim = self.expand.dim;
+        if self.values.len() == dim {
+            return some;
+        }
+        let mut all = vec![T::zero(); dim * dim];
+        let rows = all.chunks_exact_mut(dim);
+        for (all, some) in rows.zip(some.chunks_exact(self.values.len())) {
+            for (&v, &value) in self.values.iter().zip(some) {
+                all[v] = value;
+            }
+        }
+        all
     }
 
     /// From E to the gradients of τ and W_out, and to the matrices that take q and k to dk and dq.

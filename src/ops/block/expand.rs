@@ -2,11 +2,11 @@
 
 use crate::kernels::reduce::{dot, sum, sum_parts};
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, TILE, Target, product};
+use crate::kernels::tiles::{GROUP, TILE, Target};
 use crate::kernels::{Matrix, Real};
 use crate::ops::rows::{
-    BORDER, Grid, Rows, clear_borders, clear_missing, clear_rest, load_tiles, tile_outer,
-    tiled_groups, transpose_tiles, window, window_sums,
+    BORDER, Grid, Rows, WeightGradient, clear_borders, clear_missing, clear_rest, load_tiles,
+    tiled_groups, window, window_sums,
 };
 use crate::runtime::buffer::{Buffer, copied};
 use rayon::prelude::*;
@@ -176,14 +176,16 @@ impl<'a, T: Real> Expand<'a, T> {
         let grid = self.grid;
         let strips = x.len() / (grid.h * self.x_row()) * grid.strips();
         let mut dp = Buffer::new(strips * grid.strip_tiles(self.wide));
-        let mut normalised = Buffer::new(strips * grid.strip_transposed(self.dim));
+        let gradient = WeightGradient::of(&self.weight);
+        let weight = self.weight.t();
+        let mut normalised = Buffer::new(strips * gradient.strip(grid));
         let mut dx = copied(dy);
         let zeros = self.zeros();
         let affine: Vec<Vec<T>> = (
             grid.split_mut(self.x_row(), &mut dx),
             grid.split(self.x_row(), x),
             dp.par_chunks_mut(grid.strip_tiles(self.wide)),
-            normalised.par_chunks_mut(grid.strip_transposed(self.dim)),
+            normalised.par_chunks_mut(gradient.strip(grid)),
         )
             .into_par_iter()
             .enumerate()
@@ -192,7 +194,10 @@ impl<'a, T: Real> Expand<'a, T> {
                 |scratch, (strip, (dx, x, dp, normalised))| {
                     let (image, range) = grid.locate(strip);
                     let dh = self.rows_of(dh, image, &zeros);
-                    self.strip_backward(range, (x, dh), (dx, dp, normalised), scratch)
+                    let affine = self.strip_backward(range, (x, dh), (dx, dp), &weight, scratch);
+                    let count = grid.tiles(dx.len() / self.x_row());
+                    gradient.put(&scratch.0[..count * self.dim * TILE], normalised);
+                    affine
                 },
             )
             .collect();
@@ -203,19 +208,20 @@ impl<'a, T: Real> Expand<'a, T> {
             parameters: [
                 dgamma.to_vec(),
                 dbeta.to_vec(),
-                tile_outer((self.wide, &dp), (self.dim, &normalised)),
+                gradient.sum(&dp, &normalised),
                 dtaps,
             ],
         }
     }
 
-    /// Adds to dx of a strip, its dP in tiles and its layer norm's results transposed; returns dγ and
-    /// dβ.
+    /// Adds to dx of a strip, and writes its dP and its layer norm's results, both in tiles; returns dγ
+    /// and dβ.
     fn strip_backward(
         &self,
         range: Range<usize>,
         (x, dh): (&[T], Rows<T>),
-        (dx, dp, transposed): (&mut [T], &mut [T], &mut [T]),
+        (dx, dp): (&mut [T], &mut [T]),
+        weight: &Matrix<T>,
         (tiles, dn, scales): &mut (Vec<T>, Vec<T>, Vec<T>),
     ) -> Vec<T> {
         let (grid, rows, dim) = (self.grid, range.len(), self.dim);
@@ -249,7 +255,7 @@ impl<'a, T: Real> Expand<'a, T> {
             row: TILE,
             groups: &groups,
         };
-        product((dim, self.wide), false, target, self.weight.left().t(), dp);
+        weight.product(false, target, dp);
         // Columns without a pixel have gradients of the window's overhang.
         clear_missing(grid, rows, dim, dn);
 
@@ -296,7 +302,6 @@ impl<'a, T: Real> Expand<'a, T> {
             }
         }
         self.affine(rows, tiles);
-        transpose_tiles(dim, &tiles[..count * dim * TILE], transposed);
         affine
     }
 

@@ -4,11 +4,12 @@ use super::expand::Expand;
 use super::stream::{Source, band, stream};
 use crate::kernels::reduce::sum_parts;
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, TILE, Target, product};
-use crate::kernels::{Matrix, Precision, Real, Strided};
+use crate::kernels::sparse::Alive;
+use crate::kernels::tiles::{GROUP, TILE, Target};
+use crate::kernels::{Mask, Matrix, Precision, Real, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows, tile_outer,
-    tiled_groups, transpose_tiles, window,
+    BORDER, Grid, Rows, WeightGradient, clear_borders, clear_rest, clip, load_tiles, product_rows,
+    tiled_groups, window,
 };
 use crate::runtime::buffer::{Buffer, copied};
 use rayon::prelude::*;
@@ -25,9 +26,10 @@ impl<'a, T: Real> FeedForward<'a, T> {
     pub fn new(
         grid: Grid,
         (dim, hidden): (usize, usize),
-        parameters: &'a [T],
+        (parameters, mask): (&'a [T], Option<&'a Mask>),
         precision: Precision,
     ) -> Self {
+        let alive = |first| mask.map(|mask| Alive { mask, first });
         let (gamma, rest) = parameters.split_at(dim);
         let (beta, rest) = rest.split_at(dim);
         let (weight, rest) = rest.split_at(2 * hidden * dim);
@@ -38,13 +40,19 @@ impl<'a, T: Real> FeedForward<'a, T> {
             wide: 2 * hidden,
             gamma,
             beta,
-            weight: Matrix::new(precision, (2 * hidden, dim), Strided::rows(weight, dim)),
+            weight: Matrix::new(
+                precision,
+                (2 * hidden, dim),
+                Strided::rows(weight, dim),
+                alive(2 * dim),
+            ),
             taps,
         };
+        let first = 2 * dim + 2 * hidden * (dim + 9);
         let left = Strided::rows(project_out, hidden);
         Self {
             expand,
-            project_out: Matrix::new(precision, (dim, hidden), left),
+            project_out: Matrix::new(precision, (dim, hidden), left, alive(first)),
         }
     }
 
@@ -114,13 +122,15 @@ impl<'a, T: Real> FeedForward<'a, T> {
         let strips = x.len() / (grid.h * dy_row) * grid.strips();
         let mut dh = Buffer::new(projected.len());
         let mut gated = Buffer::new(strips * grid.strip_tiles(hidden));
-        let mut outer = Buffer::new(strips * grid.strip_transposed(dim));
+        let project_back = self.project_out.t();
+        let gradient = WeightGradient::of(&project_back);
+        let mut outer = Buffer::new(strips * gradient.strip(grid));
         let zeros = self.expand.zeros();
         let dtaps: Vec<Vec<T>> = (
             grid.split_mut(row, &mut dh),
             grid.split(dy_row, dy),
             gated.par_chunks_mut(grid.strip_tiles(hidden)),
-            outer.par_chunks_mut(grid.strip_transposed(dim)),
+            outer.par_chunks_mut(gradient.strip(grid)),
         )
             .into_par_iter()
             .enumerate()
@@ -129,14 +139,20 @@ impl<'a, T: Real> FeedForward<'a, T> {
                 |scratch, (strip, (dh, dy, gated, outer))| {
                     let (image, range) = grid.locate(strip);
                     let rows = self.expand.rows_of(&projected, image, &zeros);
-                    let results = (&mut *dh, gated, outer);
-                    self.gate_backward(range.start, (rows, dy), results, scratch);
+                    let results = (&mut *dh, gated);
+                    let tiles = self.gate_backward(
+                        range.start,
+                        (rows, dy),
+                        (&project_back, results),
+                        scratch,
+                    );
+                    gradient.put(tiles, outer);
                     self.expand.taps_backward(range, rows, dh)
                 },
             )
             .collect();
         drop(projected);
-        let transposed = tile_outer((hidden, &gated), (dim, &outer));
+        let transposed = gradient.sum(&gated, &outer);
         drop((gated, outer));
         let front = self.expand.backward(x, &dh, dy, sum_parts(dtaps));
         let mut parameters = front.parameters.concat();
@@ -150,20 +166,19 @@ impl<'a, T: Real> FeedForward<'a, T> {
         (front.dx, parameters)
     }
 
-    /// The gradient before the gate, the gate's results, and dy transposed, of one strip.
-    fn gate_backward(
+    /// The gradient before the gate and the gate's results, of one strip; returns dy in tiles.
+    fn gate_backward<'s>(
         &self,
         first: usize,
         (projected, dy): (Rows<T>, &[T]),
-        (dh, gated, outer): (&mut [T], &mut [T], &mut [T]),
-        (tiles, dgated): &mut (Vec<T>, Vec<T>),
-    ) {
+        (project_back, (dh, gated)): (&Matrix<T>, (&mut [T], &mut [T])),
+        (tiles, dgated): &'s mut (Vec<T>, Vec<T>),
+    ) -> &'s [T] {
         let (grid, dim, hidden) = (self.expand.grid, self.expand.dim, self.hidden());
         let rows = dy.len() / self.expand.x_row();
         tiles.resize(grid.tiles(rows) * dim * TILE, T::zero());
         dgated.resize(grid.tiles(rows) * hidden * TILE, T::zero());
         load_tiles(grid, rows, dim, dy, tiles);
-        transpose_tiles(dim, tiles, outer);
         clear_borders(grid, self.expand.wide, dh);
         clear_rest(grid, rows, hidden, gated);
         let groups = tiled_groups(grid, rows, hidden);
@@ -172,13 +187,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
             row: TILE,
             groups: &groups,
         };
-        product(
-            (hidden, dim),
-            false,
-            target,
-            self.project_out.left().t(),
-            tiles,
-        );
+        project_back.product(false, target, tiles);
         let places: Vec<_> = projected.places(grid, first, rows).collect();
         dispatch(
             #[inline(always)]
@@ -206,6 +215,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
                 }
             },
         );
+        tiles
     }
 }
 

@@ -19,6 +19,7 @@
 //! 1/ε = 1e12; PyTorch returns it, and where masks keep a channel dead it meets masked weights only.)
 
 mod attention;
+mod compact;
 mod cuda;
 mod expand;
 mod feed_forward;
@@ -27,15 +28,17 @@ mod stream;
 mod tests;
 
 use self::attention::{Attention, Scores};
+use self::compact::{Front, Remains, living_columns};
 use self::expand::Expand;
 use self::feed_forward::FeedForward;
 use super::rows::Grid;
-use super::{Keep, Mode, Operator, Tensor, View, apply, sizes};
+use super::{Mode, Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
 use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use std::any::Any;
+use std::iter;
 
 /// Elements of an image's projected rows that are worth holding: they stay in the last cache.
 const HELD: usize = 1 << 21;
@@ -61,7 +64,7 @@ struct Kept {
 impl Kept {
     fn new(mode: Mode) -> Self {
         Self {
-            wanted: matches!(mode, Mode::Train(Keep::Projections, _)),
+            wanted: mode.keeps(),
             value: None,
         }
     }
@@ -113,15 +116,51 @@ impl AttentionOp {
         Ok(cuda::Attention::new((x, parameters), shape, self.heads))
     }
 
-    fn of<'a, T: Real>(&self, inputs: &[View<'a, T>]) -> Result<Attention<'a, T>> {
-        let [_, h, c, w] = self.check(inputs[0].shape, inputs[1].shape)?;
-        let grid = Grid::new(h, w);
-        Ok(Attention::new(
-            grid,
-            (c, self.heads),
-            inputs[1].data,
-            self.mode.precision(),
-        ))
+    /// What the mask leaves of the channels of v.
+    fn remains<T: Real>(&self, parameters: View<T>, c: usize) -> Remains<T> {
+        let Some(mask) = self.mode.survivors(parameters.mask) else {
+            return Remains::All;
+        };
+        let (wide, before) = (3 * c, self.heads);
+        let front = Front {
+            dim: c,
+            wide,
+            before,
+        };
+        let mut living: Vec<usize> = (0..c).filter(|v| front.lives(mask, 2 * c + v)).collect();
+        if mask.count(front.end(), c * c) == 0 {
+            living.clear();
+        }
+        Remains::of((living, c), (parameters.data, mask), |living| {
+            let values = living.iter().map(|v| 2 * c + v);
+            let channels: Vec<usize> = (0..2 * c).chain(values).collect();
+            let taps: Vec<_> = channels.iter().map(|&i| front.taps_of(i)).collect();
+            let end = front.end();
+            iter::once(front.head())
+                .chain(channels.into_iter().map(move |i| front.row(i)))
+                .chain(taps)
+                .chain([end..end + c * c])
+        })
+    }
+
+    fn of<'a, T: Real>(
+        &self,
+        [_, h, c, w]: [usize; 4],
+        parameters: View<'a, T>,
+        remains: &'a Remains<T>,
+    ) -> Attention<'a, T> {
+        let (values, parameters) = match remains {
+            Remains::Some(compact) => (
+                compact.channels.clone(),
+                (&compact.parameters[..], Some(&compact.mask)),
+            ),
+            _ => {
+                let mask = self.mode.survivors(parameters.mask);
+                ((0..c).collect(), (parameters.data, mask))
+            }
+        };
+        let (grid, precision) = (Grid::new(h, w), self.mode.precision());
+        Attention::new(grid, (c, self.heads), values, parameters, precision)
     }
 }
 
@@ -129,15 +168,29 @@ impl Operator for AttentionOp {
     const NAME: &'static str = "attention";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let op = self.of(inputs)?;
-        let projected = self.kept.project(&op.expand, inputs[0].data);
-        let (y, scores) = op.forward(inputs[0].data, &projected);
+        let (x, shape) = (inputs[0].data, inputs[0].shape);
+        let sizes = self.check(shape, inputs[1].shape)?;
+        let remains = self.remains(inputs[1], sizes[2]);
+        if let Remains::Nothing = remains {
+            return Ok((x.to_vec(), shape.to_vec()));
+        }
+        let op = self.of(sizes, inputs[1], &remains);
+        let projected = self.kept.project(&op.expand, x);
+        let (y, scores) = op.forward(x, &projected);
         self.kept.put((projected, scores));
-        Ok((y, inputs[0].shape.to_vec()))
+        Ok((y, shape.to_vec()))
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        let op = self.of(inputs)?;
+        let sizes = self.check(inputs[0].shape, inputs[1].shape)?;
+        let remains = self.remains(inputs[1], sizes[2]);
+        if let Remains::Nothing = remains {
+            return Ok(vec![
+                gradient.data.to_vec(),
+                vec![T::zero(); inputs[1].data.len()],
+            ]);
+        }
+        let op = self.of(sizes, inputs[1], &remains);
         let x = inputs[0].data;
         let kept: Option<(Buffer<T>, Vec<Scores<T>>)> = self.kept.take();
         let (projected, scores) = kept.unwrap_or_else(|| {
@@ -146,7 +199,7 @@ impl Operator for AttentionOp {
             (projected, scores)
         });
         let (dx, parameters) = op.backward((x, projected, gradient.data), &scores);
-        Ok(vec![dx, parameters])
+        Ok(vec![dx, remains.expand(parameters)])
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
@@ -193,15 +246,56 @@ impl FeedForwardOp {
         Ok(cuda::FeedForward::new((x, parameters), shape, self.hidden))
     }
 
-    fn of<'a, T: Real>(&self, inputs: &[View<'a, T>]) -> Result<FeedForward<'a, T>> {
-        let [_, h, c, w] = self.check(inputs[0].shape, inputs[1].shape)?;
-        let grid = Grid::new(h, w);
-        Ok(FeedForward::new(
-            grid,
-            (c, self.hidden),
-            inputs[1].data,
-            self.mode.precision(),
-        ))
+    /// What the mask leaves of the hidden channels.
+    fn remains<T: Real>(&self, parameters: View<T>, c: usize) -> Remains<T> {
+        let Some(mask) = self.mode.survivors(parameters.mask) else {
+            return Remains::All;
+        };
+        let (hidden, wide) = (self.hidden, 2 * self.hidden);
+        let front = Front {
+            dim: c,
+            wide,
+            before: 0,
+        };
+        let used = living_columns(mask, front.end(), c, hidden);
+        let lives = |&i: &usize| used[i] && front.lives(mask, i) && front.lives(mask, hidden + i);
+        let living = (0..hidden).filter(lives).collect();
+        Remains::of((living, hidden), (parameters.data, mask), |living| {
+            let both = living
+                .iter()
+                .copied()
+                .chain(living.iter().map(|i| hidden + i));
+            let channels: Vec<usize> = both.collect();
+            let taps: Vec<_> = channels.iter().map(|&i| front.taps_of(i)).collect();
+            let out = (0..c).flat_map(move |row| {
+                let first = front.end() + row * hidden;
+                living.iter().map(move |i| first + i..first + i + 1)
+            });
+            iter::once(front.head())
+                .chain(channels.into_iter().map(move |i| front.row(i)))
+                .chain(taps)
+                .chain(out.collect::<Vec<_>>())
+        })
+    }
+
+    fn of<'a, T: Real>(
+        &self,
+        [_, h, c, w]: [usize; 4],
+        parameters: View<'a, T>,
+        remains: &'a Remains<T>,
+    ) -> FeedForward<'a, T> {
+        let (hidden, parameters) = match remains {
+            Remains::Some(compact) => (
+                compact.channels.len(),
+                (&compact.parameters[..], Some(&compact.mask)),
+            ),
+            _ => {
+                let mask = self.mode.survivors(parameters.mask);
+                (self.hidden, (parameters.data, mask))
+            }
+        };
+        let (grid, precision) = (Grid::new(h, w), self.mode.precision());
+        FeedForward::new(grid, (c, hidden), parameters, precision)
     }
 }
 
@@ -209,20 +303,34 @@ impl Operator for FeedForwardOp {
     const NAME: &'static str = "feed_forward";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let op = self.of(inputs)?;
-        let projected = self.kept.project(&op.expand, inputs[0].data);
-        let y = op.forward(inputs[0].data, &projected);
+        let (x, shape) = (inputs[0].data, inputs[0].shape);
+        let sizes = self.check(shape, inputs[1].shape)?;
+        let remains = self.remains(inputs[1], sizes[2]);
+        if let Remains::Nothing = remains {
+            return Ok((x.to_vec(), shape.to_vec()));
+        }
+        let op = self.of(sizes, inputs[1], &remains);
+        let projected = self.kept.project(&op.expand, x);
+        let y = op.forward(x, &projected);
         self.kept.put(projected);
-        Ok((y, inputs[0].shape.to_vec()))
+        Ok((y, shape.to_vec()))
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        let op = self.of(inputs)?;
+        let sizes = self.check(inputs[0].shape, inputs[1].shape)?;
+        let remains = self.remains(inputs[1], sizes[2]);
+        if let Remains::Nothing = remains {
+            return Ok(vec![
+                gradient.data.to_vec(),
+                vec![T::zero(); inputs[1].data.len()],
+            ]);
+        }
+        let op = self.of(sizes, inputs[1], &remains);
         let x = inputs[0].data;
         let kept: Option<Buffer<T>> = self.kept.take();
         let projected = kept.unwrap_or_else(|| op.expand.project_all(x));
         let (dx, parameters) = op.backward(x, projected, gradient.data);
-        Ok(vec![dx, parameters])
+        Ok(vec![dx, remains.expand(parameters)])
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {

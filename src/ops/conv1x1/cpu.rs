@@ -1,22 +1,24 @@
 use super::Dims;
+use crate::kernels::sparse::Alive;
 use crate::kernels::tiles::TILE;
-use crate::kernels::{Matrix, Precision, Real, Strided};
-use crate::ops::rows::{load_tiles, product_rows, tile_outer, transpose_tiles};
+use crate::kernels::{Mask, Matrix, Precision, Real, Strided};
+use crate::ops::rows::{WeightGradient, load_tiles, product_rows};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 
-pub fn forward<T: Real>(d: Dims, precision: Precision, x: &[T], weight: &[T]) -> Vec<T> {
-    let matrix = Matrix::new(precision, (d.co, d.ci), Strided::rows(weight, d.ci));
-    convolve(d, &matrix, x)
-}
-
-pub fn backward_input<T: Real>(d: Dims, weight: &[T], dy: &[T]) -> Vec<T> {
-    let left = Strided::rows(weight, d.ci).t();
-    convolve(d, &Matrix::new(Precision::Full, (d.ci, d.co), left), dy)
+/// The weight as the left side of products.
+pub fn matrix<'a, T: Real>(
+    d: Dims,
+    precision: Precision,
+    weight: &'a [T],
+    mask: Option<&'a Mask>,
+) -> Matrix<'a, T> {
+    let alive = mask.map(|mask| Alive { mask, first: 0 });
+    Matrix::new(precision, (d.co, d.ci), Strided::rows(weight, d.ci), alive)
 }
 
 /// y = A·x at every pixel.
-fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
+pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     let (grid, (m, k)) = (d.grid, matrix.size());
     let mut y = vec![T::zero(); d.n * m * grid.h * grid.w];
     (
@@ -33,13 +35,14 @@ fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     y
 }
 
-pub fn backward_weight<T: Real>(d: Dims, x: &[T], dy: &[T]) -> Vec<T> {
+pub fn backward_weight<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T], dy: &[T]) -> Vec<T> {
+    let gradient = WeightGradient::of(matrix);
     let (grid, strips) = (d.grid, d.n * d.grid.strips());
     let mut left = Buffer::new(strips * grid.strip_tiles(d.co));
-    let mut right = Buffer::new(strips * grid.strip_transposed(d.ci));
+    let mut right = Buffer::new(strips * gradient.strip(grid));
     (
         left.par_chunks_mut(grid.strip_tiles(d.co)),
-        right.par_chunks_mut(grid.strip_transposed(d.ci)),
+        right.par_chunks_mut(gradient.strip(grid)),
         grid.split(d.co * grid.w, dy),
         grid.split(d.ci * grid.w, x),
     )
@@ -49,7 +52,7 @@ pub fn backward_weight<T: Real>(d: Dims, x: &[T], dy: &[T]) -> Vec<T> {
             load_tiles(grid, rows, d.co, dy, left);
             tiles.resize(grid.tiles(rows) * d.ci * TILE, T::zero());
             load_tiles(grid, rows, d.ci, x, tiles);
-            transpose_tiles(d.ci, tiles, right);
+            gradient.put(tiles, right);
         });
-    tile_outer((d.co, &left), (d.ci, &right))
+    gradient.sum(&left, &right)
 }

@@ -10,7 +10,7 @@ mod tests;
 
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::Real;
+use crate::kernels::{Precision, Real};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 
@@ -56,18 +56,19 @@ impl Operator for Conv1x1 {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x.shape, weight.shape)?;
         let shape = vec![dims.n, x.shape[1], dims.co, x.shape[3]];
-        Ok((
-            cpu::forward(dims, self.mode.precision(), x.data, weight.data),
-            shape,
-        ))
+        let mask = self.mode.survivors(weight.mask);
+        let matrix = cpu::matrix(dims, self.mode.precision(), weight.data, mask);
+        Ok((cpu::convolve(dims, &matrix, x.data), shape))
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x.shape, weight.shape)?;
+        let mask = self.mode.survivors(weight.mask);
+        let matrix = cpu::matrix(dims, Precision::Full, weight.data, mask);
         Ok(vec![
-            cpu::backward_input(dims, weight.data, gradient.data),
-            cpu::backward_weight(dims, x.data, gradient.data),
+            cpu::convolve(dims, &matrix.t(), gradient.data),
+            cpu::backward_weight(dims, &matrix, x.data, gradient.data),
         ])
     }
 

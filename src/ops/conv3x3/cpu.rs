@@ -2,61 +2,91 @@
 //! matrix product with the weights as they are.
 
 use super::Dims;
+use crate::kernels::sparse::Alive;
 use crate::kernels::tiles::{GROUP, TILE};
-use crate::kernels::{Matrix, Precision, Real, Strided};
+use crate::kernels::{Mask, Matrix, Precision, Real, Strided};
 use crate::ops::rows::{
-    BORDER, Rows, clear_rest, load_tiles, pad_rows, product_rows, tile_outer, transpose_tiles,
+    BORDER, Rows, WeightGradient, clear_rest, load_tiles, pad_rows, product_rows,
 };
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 
 const TAPS: usize = 9;
 
-pub fn forward<T: Real>(d: Dims, precision: Precision, x: &[T], weight: &[T]) -> Vec<T> {
-    let (grid, depth) = (d.grid, TAPS * d.ci);
-    let matrix = Matrix::new(precision, (d.co, depth), Strided::rows(weight, depth));
-    let padded = Padded::new(d, x);
+/// The weight as the left side of products.
+pub fn matrix<'a, T: Real>(
+    d: Dims,
+    precision: Precision,
+    weight: &'a [T],
+    mask: Option<&'a Mask>,
+) -> Matrix<'a, T> {
+    let alive = mask.map(|mask| Alive { mask, first: 0 });
+    let left = Strided::rows(weight, TAPS * d.ci);
+    Matrix::new(precision, (d.co, TAPS * d.ci), left, alive)
+}
+
+pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
+    let (grid, columns) = (d.grid, matrix.columns());
     let mut y = vec![T::zero(); d.n * grid.h * d.co * grid.w];
+    if !columns.contains(&true) {
+        return y;
+    }
+    let padded = Padded::new(d, x);
     grid.split_mut(d.co * grid.w, &mut y)
         .into_par_iter()
         .enumerate()
         .for_each_init(Vec::new, |tiles, (strip, y)| {
-            padded.windows(strip, tiles);
-            product_rows(grid, &matrix, y, tiles);
+            padded.windows(strip, &columns, tiles);
+            product_rows(grid, matrix, y, tiles);
         });
     y
 }
 
-pub fn backward_input<T: Real>(d: Dims, weight: &[T], dy: &[T]) -> Vec<T> {
+pub fn backward_input<T: Real>(d: Dims, weight: &[T], mask: Option<&Mask>, dy: &[T]) -> Vec<T> {
     // [co][ci][tap] → [ci][co][8 − tap]
+    let place = |at: usize| {
+        let (pair, tap) = (at / TAPS, at % TAPS);
+        (pair % d.ci * d.co + pair / d.ci) * TAPS + TAPS - 1 - tap
+    };
     let mut turned = vec![T::zero(); weight.len()];
-    for (pair, taps) in weight.chunks_exact(TAPS).enumerate() {
-        let to = &mut turned[(pair % d.ci * d.co + pair / d.ci) * TAPS..][..TAPS];
-        to.copy_from_slice(taps);
-        to.reverse();
-    }
-    forward(d.t(), Precision::Full, dy, &turned)
+    let mask = match mask {
+        None => {
+            (0..weight.len()).for_each(|at| turned[place(at)] = weight[at]);
+            None
+        }
+        Some(mask) => {
+            let mut of_turned = Mask::none(weight.len());
+            mask.ones(0, weight.len(), |at| {
+                turned[place(at)] = weight[at];
+                of_turned.insert(place(at));
+            });
+            Some(of_turned)
+        }
+    };
+    let matrix = matrix(d.t(), Precision::Full, &turned, mask.as_ref());
+    convolve(d.t(), &matrix, dy)
 }
 
-pub fn backward_weight<T: Real>(d: Dims, x: &[T], dy: &[T]) -> Vec<T> {
-    let (grid, depth) = (d.grid, TAPS * d.ci);
+pub fn backward_weight<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T], dy: &[T]) -> Vec<T> {
+    let gradient = WeightGradient::of(matrix);
+    let (grid, lines) = (d.grid, gradient.lines());
     let padded = Padded::new(d, x);
     let strips = d.n * grid.strips();
     let mut left = Buffer::new(strips * grid.strip_tiles(d.co));
-    let mut right = Buffer::new(strips * grid.strip_transposed(depth));
+    let mut right = Buffer::new(strips * gradient.strip(grid));
     (
         left.par_chunks_mut(grid.strip_tiles(d.co)),
-        right.par_chunks_mut(grid.strip_transposed(depth)),
+        right.par_chunks_mut(gradient.strip(grid)),
         grid.split(d.co * grid.w, dy),
     )
         .into_par_iter()
         .enumerate()
         .for_each_init(Vec::new, |tiles, (strip, (left, right, dy))| {
             load_tiles(grid, dy.len() / (d.co * grid.w), d.co, dy, left);
-            padded.windows(strip, tiles);
-            transpose_tiles(depth, tiles, right);
+            padded.windows(strip, &lines, tiles);
+            gradient.put(tiles, right);
         });
-    tile_outer((d.co, &left), (depth, &right))
+    gradient.sum(&left, &right)
 }
 
 /// Images with a border around each row.
@@ -75,9 +105,10 @@ impl<T: Real> Padded<T> {
         }
     }
 
-    /// The nine neighbours of every pixel of a strip. Columns beyond the image hold what lies there;
+    /// The nine neighbours of every pixel of a strip, as far as `lines` of the matrix are wanted; the
+    /// others hold anything. Columns beyond the image hold what lies there;
     /// they are not stored, or meet zeros.
-    fn windows(&self, strip: usize, tiles: &mut Vec<T>) {
+    fn windows(&self, strip: usize, lines: &[bool], tiles: &mut Vec<T>) {
         let (grid, channels) = (self.d.grid, self.d.ci);
         let (image, range) = grid.locate(strip);
         let row = self.zeros.len();
@@ -92,7 +123,7 @@ impl<T: Real> Padded<T> {
         for (place, around) in rows.places(grid, range.start, range.len()) {
             for c in 0..channels {
                 let at = c * grid.pitch() + BORDER + place.column;
-                for tap in 0..TAPS {
+                for tap in (0..TAPS).filter(|tap| lines[c * TAPS + tap]) {
                     let from = at + tap % 3 - 1;
                     tiles[place.tiled(channels * TAPS, c * TAPS + tap)..][..GROUP]
                         .copy_from_slice(&around[tap / 3][from..from + GROUP]);

@@ -11,7 +11,7 @@ mod tests;
 
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::Real;
+use crate::kernels::{Precision, Real};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 
@@ -65,18 +65,20 @@ impl Operator for Conv3x3 {
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x.shape, weight.shape)?;
-        Ok((
-            cpu::forward(d, self.mode.precision(), x.data, weight.data),
-            vec![d.n, d.grid.h, d.co, d.grid.w],
-        ))
+        let mask = self.mode.survivors(weight.mask);
+        let matrix = cpu::matrix(d, self.mode.precision(), weight.data, mask);
+        let shape = vec![d.n, d.grid.h, d.co, d.grid.w];
+        Ok((cpu::convolve(d, &matrix, x.data), shape))
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x.shape, weight.shape)?;
+        let mask = self.mode.survivors(weight.mask);
+        let matrix = cpu::matrix(d, Precision::Full, weight.data, mask);
         Ok(vec![
-            cpu::backward_input(d, weight.data, gradient.data),
-            cpu::backward_weight(d, x.data, gradient.data),
+            cpu::backward_input(d, weight.data, mask, gradient.data),
+            cpu::backward_weight(d, &matrix, x.data, gradient.data),
         ])
     }
 
