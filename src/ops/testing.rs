@@ -1,8 +1,10 @@
 //! What the operators' tests share: numbers without a pattern and the gradient check.
 
-use super::{Tensor, Values};
+use super::{Keep, Mode, Tensor, Values};
+use crate::kernels::{Mask, Precision};
 use crate::runtime::gpu::{self, Array, Gpu};
 use candle_core::{DType, Device};
+use std::sync::Arc;
 
 /// Values in (−1, 1) that follow from `key` alone.
 pub fn values(shape: &[usize], key: u64) -> Tensor {
@@ -101,6 +103,54 @@ pub fn check_gradient_where(
         });
         let what = format!("{what}: gradient of input {index}");
         assert_close(&analytic, &numeric.collect::<Vec<_>>(), TOLERANCE, &what);
+    }
+}
+
+/// Holds an operator that leaves out what a mask leaves out of its weights, the second input, against the
+/// one that does not: the result, and the gradients, of the weights where they are alive.
+pub fn check_masked(
+    what: &str,
+    f: impl Fn(&[Tensor], Mode) -> crate::Result<Tensor>,
+    [x, weights]: &[Tensor; 2],
+    mask: Mask,
+) {
+    let mut values = flat(weights);
+    mask.apply(&mut values);
+    let zeroed = tensor(values, weights.dims());
+    let mask = Arc::new(mask);
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+        let run = |mode: Mode, mask: Option<&Arc<Mask>>| {
+            let of = |t: &Tensor| Tensor::variable(t.cpu().to_dtype(dtype).unwrap());
+            let inputs = [of(x), of(&zeroed).masked(mask.cloned())];
+            let y = f(&inputs, mode).unwrap();
+            let result = flat(&y);
+            let ones = y.cpu().ones_like().unwrap();
+            let all = y.backward(ones).unwrap();
+            let gradient = |v: &Tensor| flat(&Tensor::constant(all.get(v).unwrap().clone()));
+            (result, gradient(&inputs[0]), gradient(&inputs[1]))
+        };
+        let train = |keep| Mode::Train(keep, Precision::Full);
+        let (y, dx, dw) = run(train(Keep::Projections), None);
+        let living = |dw: &[f64]| -> Vec<f64> {
+            (0..dw.len())
+                .filter(|&i| mask.get(i))
+                .map(|i| dw[i])
+                .collect()
+        };
+        for mode in [train(Keep::Projections), train(Keep::Nothing)] {
+            let (y_of, dx_of, dw_of) = run(mode, Some(&mask));
+            let what = format!("{what} in {dtype:?} with a mask, {mode:?}");
+            assert_close(&y_of, &y, tolerance, &what);
+            assert_close(&dx_of, &dx, tolerance, &format!("{what}: dx"));
+            assert_close(
+                &living(&dw_of),
+                &living(&dw),
+                tolerance,
+                &format!("{what}: dw"),
+            );
+        }
+        let (_, dx_of, dw_of) = run(Mode::Differentiate, Some(&mask));
+        assert_eq!((dx_of, dw_of), (dx, dw), "{what}: all gradients");
     }
 }
 

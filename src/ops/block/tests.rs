@@ -1,8 +1,8 @@
 use super::{attention, feed_forward};
-use crate::kernels::Precision;
+use crate::kernels::{Mask, Precision};
 use crate::ops::testing::{
-    assert_close, assert_rounded, check_gradient, check_gradient_where, compare_cuda, flat,
-    gradients, tensor, values,
+    assert_close, assert_rounded, check_gradient, check_gradient_where, check_masked, compare_cuda,
+    flat, gradients, tensor, values,
 };
 use crate::ops::{Keep, Mode, Tensor, conv1x1, conv3x3};
 use candle_core::{D, DType, Tensor as Values};
@@ -322,4 +322,69 @@ fn wrong_sizes_are_refused() {
     assert!(attention(&x, &p, 3, TRAIN).is_err());
     assert!(attention(&x, &values(&[5], 3), 2, TRAIN).is_err());
     assert!(feed_forward(&x, &p, 2, TRAIN).is_err());
+}
+
+/// Of parameters whose parts have these lengths: one of `every` is alive, and of part `dead` none of
+/// the elements that `wanted` does not pick.
+fn mask_of(parts: &[usize], every: usize, dead: usize, wanted: impl Fn(usize) -> bool) -> Mask {
+    let starts: Vec<usize> = parts
+        .iter()
+        .scan(0, |end, len| {
+            *end += len;
+            Some(*end - len)
+        })
+        .collect();
+    Mask::from_fn(parts.iter().sum(), |i| {
+        let part = starts.iter().rposition(|&start| start <= i).unwrap();
+        i * i % every == 0 && (part != dead || wanted(i - starts[part]))
+    })
+}
+
+/// Masks under which some, all or none of the inner channels are dead, at several densities.
+#[test]
+fn masked_weights_are_left_out_of_attention() {
+    for (c, heads, h, w) in [(4, 2, 3, 5), (6, 3, 2, 19), (40, 2, 5, 16)] {
+        let inputs = attention_inputs(2, c, heads, h, w);
+        let parts = [c, c, heads, 3 * c * c, 27 * c, c * c];
+        for every in [1, 2, 5] {
+            let masks = [
+                mask_of(&parts, every, 6, |_| true),
+                mask_of(&parts, every, 3, |i| i < 2 * c * c || i / c % 3 == 0),
+                mask_of(&parts, every, 4, |i| i < 18 * c || i / 9 % 2 == 1),
+                mask_of(&parts, every, 3, |i| i < 2 * c * c),
+                mask_of(&parts, every, 5, |_| false),
+            ];
+            for (number, mask) in masks.into_iter().enumerate() {
+                let what = format!("attention {:?}, mask {number} of {every}", (c, heads, h, w));
+                let run = |t: &[Tensor], mode| attention(&t[0], &t[1], heads, mode);
+                check_masked(&what, run, &inputs, mask);
+            }
+        }
+    }
+}
+
+#[test]
+fn masked_weights_are_left_out_of_the_feed_forward() {
+    for (c, hidden, h, w) in [(4, 9, 3, 5), (6, 16, 2, 19), (30, 40, 5, 16)] {
+        let inputs = feed_forward_inputs(2, c, hidden, h, w);
+        let parts = [c, c, 2 * hidden * c, 18 * hidden, c * hidden];
+        for every in [1, 2, 5] {
+            let masks = [
+                mask_of(&parts, every, 5, |_| true),
+                mask_of(&parts, every, 2, |i| i / c % 3 != 0),
+                mask_of(&parts, every, 3, |i| i / 9 % 4 != 1),
+                mask_of(&parts, every, 4, |i| i % hidden % 2 == 0),
+                mask_of(&parts, every, 2, |i| i < hidden * c),
+                mask_of(&parts, every, 4, |_| false),
+            ];
+            for (number, mask) in masks.into_iter().enumerate() {
+                let what = format!(
+                    "feed_forward {:?}, mask {number} of {every}",
+                    (c, hidden, h, w)
+                );
+                let run = |t: &[Tensor], mode| feed_forward(&t[0], &t[1], hidden, mode);
+                check_masked(&what, run, &inputs, mask);
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 use super::conv1x1;
-use crate::kernels::Precision;
-use crate::ops::testing::{assert_close, check_gradient, flat, values};
+use crate::kernels::{Mask, Precision};
+use crate::ops::testing::{assert_close, check_gradient, check_masked, flat, values};
 use crate::ops::{Keep, Mode};
 
 const MODE: Mode = Mode::Train(Keep::Projections, Precision::Full);
@@ -46,4 +46,16 @@ fn forward_and_gradient() {
 fn a_weight_that_does_not_fit_is_named() {
     let error = conv1x1(&values(&[1, 2, 3, 2], 1), &values(&[4, 2, 1, 1], 2), MODE).unwrap_err();
     assert!(error.to_string().contains("[4, 2, 1, 1]"), "{error}");
+}
+
+#[test]
+fn masked_weights_are_left_out() {
+    for (ci, co, h, w) in [(3, 5, 4, 3), (66, 2, 1, 1), (40, 33, 11, 17)] {
+        for every in [1, 2, 10, 1000] {
+            let inputs = [values(&[2, h, ci, w], 1), values(&[co, ci, 1, 1], 2)];
+            let mask = Mask::from_fn(co * ci, |i| i * i % every == 1);
+            let what = format!("conv1x1 {:?}, one of {every}", (ci, co, h, w));
+            check_masked(&what, |t, mode| conv1x1(&t[0], &t[1], mode), &inputs, mask);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 use super::conv3x3;
-use crate::kernels::Precision;
-use crate::ops::testing::{assert_close, check_gradient, flat, values};
+use crate::kernels::{Mask, Precision};
+use crate::ops::testing::{assert_close, check_gradient, check_masked, flat, values};
 use crate::ops::{Keep, Mode};
 
 const MODE: Mode = Mode::Train(Keep::Projections, Precision::Full);
@@ -54,5 +54,17 @@ fn forward_and_gradient() {
         let what = format!("conv3x3 {:?}", (n, ci, co, h, w));
         assert_close(&flat(&y), &expected, 1e-12, &what);
         check_gradient(&what, |t| conv3x3(&t[0], &t[1], MODE), &[x, weight]);
+    }
+}
+
+#[test]
+fn masked_weights_are_left_out() {
+    for (ci, co, h, w) in [(3, 4, 3, 5), (2, 66, 2, 3), (9, 13, 9, 18)] {
+        for every in [1, 2, 10, 1000] {
+            let inputs = [values(&[2, h, ci, w], 1), values(&[co, ci, 3, 3], 2)];
+            let mask = Mask::from_fn(co * ci * 9, |i| i * i % every == 1);
+            let what = format!("conv3x3 {:?}, one of {every}", (ci, co, h, w));
+            check_masked(&what, |t, mode| conv3x3(&t[0], &t[1], mode), &inputs, mask);
+        }
     }
 }
