@@ -40,7 +40,10 @@ impl<'a, T: Real> Matrix<'a, T> {
         alive: Option<Alive<'a>>,
     ) -> Self {
         let form = match (alive, precision) {
-            (Some(alive), _) if is_sparse(precision, size, alive) => {
+            (Some(alive), _)
+                if sparse_cost(size, alive.count(size.0 * size.1))
+                    < Self::dense_cost(precision, size.0 * size.1) =>
+            {
                 Form::Sparse(Sparse::new(size, left, alive))
             }
             (_, Precision::Full) => Form::Dense,
@@ -63,6 +66,28 @@ impl<'a, T: Real> Matrix<'a, T> {
 
     pub fn size(&self) -> (usize, usize) {
         self.size
+    }
+
+    /// As it was before rounding.
+    pub fn left(&self) -> Strided<'a, T> {
+        self.left
+    }
+
+    /// Time of a product beside that of one element of a dense one.
+    pub fn cost(&self) -> f64 {
+        let (m, k) = self.size;
+        match &self.form {
+            Form::Sparse(sparse) => sparse_cost(self.size, sparse.alive()),
+            Form::Dense | Form::Rounded(_) => Self::dense_cost(self.precision, m * k),
+        }
+    }
+
+    /// That of a dense matrix of so many elements.
+    pub fn dense_cost(precision: Precision, elements: usize) -> f64 {
+        match precision {
+            Precision::Full => elements as f64,
+            Precision::BFloat16 => ROUNDED * elements as f64,
+        }
     }
 
     /// The places of the gradient, where it is wanted at some only.
@@ -103,14 +128,7 @@ const SAMPLE: f64 = 2.5;
 /// Dense products of operands rounded to bfloat16 take half the time.
 const ROUNDED: f64 = 0.5;
 
-/// Whether a product is faster when it leaves out what is not alive.
-fn is_sparse(precision: Precision, (m, k): (usize, usize), alive: Alive) -> bool {
-    let dense = (m * k) as f64;
-    let entries = alive.count(m * k) as f64;
-    let sparse = ENTRY * entries + LIST * (m * k.div_ceil(sparse::DEPTH)) as f64;
-    let dense = match precision {
-        Precision::Full => dense,
-        Precision::BFloat16 => ROUNDED * dense,
-    };
-    sparse < dense
+/// Time of a sparse product beside that of an element of a dense one.
+fn sparse_cost((m, k): (usize, usize), alive: usize) -> f64 {
+    ENTRY * alive as f64 + LIST * (m * k.div_ceil(sparse::DEPTH)) as f64
 }

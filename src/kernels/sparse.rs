@@ -119,6 +119,11 @@ impl<T: Real> Sparse<T> {
         &self.entries[self.starts[at] as usize..self.starts[at + 1] as usize]
     }
 
+    /// Elements that are alive.
+    pub fn alive(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Which columns hold an entry.
     pub fn columns(&self) -> Vec<bool> {
         let mut columns = vec![false; self.size.1];

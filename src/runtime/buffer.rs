@@ -1,7 +1,6 @@
 //! Large vectors that nobody clears: what operators write before they read.
 
 use num_traits::Float;
-use rayon::prelude::*;
 use std::ops::{Deref, DerefMut};
 
 /// Values that begin as whatever the memory held; under test they begin as NaN.
@@ -23,6 +22,10 @@ impl<T: Float> Buffer<T> {
         }
         Self(values)
     }
+
+    pub fn into_vec(self) -> Vec<T> {
+        self.0
+    }
 }
 
 impl<T> Deref for Buffer<T> {
@@ -39,18 +42,6 @@ impl<T> DerefMut for Buffer<T> {
     }
 }
 
-/// Values that one task copies.
-const CHUNK: usize = 1 << 14;
-
-/// A copy, made by all threads: `to_vec` would leave the page faults to one.
-pub fn copied<T: Float + Send + Sync>(values: &[T]) -> Vec<T> {
-    let mut copy = Buffer::new(values.len());
-    copy.par_chunks_mut(CHUNK)
-        .zip(values.par_chunks(CHUNK))
-        .for_each(|(to, from)| to.copy_from_slice(from));
-    copy.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,13 +49,5 @@ mod tests {
     #[test]
     fn buffers_begin_as_nan_under_test() {
         assert!(Buffer::<f32>::new(1000).iter().all(|value| value.is_nan()));
-    }
-
-    #[test]
-    fn copies_are_whole() {
-        for len in [0, 1, CHUNK, 2 * CHUNK + 3] {
-            let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
-            assert_eq!(copied(&values), values);
-        }
     }
 }

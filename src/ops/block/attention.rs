@@ -2,6 +2,7 @@
 //! head, so that W_out·A is one small matrix and y one product with v.
 
 use super::expand::Expand;
+use super::mixing::{Head, Mixing};
 use super::stream::{Source, band, part, stream};
 use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts};
@@ -10,11 +11,11 @@ use crate::kernels::sparse::Alive;
 use crate::kernels::tiles::{GROUP, TILE, Target, product};
 use crate::kernels::{Mask, Matrix, Precision, Real, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Place, Rows, clear_borders, clear_rest, clip, load_tiles, product_rows,
-    tile_outer, transpose_tiles, window,
+    BORDER, Grid, Place, Rows, clear_borders, clear_rest, clip, load_tiles, tile_outer,
+    transpose_tiles, window,
 };
 use crate::ops::softmax::{softmax_row, softmax_row_backward};
-use crate::runtime::buffer::{Buffer, copied};
+use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -28,7 +29,7 @@ pub struct Attention<'a, T> {
     values: Vec<usize>,
     temperature: &'a [T],
     /// [dim, dim]
-    project_out: &'a [T],
+    project_out: Matrix<'a, T>,
     precision: Precision,
 }
 
@@ -77,15 +78,20 @@ impl<'a, T: Real> Attention<'a, T> {
         let (temperature, rest) = rest.split_at(heads);
         let (weight, rest) = rest.split_at(wide * dim);
         let (taps, project_out) = rest.split_at(wide * 9);
+        let alive = |first| mask.map(|mask| Alive { mask, first });
         let first = 2 * dim + heads;
-        let alive = mask.map(|mask| Alive { mask, first });
         let expand = Expand {
             grid,
             dim,
             wide,
             gamma,
             beta,
-            weight: Matrix::new(precision, (wide, dim), Strided::rows(weight, dim), alive),
+            weight: Matrix::new(
+                precision,
+                (wide, dim),
+                Strided::rows(weight, dim),
+                alive(first),
+            ),
             taps,
         };
         Self {
@@ -93,7 +99,12 @@ impl<'a, T: Real> Attention<'a, T> {
             heads,
             values,
             temperature,
-            project_out,
+            project_out: Matrix::new(
+                precision,
+                (dim, dim),
+                Strided::rows(project_out, dim),
+                alive(first + wide * (dim + 9)),
+            ),
             precision,
         }
     }
@@ -120,7 +131,7 @@ impl<'a, T: Real> Attention<'a, T> {
         let (grid, row) = (self.expand.grid, self.expand.x_row());
         let length = grid.strip * row;
         // The values lie in y until they are mixed.
-        let mut y = copied(x);
+        let mut y = Buffer::new(x.len());
         let scores = y
             .par_chunks_mut(grid.h * row)
             .zip(x.par_chunks(grid.h * row))
@@ -146,17 +157,27 @@ impl<'a, T: Real> Attention<'a, T> {
                     })
                     .collect();
                 let scores = self.scores(parts);
-                let mixing = self.mixing(&scores);
-                let left = Strided::rows(&mixing, self.values.len());
-                let size = (self.expand.dim, self.values.len());
-                let mixing = Matrix::new(self.precision, size, left, None);
+                let folded = if self.folds() {
+                    self.mixing(&scores)
+                } else {
+                    vec![]
+                };
+                let mixing = if self.folds() {
+                    let left = Strided::rows(&folded, self.values.len());
+                    let size = (self.expand.dim, self.values.len());
+                    Mixing::Folded(Matrix::new(self.precision, size, left, None))
+                } else {
+                    Mixing::Apart(self.attentions(&scores), &self.project_out)
+                };
                 y.par_chunks_mut(length)
                     .zip(x.par_chunks(length))
-                    .for_each_init(Vec::new, |tiles, (y, x)| self.finish(&mixing, x, y, tiles));
+                    .for_each_init(Default::default, |scratch, (y, x)| {
+                        self.finish(&mixing, x, y, scratch);
+                    });
                 scores
             })
             .collect();
-        (y, scores)
+        (y.into_vec(), scores)
     }
 
     /// Adds a strip's products of queries and keys to `sums` and writes its values, row by row.
@@ -311,7 +332,7 @@ impl<'a, T: Real> Attention<'a, T> {
         let (dim, c) = (self.expand.dim, self.c());
         let mut mixing = vec![T::zero(); dim * dim];
         for h in 0..self.heads {
-            let out = Strided::rows(self.project_out, dim).from(h * c);
+            let out = self.project_out.left().from(h * c);
             let attention = Strided::rows(&scores.attention[..], c).from(h * c * c);
             matmul((dim, c, c), (&mut mixing[h * c..], dim), out, attention);
         }
@@ -323,14 +344,52 @@ impl<'a, T: Real> Attention<'a, T> {
             .collect()
     }
 
-    /// y = x + M·values on some rows, where y holds the values before.
-    fn finish(&self, mixing: &Matrix<T>, x: &[T], y: &mut [T], tiles: &mut Vec<T>) {
+    /// Whether one product with W_out·A is less arithmetic than one with A and one with W_out.
+    fn folds(&self) -> bool {
+        let (dim, count) = (self.expand.dim, self.values.len());
+        let dense = Matrix::<T>::dense_cost(self.precision, dim * count);
+        dense <= (count * self.c()) as f64 + self.project_out.cost()
+    }
+
+    /// A of each head, for the values that are there.
+    fn attentions(&self, scores: &Scores<T>) -> Vec<Head<T>> {
+        let c = self.c();
+        let mut first = 0;
+        let head = |(h, attention): (usize, &[T])| {
+            let rest = &self.values[first..];
+            let count = rest.partition_point(|&v| v < (h + 1) * c);
+            let rows = attention.chunks_exact(c);
+            let there = rest[..count].iter().map(|v| v % c);
+            let head = Head {
+                first,
+                count,
+                attention: rows.flat_map(|row| there.clone().map(|v| row[v])).collect(),
+            };
+            first += count;
+            head
+        };
+        scores
+            .attention
+            .chunks_exact(c * c)
+            .enumerate()
+            .map(head)
+            .collect()
+    }
+
+    /// y = x + W_out·A·values on some rows, where y holds the values before.
+    fn finish(
+        &self,
+        mixing: &Mixing<T>,
+        x: &[T],
+        y: &mut [T],
+        (tiles, mixed): &mut (Vec<T>, Vec<T>),
+    ) {
         let (grid, count) = (self.expand.grid, self.values.len());
         let rows = x.len() / self.expand.x_row();
         tiles.resize(grid.tiles(rows) * count * TILE, T::zero());
         load_tiles(grid, rows, count, y, tiles);
         y.copy_from_slice(x);
-        product_rows(grid, mixing, y, tiles);
+        mixing.add(grid, y, tiles, mixed);
     }
 
     /// dx and the gradient of the parameters.
@@ -505,7 +564,7 @@ impl<'a, T: Real> Attention<'a, T> {
             let ds = &mut between[head];
             // dW_out = E·Aᵀ and dA = W_outᵀ·E, in the columns of the head.
             let columns = |matrix| Strided::rows(matrix, dim).from(h * c);
-            let (e, out) = (columns(outer), columns(self.project_out));
+            let (e, out) = (columns(outer), self.project_out.left().from(h * c));
             let dout = (&mut dproject_out[h * c..], dim);
             matmul((dim, c, c), dout, e, Strided::rows(attention, c).t());
             matmul((c, c, dim), (&mut *ds, c), out.t(), e);

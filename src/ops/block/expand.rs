@@ -8,7 +8,7 @@ use crate::ops::rows::{
     BORDER, Grid, Rows, WeightGradient, clear_borders, clear_missing, clear_rest, load_tiles,
     tiled_groups, window, window_sums,
 };
-use crate::runtime::buffer::{Buffer, copied};
+use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -179,10 +179,11 @@ impl<'a, T: Real> Expand<'a, T> {
         let gradient = WeightGradient::of(&self.weight);
         let weight = self.weight.t();
         let mut normalised = Buffer::new(strips * gradient.strip(grid));
-        let mut dx = copied(dy);
+        let mut dx = Buffer::new(dy.len());
         let zeros = self.zeros();
         let affine: Vec<Vec<T>> = (
             grid.split_mut(self.x_row(), &mut dx),
+            grid.split(self.x_row(), dy),
             grid.split(self.x_row(), x),
             dp.par_chunks_mut(grid.strip_tiles(self.wide)),
             normalised.par_chunks_mut(gradient.strip(grid)),
@@ -191,7 +192,8 @@ impl<'a, T: Real> Expand<'a, T> {
             .enumerate()
             .map_init(
                 || (Vec::new(), Vec::new(), Vec::new()),
-                |scratch, (strip, (dx, x, dp, normalised))| {
+                |scratch, (strip, (dx, dy, x, dp, normalised))| {
+                    dx.copy_from_slice(dy);
                     let (image, range) = grid.locate(strip);
                     let dh = self.rows_of(dh, image, &zeros);
                     let affine = self.strip_backward(range, (x, dh), (dx, dp), &weight, scratch);
@@ -204,7 +206,7 @@ impl<'a, T: Real> Expand<'a, T> {
         let affine = sum_parts(affine);
         let (dgamma, dbeta) = affine.split_at(self.dim);
         Gradients {
-            dx,
+            dx: dx.into_vec(),
             parameters: [
                 dgamma.to_vec(),
                 dbeta.to_vec(),

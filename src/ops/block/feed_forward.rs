@@ -11,7 +11,7 @@ use crate::ops::rows::{
     BORDER, Grid, Rows, WeightGradient, clear_borders, clear_rest, clip, load_tiles, product_rows,
     tiled_groups, window,
 };
-use crate::runtime::buffer::{Buffer, copied};
+use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
@@ -63,7 +63,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
     /// y, from the rows in `projected` where it holds any.
     pub fn forward(&self, x: &[T], projected: &[T]) -> Vec<T> {
         let (grid, row) = (self.expand.grid, self.expand.x_row());
-        let mut y = copied(x);
+        let mut y = Buffer::new(x.len());
         y.par_chunks_mut(grid.h * row)
             .zip(x.par_chunks(grid.h * row))
             .enumerate()
@@ -76,12 +76,14 @@ impl<'a, T: Real> FeedForward<'a, T> {
                         let mut y = y.chunks_mut(grid.strip * row);
                         stream(&self.expand, x, &source, index, |strip, rows| {
                             if let Some(y) = y.next() {
-                                self.finish(grid.rows_of(strip).start, rows, y, &mut tiles);
+                                let first = grid.rows_of(strip).start;
+                                y.copy_from_slice(&x[first * row..][..y.len()]);
+                                self.finish(first, rows, y, &mut tiles);
                             }
                         });
                     });
             });
-        y
+        y.into_vec()
     }
 
     /// Adds the result to rows `first`.. of y, as many as it holds.

@@ -23,6 +23,7 @@ mod compact;
 mod cuda;
 mod expand;
 mod feed_forward;
+mod mixing;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -139,7 +140,7 @@ impl AttentionOp {
             iter::once(front.head())
                 .chain(channels.into_iter().map(move |i| front.row(i)))
                 .chain(taps)
-                .chain([end..end + c * c])
+                .chain(iter::once(end..end + c * c))
         })
     }
 

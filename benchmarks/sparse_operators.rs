@@ -1,0 +1,158 @@
+//! What leaving out masked weights is worth: matrix products alone, as 1x1 convolutions have them, and
+//! every kind of operator, at several densities of random masks, beside dense ones in the same run.
+//!
+//! ```text
+//! cargo bench --bench sparse_operators > benchmarks/results/sparse_operators.md
+//! ```
+
+#![allow(clippy::print_stdout, reason = "this is what it is for")]
+
+mod cases;
+
+use cases::{cases, fastest, values};
+use mirl::Result;
+use mirl::kernels::sparse::Alive;
+use mirl::kernels::tiles::{GROUP, TILE, Target, tiled_len};
+use mirl::kernels::{Mask, Matrix, Precision, Strided};
+use mirl::ops::{Keep, Mode, Tensor};
+use mirl::runtime::threads;
+use rand::RngExt;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+const DENSITIES: [f64; 5] = [1.0, 0.5, 0.2, 0.1, 0.0352];
+/// The left sides of the network's 1x1 convolutions.
+const SHAPES: [(usize, usize); 15] = [
+    (144, 48),
+    (254, 48),
+    (48, 127),
+    (288, 96),
+    (510, 96),
+    (96, 255),
+    (576, 192),
+    (1020, 192),
+    (192, 510),
+    (1152, 384),
+    (2042, 384),
+    (384, 1021),
+    (2112, 704),
+    (3744, 704),
+    (704, 1872),
+];
+/// Pixels that a strip of an image has.
+const PIXELS: usize = 2 * TILE;
+const STRIPS: usize = 8;
+/// The rate of dense products that 1x1 convolutions are held against.
+const REFERENCE: f64 = 200e9;
+
+fn main() -> Result<()> {
+    let pool = threads::pool()?;
+    pool.install(|| {
+        let count = rayon::current_num_threads();
+        println!(
+            "Products of the network's 1x1 convolutions, on {count} threads: GFLOP/s of the dense one, and \
+             how many times that of {:.0} GFLOP/s by density.\n",
+            REFERENCE / 1e9
+        );
+        println!("| | dense | 50 % | 20 % | 10 % | 3.52 % |");
+        println!("|---|---|---|---|---|---|");
+        for size in SHAPES {
+            let mut rates = DENSITIES.iter().map(|&density| rate(size, density));
+            let dense = rates.next().unwrap_or(Ok(0.0))? / 1e9;
+            let others = rates.map(|rate| Ok(format!("{:.1}", rate? / REFERENCE)));
+            let others = others.collect::<Result<Vec<_>>>()?.join(" | ");
+            println!("| {} to {} | {dense:.0} | {others} |", size.1, size.0);
+        }
+        println!(
+            "\nOperators with random masks: GFLOP/s of the dense one, and how many times faster by \
+             density, forward alone and with backward.\n"
+        );
+        println!("| | dense | 50 % | 20 % | 10 % | 3.52 % | dense | 50 % | 20 % | 10 % | 3.52 % |");
+        println!("|---|---|---|---|---|---|---|---|---|---|---|");
+        for case in cases()? {
+            let mut line = format!("| {} |", case.name);
+            for trains in [false, true] {
+                let mut dense = 0.0;
+                for density in DENSITIES {
+                    let inputs = masked(&case.inputs, density)?;
+                    let seconds = fastest(|| {
+                        if !trains {
+                            return (case.run)(&inputs, Mode::Infer(Precision::Full)).map(drop);
+                        }
+                        let y = (case.run)(&inputs, Mode::Train(Keep::Projections, Precision::Full))?;
+                        let gradient = y.values().clone();
+                        y.backward(gradient).map(drop)
+                    })?;
+                    if density == 1.0 {
+                        dense = seconds;
+                        // Backward counts as two forwards.
+                        let operations = case.operations * if trains { 3 } else { 1 };
+                        line += &format!(" {:.0} |", operations as f64 / seconds / 1e9);
+                    } else {
+                        line += &format!(" {:.1} |", dense / seconds);
+                    }
+                }
+            }
+            println!("{line}");
+        }
+        Ok(())
+    })
+}
+
+/// Operations a second that a dense product would need for the same result in the same time.
+fn rate((m, k): (usize, usize), density: f64) -> Result<f64> {
+    let mask = random(m * k, density);
+    let mut weights: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.731).sin()).collect();
+    mask.apply(&mut weights);
+    let alive = (density < 1.0).then_some(Alive {
+        mask: &mask,
+        first: 0,
+    });
+    let matrix = Matrix::new(Precision::Full, (m, k), Strided::rows(&weights, k), alive);
+    let groups: Vec<usize> = (0..PIXELS).step_by(GROUP).collect();
+    let threads = rayon::current_num_threads();
+    // The same work for every shape.
+    let rounds = (1 << 31) / (2 * m * k * PIXELS * STRIPS) + 1;
+    let mut buffers: Vec<(Vec<f32>, Vec<f32>)> = (0..threads)
+        .map(|_| {
+            (
+                vec![0.5; STRIPS * tiled_len(k, PIXELS)],
+                vec![0.0; m * PIXELS],
+            )
+        })
+        .collect();
+    let buffers = std::sync::Mutex::new(&mut buffers);
+    let seconds = fastest(|| {
+        let mut buffers = buffers.lock().unwrap_or_else(|held| held.into_inner());
+        buffers.par_iter_mut().for_each(|(tiles, c)| {
+            for strip in (0..rounds).flat_map(|_| tiles.chunks(tiled_len(k, PIXELS))) {
+                let target = Target {
+                    data: c,
+                    row: PIXELS,
+                    groups: &groups,
+                };
+                matrix.product(false, target, strip);
+            }
+        });
+        Ok(())
+    })?;
+    Ok((2 * m * k * PIXELS * STRIPS * rounds * threads) as f64 / seconds)
+}
+
+/// The inputs with a mask on the last one, as variables.
+fn masked(inputs: &[Tensor], density: f64) -> Result<Vec<Tensor>> {
+    let mut variables = Vec::new();
+    for (number, input) in inputs.iter().enumerate() {
+        let is_weight = number + 1 == inputs.len() && density < 1.0;
+        let count = input.dims().iter().product();
+        let mask = is_weight.then(|| Arc::new(random(count, density)));
+        let values = values(input.dims(), mask.as_deref())?.values().clone();
+        variables.push(Tensor::variable(values).masked(mask));
+    }
+    Ok(variables)
+}
+
+fn random(count: usize, density: f64) -> Mask {
+    let mut stream = mirl::runtime::rng::stream(0, "mask", [0, 0]);
+    Mask::from_fn(count, |_| stream.random::<f64>() < density)
+}
