@@ -169,8 +169,8 @@ def test_export_overwrites_only_when_told(network, tmp_path):
     assert out.read_bytes() == b"mine"
     mirl_command("export", network, out, "--force")
     assert mirl.load(out).num_parameters > 0
-    with pytest.raises(ValueError, match=r"other\.onnx"):
-        mirl_command("export", network, tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match=r"other\.txt"):
+        mirl_command("export", network, tmp_path / "other.txt")
 
 
 def test_bench_measures(network):

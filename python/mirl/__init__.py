@@ -15,6 +15,7 @@ import mirl.library  # noqa: F401 decides which library mirl._mirl is, so it com
 from mirl import _mirl, errors
 from mirl.data import Loader, TestSet, degrade, test_sets
 from mirl.evaluate import Evaluation, evaluate
+from mirl.export import export
 from mirl.inspect import Inspection, inspect
 from mirl.io import read_image, write_image
 from mirl.load import load
@@ -51,6 +52,7 @@ __all__ = [
     "devices",
     "errors",
     "evaluate",
+    "export",
     "find_ticket",
     "get_float32_matmul_precision",
     "get_num_threads",

@@ -290,19 +290,26 @@ def export(
     file: Network,
     out: Annotated[
         Path,
-        typer.Argument(help=".mirl.safetensors: packed; .safetensors: dense.", show_default=False),
+        typer.Argument(
+            help=".mirl.safetensors (packed), .safetensors (dense), .pth or .onnx.",
+            show_default=False,
+        ),
     ],
     force: Force = False,
 ) -> None:
     """Write a network, or a packed ticket, as another kind of file."""
     import mirl
+    from mirl.export import WRITERS
 
-    if not out.name.endswith(".safetensors"):
-        raise ValueError(f"{out}: must end with .mirl.safetensors (packed) or .safetensors (dense)")
+    if out.suffix not in (".safetensors", *WRITERS):
+        raise ValueError(f"{out}: must end with .safetensors, {' or '.join(WRITERS)}")
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists; --force overwrites it")
     model = mirl.load(file)
-    model.save(out, {"exported_from": file.name})
+    if out.suffix in WRITERS:
+        mirl.export(model, out)
+    else:
+        model.save(out, {"exported_from": file.name})
     density = model.density()
     typer.echo(
         f"{out.name}: {out.stat().st_size / 1e6:.1f} MB (was {file.stat().st_size / 1e6:.1f} MB),"
