@@ -11,14 +11,12 @@ mod cases;
 
 use cases::{cases, fastest, values};
 use mirl::Result;
-use mirl::kernels::sparse::Alive;
 use mirl::kernels::tiles::{GROUP, TILE, Target, tiled_len};
-use mirl::kernels::{Mask, Matrix, Precision, Strided};
+use mirl::kernels::{Alive, Mask, Matrix, Precision, Sparsity, Strided};
 use mirl::ops::{Keep, Mode, Tensor};
 use mirl::runtime::threads;
 use rand::RngExt;
 use rayon::prelude::*;
-use std::sync::Arc;
 
 const DENSITIES: [f64; 5] = [1.0, 0.5, 0.2, 0.1, 0.0352];
 /// The left sides of the network's 1x1 convolutions.
@@ -101,11 +99,11 @@ fn main() -> Result<()> {
 
 /// Operations a second that a dense product would need for the same result in the same time.
 fn rate((m, k): (usize, usize), density: f64) -> Result<f64> {
-    let mask = random(m * k, density);
+    let sparsity = Sparsity::new(random(m * k, density));
     let mut weights: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.731).sin()).collect();
-    mask.apply(&mut weights);
+    sparsity.mask().apply(&mut weights);
     let alive = (density < 1.0).then_some(Alive {
-        mask: &mask,
+        of: &sparsity,
         first: 0,
     });
     let matrix = Matrix::new(Precision::Full, (m, k), Strided::rows(&weights, k), alive);
@@ -145,8 +143,9 @@ fn masked(inputs: &[Tensor], density: f64) -> Result<Vec<Tensor>> {
     for (number, input) in inputs.iter().enumerate() {
         let is_weight = number + 1 == inputs.len() && density < 1.0;
         let count = input.dims().iter().product();
-        let mask = is_weight.then(|| Arc::new(random(count, density)));
-        let values = values(input.dims(), mask.as_deref())?.values().clone();
+        let mask = is_weight.then(|| Sparsity::new(random(count, density)));
+        let values = values(input.dims(), mask.as_ref().map(|mask| mask.mask()))?;
+        let values = values.values().clone();
         variables.push(Tensor::variable(values).masked(mask));
     }
     Ok(variables)

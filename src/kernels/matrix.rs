@@ -2,9 +2,11 @@
 //! precision that is asked for.
 
 use super::bf16::{self, Pairs};
-use super::sparse::{self, Alive, Sparse};
+use super::sparse::{self, Pattern, Sparse};
+use super::sparsity::Alive;
 use super::tiles::{self, Target};
 use super::{Real, Strided};
+use std::sync::Arc;
 
 /// What the operands of matrix products are rounded to; sums are of full precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -44,7 +46,7 @@ impl<'a, T: Real> Matrix<'a, T> {
                 if sparse_cost(size, alive.count(size.0 * size.1))
                     < Self::dense_cost(precision, size.0 * size.1) =>
             {
-                Form::Sparse(Sparse::new(size, left, alive))
+                Form::Sparse(Sparse::new(Pattern::of(size, left, alive), left))
             }
             (_, Precision::Full) => Form::Dense,
             (_, Precision::BFloat16) => Form::Rounded(Pairs::new(size, left)),
@@ -77,7 +79,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     pub fn cost(&self) -> f64 {
         let (m, k) = self.size;
         match &self.form {
-            Form::Sparse(sparse) => sparse_cost(self.size, sparse.alive()),
+            Form::Sparse(sparse) => sparse_cost(self.size, sparse.pattern().alive()),
             Form::Dense | Form::Rounded(_) => Self::dense_cost(self.precision, m * k),
         }
     }
@@ -91,17 +93,17 @@ impl<'a, T: Real> Matrix<'a, T> {
     }
 
     /// The places of the gradient, where it is wanted at some only.
-    pub fn places(&self) -> Option<Sparse<T>> {
+    pub fn places(&self) -> Option<Arc<Pattern>> {
         let (m, k) = self.size;
         let alive = self.alive?;
         let sampled = alive.count(m * k) as f64 * SAMPLE < (m * k) as f64;
-        sampled.then(|| Sparse::places(self.size, self.left, alive))
+        sampled.then(|| Pattern::to_sample(self.size, self.left, alive))
     }
 
     /// Columns that hold anything; all where that is not known.
     pub fn columns(&self) -> Vec<bool> {
         match &self.form {
-            Form::Sparse(sparse) => sparse.columns(),
+            Form::Sparse(sparse) => sparse.pattern().columns(),
             _ => vec![true; self.size.1],
         }
     }
@@ -119,10 +121,10 @@ impl<'a, T: Real> Matrix<'a, T> {
     }
 }
 
-/// Time of a living element beside that of an element of a dense product (benchmarks/sparse_products.rs).
-const ENTRY: f64 = 1.75;
+/// Time of a living element beside that of an element of a dense product (benchmarks/sparse_operators.rs).
+const ENTRY: f64 = 1.55;
 /// Time of a row, whose results are loaded and stored, in a block of columns.
-const LIST: f64 = 5.0;
+const LIST: f64 = 6.0;
 /// Time of a living element of a gradient beside that of an element of a dense one.
 const SAMPLE: f64 = 2.5;
 /// Dense products of operands rounded to bfloat16 take half the time.

@@ -13,6 +13,7 @@ pub mod real;
 pub mod reduce;
 pub mod simd;
 pub mod sparse;
+pub mod sparsity;
 pub mod strided;
 #[cfg(test)]
 mod testing;
@@ -21,4 +22,5 @@ pub mod tiles;
 pub use mask::Mask;
 pub use matrix::{Matrix, Precision};
 pub use real::Real;
+pub use sparsity::{Alive, Sparsity};
 pub use strided::Strided;

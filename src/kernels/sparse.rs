@@ -6,81 +6,76 @@
 //! the dense product, whatever the instruction set.
 
 use super::reduce::fold;
+use super::sparsity::Alive;
 use super::tiles::{GROUP, TILE, Target, tiled_len};
-use super::{Mask, Real, Strided};
+use super::{Real, Strided};
+use rayon::prelude::*;
+use std::sync::Arc;
 
-/// Columns whose lines of one tile stay in the first cache: 32 KiB of f32.
-pub const DEPTH: usize = 128;
+/// Columns whose lines of two tiles stay in the first cache: 48 KiB of f32.
+pub const DEPTH: usize = 96;
 /// Columns whose lines of [`TILES`] tiles do.
 const SAMPLED_DEPTH: usize = 32;
 /// Tiles of which a row is held in registers while it meets others: 16 vectors of AVX-512.
 const TILES: usize = 4;
+/// Column groups of a tile.
+const GROUPS: usize = TILE / GROUP;
+/// Weights that one task collects.
+const CHUNK: usize = 1 << 15;
 
-/// An element that is alive.
-#[derive(Clone, Copy, Debug)]
-struct Entry<T> {
-    /// Where its line begins among those of its block, in elements.
-    line: u32,
-    weight: T,
-}
-
-/// What is alive of a matrix.
+/// Where a matrix is alive: lists of the living columns of its rows, cut into blocks of columns.
 #[derive(Debug)]
-pub struct Sparse<T> {
+pub struct Pattern {
     /// Rows and columns.
     size: (usize, usize),
     /// Columns of a block.
     depth: usize,
-    entries: Vec<Entry<T>>,
-    /// Where the entries of each row begin, block by block, and where the last ones end.
+    /// Where each column's line begins among those of its block, in elements.
+    lines: Vec<u16>,
+    /// The place of each element in the matrix's slice.
+    places: Vec<u32>,
+    /// Where the list of each row begins, block by block, and where the last one ends.
     starts: Vec<u32>,
 }
 
-/// The bits of a matrix in a mask, which lie as its elements do in their slice.
-#[derive(Clone, Copy, Debug)]
-pub struct Alive<'a> {
-    pub mask: &'a Mask,
-    /// Of the matrix.
-    pub first: usize,
-}
-
-impl Alive<'_> {
-    /// Living elements of `count` from the matrix's first on.
-    pub fn count(&self, count: usize) -> usize {
-        self.mask.count(self.first, count)
-    }
-}
-
-impl<T: Real> Sparse<T> {
-    /// The left side of [`product`].
+impl Pattern {
+    /// That of the left side of [`product`].
     ///
     /// # Panics
     /// Neither rows nor columns are contiguous, or an element lies outside its slice or the mask.
-    pub fn new(size: (usize, usize), left: Strided<T>, alive: Alive) -> Self {
+    pub fn of<T: Real>(size: (usize, usize), left: Strided<T>, alive: Alive) -> Arc<Self> {
         Self::cut(size, DEPTH, left, alive)
     }
 
-    /// The places of [`sample`].
+    /// That of [`sample`].
     ///
     /// # Panics
-    /// As [`Self::new`].
-    pub fn places(size: (usize, usize), left: Strided<T>, alive: Alive) -> Self {
+    /// As [`Self::of`].
+    pub fn to_sample<T: Real>(size: (usize, usize), left: Strided<T>, alive: Alive) -> Arc<Self> {
         Self::cut(size, SAMPLED_DEPTH, left, alive)
     }
 
-    fn cut((m, k): (usize, usize), depth: usize, left: Strided<T>, alive: Alive) -> Self {
-        assert!(left.holds(m, k) && (left.row == 1 || left.col == 1));
-        let (outer, inner, step) = if left.col == 1 {
-            (m, k, left.row)
-        } else {
-            (k, m, left.col)
-        };
+    fn cut<T: Real>(
+        size: (usize, usize),
+        depth: usize,
+        left: Strided<T>,
+        alive: Alive,
+    ) -> Arc<Self> {
+        assert!(left.holds(size.0, size.1) && (left.row == 1 || left.col == 1));
+        let numbers = [alive.first, size.0, size.1, left.row, depth];
+        let key = if left.col == 1 { "rows" } else { "columns" };
+        let make = || Self::new(size, depth, (left.row, left.col), alive);
+        alive.of.derive((key, numbers), make)
+    }
+
+    fn new((m, k): (usize, usize), depth: usize, (row, col): (usize, usize), alive: Alive) -> Self {
+        let (outer, inner, step) = if col == 1 { (m, k, row) } else { (k, m, col) };
         let walk = |f: &mut dyn FnMut(usize, usize)| {
             for at in 0..outer {
                 let first = alive.first + at * step;
-                match left.col {
-                    1 => alive.mask.ones(first, inner, |k| f(at, k)),
-                    _ => alive.mask.ones(first, inner, |i| f(i, at)),
+                match col {
+                    1 => alive.of.mask().ones(first, inner, |k| f(at, k)),
+                    _ => alive.of.mask().ones(first, inner, |i| f(i, at)),
                 }
             }
         };
@@ -90,53 +85,77 @@ impl<T: Real> Sparse<T> {
         for at in 1..starts.len() {
             starts[at] += starts[at - 1];
         }
-        let nothing = Entry {
-            line: 0,
-            weight: T::zero(),
-        };
-        let mut entries = vec![nothing; starts[starts.len() - 1] as usize];
+        let count = starts[starts.len() - 1] as usize;
+        let (mut lines, mut places) = (vec![0; count], vec![0; count]);
         let mut next = starts.clone();
         walk(&mut |i, k| {
             let next = &mut next[list(i, k)];
-            entries[*next as usize] = Entry {
-                line: (k % depth * TILE) as u32,
-                weight: left.at(i, k),
-            };
+            lines[*next as usize] = (k % depth * TILE) as u16;
+            places[*next as usize] = (i * row + k * col) as u32;
             *next += 1;
         });
         Self {
             size: (m, k),
             depth,
-            entries,
+            lines,
+            places,
             starts,
         }
     }
 
-    /// The entries of row i in a block of columns.
-    #[inline(always)]
-    fn list(&self, block: usize, i: usize) -> &[Entry<T>] {
-        let at = block * self.size.0 + i;
-        &self.entries[self.starts[at] as usize..self.starts[at + 1] as usize]
-    }
-
-    /// Elements that are alive.
-    pub fn alive(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Which columns hold an entry.
+    /// Which columns are alive anywhere.
     pub fn columns(&self) -> Vec<bool> {
         let mut columns = vec![false; self.size.1];
         for block in 0..self.blocks() {
-            for entry in (0..self.size.0).flat_map(|i| self.list(block, i)) {
-                columns[block * self.depth + entry.line as usize / TILE] = true;
+            for at in (0..self.size.0).flat_map(|i| self.list(block, i)) {
+                columns[block * self.depth + usize::from(self.lines[at]) / TILE] = true;
             }
         }
         columns
     }
 
+    /// Elements that are alive.
+    pub fn alive(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The list of row i in a block of columns.
+    #[inline(always)]
+    fn list(&self, block: usize, i: usize) -> std::ops::Range<usize> {
+        let at = block * self.size.0 + i;
+        self.starts[at] as usize..self.starts[at + 1] as usize
+    }
+
     fn blocks(&self) -> usize {
         self.size.1.div_ceil(self.depth)
+    }
+}
+
+/// What is alive of a matrix.
+#[derive(Debug)]
+pub struct Sparse<T> {
+    pattern: Arc<Pattern>,
+    /// In the order of the pattern's lists.
+    weights: Vec<T>,
+}
+
+impl<T: Real> Sparse<T> {
+    pub fn new(pattern: Arc<Pattern>, left: Strided<T>) -> Self {
+        let collect = |places: &[u32]| -> Vec<T> {
+            places.iter().map(|&at| left.data[at as usize]).collect()
+        };
+        let weights = match pattern.alive() {
+            0..CHUNK => collect(&pattern.places),
+            _ => {
+                let chunks = pattern.places.par_chunks(CHUNK);
+                chunks.flat_map_iter(collect).collect()
+            }
+        };
+        Self { pattern, weights }
+    }
+
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
     }
 }
 
@@ -145,7 +164,7 @@ impl<T: Real> Sparse<T> {
 /// # Panics
 /// When an element would lie outside its slice.
 pub fn product<T: Real>(left: &Sparse<T>, accumulate: bool, target: Target<T>, tiles: &[T]) {
-    let (m, k) = left.size;
+    let (m, k) = left.pattern.size;
     if m == 0 || target.groups.is_empty() {
         return;
     }
@@ -169,21 +188,22 @@ pub struct Product<'a, T> {
 impl<T: Real> Product<'_, T> {
     /// The definition, column group by column group.
     pub fn portable(self) {
-        let (m, k) = self.left.size;
+        let pattern = self.left.pattern();
+        let (m, k) = pattern.size;
         for (g, &place) in self.target.groups.iter().enumerate() {
-            let tile = g * GROUP / TILE * k * TILE + g * GROUP % TILE;
+            let tile = g / GROUPS * k * TILE + g % GROUPS * GROUP;
             for i in 0..m {
                 let c = &mut self.target.data[i * self.target.row + place..][..GROUP];
                 let mut sums = [T::zero(); GROUP];
                 if self.accumulate {
                     sums.copy_from_slice(c);
                 }
-                for block in 0..self.left.blocks() {
-                    let lines = tile + block * self.left.depth * TILE;
-                    for entry in self.left.list(block, i) {
-                        let line = &self.tiles[lines + entry.line as usize..][..GROUP];
+                for block in 0..pattern.blocks() {
+                    let lines = tile + block * pattern.depth * TILE;
+                    for at in pattern.list(block, i) {
+                        let line = &self.tiles[lines + usize::from(pattern.lines[at])..][..GROUP];
                         for (sum, &b) in sums.iter_mut().zip(line) {
-                            *sum = entry.weight.mul_add(b, *sum);
+                            *sum = self.left.weights[at].mul_add(b, *sum);
                         }
                     }
                 }
@@ -199,54 +219,30 @@ impl pulp::WithSimd for Product<'_, f32> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(mut self, simd: S) {
         let groups = self.target.groups;
-        for block in 0..self.left.blocks() {
-            for (tile, groups) in groups.chunks(TILE / GROUP).enumerate() {
-                let at = (tile, block);
-                match (S::F32_LANES, groups) {
-                    (16, &[g0, g1, g2, g3]) => self.rows::<S, 4, 1>(simd, at, [g0, g1, g2, g3]),
-                    (8, &[g0, g1, g2, g3]) => self.rows::<S, 4, 2>(simd, at, [g0, g1, g2, g3]),
-                    _ => {
-                        for (g, &place) in groups.iter().enumerate() {
-                            let at = (tile * TILE / GROUP + g, block);
-                            match S::F32_LANES {
-                                16 => self.group::<S, 1>(simd, at, place),
-                                8 => self.group::<S, 2>(simd, at, place),
-                                4 => self.group::<S, 4>(simd, at, place),
-                                _ => self.group::<S, GROUP>(simd, at, place),
-                            }
-                        }
+        for block in 0..self.left.pattern.blocks() {
+            let mut first = 0;
+            while first < groups.len() {
+                // Two tiles have enough sums to hide the latency of one; AVX2 has registers for one.
+                first += match (S::F32_LANES, &groups[first..]) {
+                    (16, &[a, b, c, d, e, f, g, h, ..]) => {
+                        self.run::<S, 8, 1>(simd, block, first, [a, b, c, d, e, f, g, h])
                     }
-                }
+                    (16, &[a, b, c, d, ..]) => {
+                        self.run::<S, 4, 1>(simd, block, first, [a, b, c, d])
+                    }
+                    (8, &[a, b, c, d, ..]) => self.run::<S, 4, 2>(simd, block, first, [a, b, c, d]),
+                    (16, rest) => self.run::<S, 1, 1>(simd, block, first, [rest[0]]),
+                    (8, rest) => self.run::<S, 1, 2>(simd, block, first, [rest[0]]),
+                    (4, rest) => self.run::<S, 1, 4>(simd, block, first, [rest[0]]),
+                    (_, rest) => self.run::<S, 1, GROUP>(simd, block, first, [rest[0]]),
+                };
             }
         }
     }
 }
 
 impl Product<'_, f32> {
-    /// A single group, counted over all tiles.
-    #[inline(always)]
-    fn group<S: pulp::Simd, const P: usize>(
-        &mut self,
-        simd: S,
-        (group, block): (usize, usize),
-        place: usize,
-    ) {
-        let within = group * GROUP % TILE;
-        self.run::<S, 1, P>(simd, (group * GROUP / TILE, block), within, [place]);
-    }
-
-    /// Whole tiles.
-    #[inline(always)]
-    fn rows<S: pulp::Simd, const G: usize, const P: usize>(
-        &mut self,
-        simd: S,
-        at: (usize, usize),
-        groups: [usize; G],
-    ) {
-        self.run::<S, G, P>(simd, at, 0, groups);
-    }
-
-    /// All rows of G groups, of P vectors each, that lie `within` elements into their tile.
+    /// All rows of G groups from `first` on, of P vectors each: one, or those of whole tiles. Returns G.
     #[inline(always)]
     #[expect(
         clippy::needless_range_loop,
@@ -255,22 +251,24 @@ impl Product<'_, f32> {
     fn run<S: pulp::Simd, const G: usize, const P: usize>(
         &mut self,
         simd: S,
-        (tile, block): (usize, usize),
-        within: usize,
+        block: usize,
+        first: usize,
         groups: [usize; G],
-    ) {
+    ) -> usize {
         let lanes = GROUP / P;
-        debug_assert!(lanes == S::F32_LANES || S::F32_LANES == 1);
-        let (m, k) = self.left.size;
+        debug_assert!(lanes == S::F32_LANES && (G == 1 || first.is_multiple_of(GROUPS)));
+        let pattern = self.left.pattern();
+        let (m, k) = pattern.size;
         let accumulate = self.accumulate || block > 0;
-        let lines = (tile * k + block * self.left.depth) * TILE + within;
+        let lines = (first / GROUPS * k + block * pattern.depth) * TILE + first % GROUPS * GROUP;
         for i in 0..m {
-            let list = self.left.list(block, i);
+            let list = pattern.list(block, i);
             if accumulate && list.is_empty() {
                 continue;
             }
             // SAFETY: `product` has checked that k lines of every tile that a group lies in, and m rows
-            // of the groups, lie inside their slices. A block's lines end with the tile's.
+            // of the groups, lie inside their slices. A block's lines end with the tile's, and lists
+            // are ranges of the lines and the weights.
             unsafe {
                 let b = self.tiles.as_ptr().add(lines);
                 let c = self.target.data.as_mut_ptr().add(i * self.target.row);
@@ -283,13 +281,13 @@ impl Product<'_, f32> {
                         }
                     }
                 }
-                for entry in list {
-                    let weight = simd.splat_f32s(entry.weight);
-                    let line = b.add(entry.line as usize);
+                for at in list {
+                    let weight = simd.splat_f32s(*self.left.weights.get_unchecked(at));
+                    let line = b.add(usize::from(*pattern.lines.get_unchecked(at)));
                     for g in 0..G {
+                        let group = line.add(g / GROUPS * k * TILE + g % GROUPS * GROUP);
                         for p in 0..P {
-                            let b = line.add(g * GROUP + p * lanes);
-                            let b = b.cast::<S::f32s>().read_unaligned();
+                            let b = group.add(p * lanes).cast::<S::f32s>().read_unaligned();
                             sums[g][p] = simd.mul_add_f32s(weight, b, sums[g][p]);
                         }
                     }
@@ -302,6 +300,7 @@ impl Product<'_, f32> {
                 }
             }
         }
+        G
     }
 }
 
@@ -310,7 +309,7 @@ impl Product<'_, f32> {
 ///
 /// # Panics
 /// When an element would lie outside its slice.
-pub fn sample<T: Real>(places: &Sparse<T>, first: usize, sums: &mut [T], a: &[T], b: &[T]) {
+pub fn sample<T: Real>(places: &Pattern, first: usize, sums: &mut [T], a: &[T], b: &[T]) {
     let (m, k) = places.size;
     if k == 0 || sums.is_empty() {
         return;
@@ -330,7 +329,7 @@ pub fn sample<T: Real>(places: &Sparse<T>, first: usize, sums: &mut [T], a: &[T]
 
 /// A sampled product whose bounds [`sample`] has checked.
 pub struct Sample<'a, T> {
-    places: &'a Sparse<T>,
+    places: &'a Pattern,
     first: usize,
     sums: &'a mut [T],
     a: &'a [T],
@@ -349,8 +348,8 @@ impl<T: Real> Sample<'_, T> {
                 let columns = block * self.places.depth;
                 for (i, sums) in self.sums.chunks_exact_mut(k).enumerate() {
                     let row = self.first + i;
-                    for entry in self.places.list(block, row) {
-                        let column = columns + entry.line as usize / TILE;
+                    for at in self.places.list(block, row) {
+                        let column = columns + usize::from(self.places.lines[at]) / TILE;
                         let mut lanes = [T::zero(); GROUP];
                         for tile in tiles.clone() {
                             let a = &self.a[(tile * m + row) * TILE..][..TILE];
@@ -411,8 +410,8 @@ impl Sample<'_, f32> {
                         }
                     }
                     let b = self.b.as_ptr().add((first * k + columns) * TILE);
-                    for entry in list {
-                        let line = b.add(entry.line as usize);
+                    for &at in &self.places.lines[list] {
+                        let line = b.add(usize::from(at));
                         let mut lanes = simd.splat_f32s(0.0);
                         for (n, held) in held.iter().enumerate() {
                             for (p, &a) in held.iter().enumerate() {
@@ -423,7 +422,7 @@ impl Sample<'_, f32> {
                         }
                         let mut folded = [0.0; GROUP];
                         folded.as_mut_ptr().cast::<S::f32s>().write_unaligned(lanes);
-                        sums[columns + entry.line as usize / TILE] += fold(folded);
+                        sums[columns + usize::from(at) / TILE] += fold(folded);
                     }
                 }
             }
@@ -436,6 +435,7 @@ mod tests {
     use super::*;
     use crate::kernels::testing::check_products;
     use crate::kernels::tiles::{self, tiled_len};
+    use crate::kernels::{Mask, sparsity::Sparsity};
     use pulp::Simd;
 
     /// A matrix with every third element alive, and rows and blocks that have none.
@@ -450,12 +450,9 @@ mod tests {
         left: Strided<T>,
         tiles: &[T],
     ) {
-        let mask = Mask::whole(size.0 * size.1);
-        let alive = Alive {
-            mask: &mask,
-            first: 0,
-        };
-        product(&Sparse::new(size, left, alive), accumulate, target, tiles);
+        let of = &Sparsity::new(Mask::whole(size.0 * size.1));
+        let pattern = Pattern::of(size, left, Alive { of, first: 0 });
+        product(&Sparse::new(pattern, left), accumulate, target, tiles);
     }
 
     #[test]
@@ -500,8 +497,9 @@ mod tests {
             let mut a: Vec<f32> = (0..m * k).map(number).collect();
             mask.apply(&mut a);
             let shifted = Mask::from_fn(first + m * k, |i| i >= first && mask.get(i - first));
+            let sparsity = Sparsity::new(shifted);
             let alive = Alive {
-                mask: &shifted,
+                of: &sparsity,
                 first,
             };
             let matrices = [
@@ -509,8 +507,8 @@ mod tests {
                 ((k, m), Strided::rows(&a[..], k).t()),
             ];
             for ((m, k), left) in matrices {
-                let sparse = Sparse::new((m, k), left, alive);
-                for n in [16, 48, 64, 176] {
+                let sparse = Sparse::new(Pattern::of((m, k), left, alive), left);
+                for n in [16, 48, 64, 128, 176, 208] {
                     let tiles: Vec<f32> = (0..tiled_len(k, n)).map(|i| number(i + 5)).collect();
                     let groups: Vec<usize> = (0..n).step_by(GROUP).collect();
                     for accumulate in [false, true] {
@@ -548,12 +546,13 @@ mod tests {
     fn samples_are_products_where_alive() {
         for (m, k, count) in [(1, 1, 1), (13, 70, 3), (9, 33, 4), (20, 5, 6)] {
             let mask = mask(m, k);
+            let sparsity = Sparsity::new(mask.clone());
             let alive = Alive {
-                mask: &mask,
+                of: &sparsity,
                 first: 0,
             };
             let zeros = vec![0.0; m * k];
-            let places = Sparse::places((m, k), Strided::rows(&zeros, k), alive);
+            let places = Pattern::to_sample((m, k), Strided::rows(&zeros, k), alive);
             let a: Vec<f32> = (0..count * m * TILE).map(number).collect();
             let b: Vec<f32> = (0..count * k * TILE).map(|i| number(i + 5)).collect();
             let first = m / 3;

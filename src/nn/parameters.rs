@@ -1,7 +1,7 @@
 //! The named parameters of a network, in the order in which it declares them.
 
 use super::{StateDict, state};
-use crate::kernels::Mask;
+use crate::kernels::{Mask, Sparsity};
 use crate::ops::{Gradients, Mode, Tensor, Values};
 use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result};
@@ -159,7 +159,7 @@ impl Parameters {
                         whole.set(entry.start, mask);
                     }
                 }
-                Arc::new(whole)
+                Sparsity::new(whole)
             });
             *variable = variable.masked(mask);
         }

@@ -1,7 +1,7 @@
 //! From operators to what tensors hold: slices of the type that a tensor has, or arrays on a GPU.
 
 use super::{Tensor, Values};
-use crate::kernels::{Mask, Real};
+use crate::kernels::{Real, Sparsity};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Storage};
@@ -12,7 +12,7 @@ pub struct View<'a, T> {
     pub data: &'a [T],
     pub shape: &'a [usize],
     /// Where it may differ from zero, if that is known.
-    pub mask: Option<&'a Mask>,
+    pub mask: Option<&'a Sparsity>,
 }
 
 /// The sizes of a shape of R dimensions.
@@ -65,7 +65,7 @@ impl std::fmt::Debug for dyn Recorded {
 pub struct Adapter<O>(pub O);
 
 /// A tensor on the processor, and its mask.
-type Masked<'a> = (&'a candle_core::Tensor, Option<&'a Mask>);
+type Masked<'a> = (&'a candle_core::Tensor, Option<&'a Sparsity>);
 
 /// Several values on one device.
 enum All<'a> {
@@ -75,7 +75,7 @@ enum All<'a> {
 
 impl<'a> All<'a> {
     fn of(
-        values: impl Iterator<Item = (&'a Values, Option<&'a Mask>)>,
+        values: impl Iterator<Item = (&'a Values, Option<&'a Sparsity>)>,
         name: &str,
     ) -> Result<Self> {
         let (mut cpu, mut cuda) = (vec![], vec![]);
@@ -143,7 +143,7 @@ impl<O: Operator> Recorded for Adapter<O> {
     }
 }
 
-fn masked(inputs: &[Tensor]) -> impl Iterator<Item = (&Values, Option<&Mask>)> {
+fn masked(inputs: &[Tensor]) -> impl Iterator<Item = (&Values, Option<&Sparsity>)> {
     inputs.iter().map(|input| (input.values(), input.mask()))
 }
 

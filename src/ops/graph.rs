@@ -5,7 +5,7 @@
 
 use super::adapter::{Adapter, Recorded};
 use super::{Operator, Values};
-use crate::kernels::Mask;
+use crate::kernels::Sparsity;
 use crate::runtime::cancel;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub struct Tensor {
     values: Values,
     node: Option<Arc<Node>>,
     /// Where they may differ from zero, if that is known.
-    mask: Option<Arc<Mask>>,
+    mask: Option<Arc<Sparsity>>,
 }
 
 /// A variable, or the result of an operator.
@@ -80,7 +80,7 @@ impl Tensor {
     }
 
     /// The same, known to be zero where `mask` is not set.
-    pub fn masked(&self, mask: Option<Arc<Mask>>) -> Self {
+    pub fn masked(&self, mask: Option<Arc<Sparsity>>) -> Self {
         Self {
             mask,
             ..self.clone()
@@ -95,7 +95,7 @@ impl Tensor {
         }
     }
 
-    pub fn mask(&self) -> Option<&Mask> {
+    pub fn mask(&self) -> Option<&Sparsity> {
         self.mask.as_deref()
     }
 

@@ -1,6 +1,6 @@
 //! What operators run for.
 
-use crate::kernels::{Mask, Precision};
+use crate::kernels::{Precision, Sparsity};
 use crate::runtime::gpu::Kind;
 
 /// Inference, or training, and what is rounded on the way.
@@ -38,7 +38,7 @@ impl Mode {
     }
 
     /// What operators may leave out of weights with this mask.
-    pub fn survivors(self, mask: Option<&Mask>) -> Option<&Mask> {
+    pub fn survivors(self, mask: Option<&Sparsity>) -> Option<&Sparsity> {
         match self {
             Self::Infer(_) | Self::Train(..) => mask,
             Self::Differentiate => None,

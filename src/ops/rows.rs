@@ -6,11 +6,12 @@
 
 use crate::kernels::reduce::fold;
 use crate::kernels::simd::dispatch;
-use crate::kernels::sparse::{Sparse, sample};
+use crate::kernels::sparse::{Pattern, sample};
 use crate::kernels::tiles::{GROUP, Steps, TILE, Target, product_steps};
 use crate::kernels::{Matrix, Real, Strided};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Zeros between the rows of channels: at least one, whole quarters of a cache line.
 pub const BORDER: usize = 4;
@@ -371,13 +372,13 @@ pub fn product_rows<T: Real>(grid: Grid, matrix: &Matrix<T>, y: &mut [T], tiles:
 
 /// How the gradient of a matrix [m, n] is summed up, Σ over pixels of a·bᵀ: at all places, or only at
 /// those that are alive.
-pub struct WeightGradient<T> {
+pub struct WeightGradient {
     size: (usize, usize),
-    places: Option<Sparse<T>>,
+    places: Option<Arc<Pattern>>,
 }
 
-impl<T: Real> WeightGradient<T> {
-    pub fn of(matrix: &Matrix<T>) -> Self {
+impl WeightGradient {
+    pub fn of<T: Real>(matrix: &Matrix<T>) -> Self {
         Self {
             size: matrix.size(),
             places: matrix.places(),
@@ -401,7 +402,7 @@ impl<T: Real> WeightGradient<T> {
     }
 
     /// A strip of b from its tiles; those that are missing become zero.
-    pub fn put(&self, tiles: &[T], to: &mut [T]) {
+    pub fn put<T: Real>(&self, tiles: &[T], to: &mut [T]) {
         if self.places.is_none() {
             return transpose_tiles(self.size.1, tiles, to);
         }
@@ -411,7 +412,7 @@ impl<T: Real> WeightGradient<T> {
     }
 
     /// The gradient, [m, n], from a in tiles and b as [`Self::put`] left it.
-    pub fn sum(&self, a: &[T], b: &[T]) -> Vec<T> {
+    pub fn sum<T: Real>(&self, a: &[T], b: &[T]) -> Vec<T> {
         let (m, n) = self.size;
         let Some(places) = &self.places else {
             return tile_outer((m, a), (n, b));

@@ -1,7 +1,7 @@
 //! What the operators' tests share: numbers without a pattern and the gradient check.
 
 use super::{Keep, Mode, Tensor, Values};
-use crate::kernels::{Mask, Precision};
+use crate::kernels::{Mask, Precision, Sparsity};
 use crate::runtime::gpu::{self, Array, Gpu};
 use candle_core::{DType, Device};
 use std::sync::Arc;
@@ -117,9 +117,9 @@ pub fn check_masked(
     let mut values = flat(weights);
     mask.apply(&mut values);
     let zeroed = tensor(values, weights.dims());
-    let mask = Arc::new(mask);
+    let sparsity = Sparsity::new(mask.clone());
     for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
-        let run = |mode: Mode, mask: Option<&Arc<Mask>>| {
+        let run = |mode: Mode, mask: Option<&Arc<Sparsity>>| {
             let of = |t: &Tensor| Tensor::variable(t.cpu().to_dtype(dtype).unwrap());
             let inputs = [of(x), of(&zeroed).masked(mask.cloned())];
             let y = f(&inputs, mode).unwrap();
@@ -138,7 +138,7 @@ pub fn check_masked(
                 .collect()
         };
         for mode in [train(Keep::Projections), train(Keep::Nothing)] {
-            let (y_of, dx_of, dw_of) = run(mode, Some(&mask));
+            let (y_of, dx_of, dw_of) = run(mode, Some(&sparsity));
             let what = format!("{what} in {dtype:?} with a mask, {mode:?}");
             assert_close(&y_of, &y, tolerance, &what);
             assert_close(&dx_of, &dx, tolerance, &format!("{what}: dx"));
@@ -149,7 +149,7 @@ pub fn check_masked(
                 &format!("{what}: dw"),
             );
         }
-        let (_, dx_of, dw_of) = run(Mode::Differentiate, Some(&mask));
+        let (_, dx_of, dw_of) = run(Mode::Differentiate, Some(&sparsity));
         assert_eq!((dx_of, dw_of), (dx, dw), "{what}: all gradients");
     }
 }

@@ -7,9 +7,8 @@ use super::stream::{Source, band, part, stream};
 use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts};
 use crate::kernels::simd::dispatch;
-use crate::kernels::sparse::Alive;
 use crate::kernels::tiles::{GROUP, TILE, Target, product};
-use crate::kernels::{Mask, Matrix, Precision, Real, Strided};
+use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
     BORDER, Grid, Place, Rows, clear_borders, clear_rest, clip, load_tiles, tile_outer,
     transpose_tiles, window,
@@ -69,7 +68,7 @@ impl<'a, T: Real> Attention<'a, T> {
         grid: Grid,
         (dim, heads): (usize, usize),
         values: Vec<usize>,
-        (parameters, mask): (&'a [T], Option<&'a Mask>),
+        (parameters, mask): (&'a [T], Option<&'a Sparsity>),
         precision: Precision,
     ) -> Self {
         let wide = 2 * dim + values.len();
@@ -78,7 +77,7 @@ impl<'a, T: Real> Attention<'a, T> {
         let (temperature, rest) = rest.split_at(heads);
         let (weight, rest) = rest.split_at(wide * dim);
         let (taps, project_out) = rest.split_at(wide * 9);
-        let alive = |first| mask.map(|mask| Alive { mask, first });
+        let alive = |first| mask.map(|mask| Alive { of: mask, first });
         let first = 2 * dim + heads;
         let expand = Expand {
             grid,

@@ -1,25 +1,28 @@
 //! Which channels inside a half of a block can be left out without a change of its result, and the
 //! parameters without them. What is left out has no gradient at any living weight either.
 
-use crate::kernels::{Mask, Real};
+use crate::kernels::{Mask, Real, Sparsity};
+use rayon::prelude::*;
+use std::borrow::Cow;
+use std::iter;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What a mask leaves of a half's inner channels.
-pub enum Remains<T> {
+pub enum Remains {
     /// All, or nearly.
     All,
-    Some(Compact<T>),
+    Some(Compact),
     /// None: the half passes its input on.
     Nothing,
 }
 
 /// The parameters of some of a half's inner channels.
-pub struct Compact<T> {
+pub struct Compact {
     /// Which channels these are.
-    pub channels: Vec<usize>,
-    pub parameters: Vec<T>,
-    pub mask: Mask,
-    /// Where each parameter comes from.
+    channels: Vec<usize>,
+    sparsity: Arc<Sparsity>,
+    /// Where each parameter comes from, of so many.
     from: Vec<u32>,
     full: usize,
 }
@@ -27,11 +30,19 @@ pub struct Compact<T> {
 /// Channels that go are worth the copy of the others where they are this share of all.
 const WORTH: usize = 8;
 
-impl<T: Real> Remains<T> {
+/// The parameters that a half runs with.
+pub struct Part<'a, T: Clone> {
+    pub values: Cow<'a, [T]>,
+    pub sparsity: Option<&'a Sparsity>,
+    /// The inner channels that they belong to, unless all.
+    pub channels: Option<&'a [usize]>,
+}
+
+impl Remains {
     /// What remains where `channels` of `count` do; `parts` are the places of their parameters.
     pub fn of<P: Iterator<Item = Range<usize>>>(
         (channels, count): (Vec<usize>, usize),
-        (parameters, mask): (&[T], &Mask),
+        mask: &Mask,
         parts: impl FnOnce(&[usize]) -> P,
     ) -> Self {
         if channels.is_empty() {
@@ -40,38 +51,46 @@ impl<T: Real> Remains<T> {
         if (count - channels.len()) * WORTH < count {
             return Self::All;
         }
-        let parts = parts(&channels);
-        Self::Some(Compact::new(channels, (parameters, mask), parts))
+        let from: Vec<u32> = parts(&channels).flatten().map(|at| at as u32).collect();
+        let compact = Mask::from_fn(from.len(), |i| mask.get(from[i] as usize));
+        Self::Some(Compact {
+            channels,
+            sparsity: Sparsity::new(compact),
+            from,
+            full: mask.len(),
+        })
+    }
+
+    /// Those of all parameters that are needed.
+    pub fn part<'a, T: Real>(
+        &'a self,
+        parameters: &'a [T],
+        sparsity: Option<&'a Sparsity>,
+    ) -> Part<'a, T> {
+        match self {
+            Self::Some(compact) => {
+                let values = compact.from.par_iter().map(|&at| parameters[at as usize]);
+                Part {
+                    values: Cow::Owned(values.collect()),
+                    sparsity: Some(&compact.sparsity),
+                    channels: Some(&compact.channels),
+                }
+            }
+            Self::All | Self::Nothing => Part {
+                values: Cow::Borrowed(parameters),
+                sparsity,
+                channels: None,
+            },
+        }
     }
 
     /// The gradient of all parameters: zero at those that were left out.
-    pub fn expand(&self, gradient: Vec<T>) -> Vec<T> {
-        match self {
-            Self::Some(compact) => compact.expand(&gradient),
-            Self::All | Self::Nothing => gradient,
-        }
-    }
-}
-
-impl<T: Real> Compact<T> {
-    fn new(
-        channels: Vec<usize>,
-        (parameters, mask): (&[T], &Mask),
-        parts: impl Iterator<Item = Range<usize>>,
-    ) -> Self {
-        let from: Vec<u32> = parts.flatten().map(|at| at as u32).collect();
-        Self {
-            channels,
-            parameters: from.iter().map(|&at| parameters[at as usize]).collect(),
-            mask: Mask::from_fn(from.len(), |i| mask.get(from[i] as usize)),
-            from,
-            full: parameters.len(),
-        }
-    }
-
-    fn expand(&self, gradient: &[T]) -> Vec<T> {
-        let mut all = vec![T::zero(); self.full];
-        for (&at, &value) in self.from.iter().zip(gradient) {
+    pub fn expand<T: Real>(&self, gradient: Vec<T>) -> Vec<T> {
+        let Self::Some(compact) = self else {
+            return gradient;
+        };
+        let mut all = vec![T::zero(); compact.full];
+        for (&at, &value) in compact.from.iter().zip(&gradient) {
             all[at as usize] = value;
         }
         all
@@ -95,11 +114,6 @@ impl Front {
         self.weight() + self.wide * self.dim
     }
 
-    /// What lies before W.
-    pub fn head(self) -> Range<usize> {
-        0..self.weight()
-    }
-
     /// Where the parameters behind the taps begin.
     pub fn end(self) -> usize {
         self.taps() + self.wide * 9
@@ -111,15 +125,14 @@ impl Front {
             && mask.count(self.taps() + channel * 9, 9) > 0
     }
 
-    /// A channel's row of W.
-    pub fn row(self, channel: usize) -> Range<usize> {
-        let first = self.weight() + channel * self.dim;
-        first..first + self.dim
-    }
-
-    pub fn taps_of(self, channel: usize) -> Range<usize> {
-        let first = self.taps() + channel * 9;
-        first..first + 9
+    /// What the front has of some channels: all before W, their rows of W and their taps.
+    pub fn parts(self, channels: Vec<usize>) -> impl Iterator<Item = Range<usize>> {
+        let part = |first: usize, size: usize| {
+            let channels = channels.clone().into_iter();
+            channels.map(move |i| first + i * size..first + (i + 1) * size)
+        };
+        let (rows, taps) = (part(self.weight(), self.dim), part(self.taps(), 9));
+        iter::once(0..self.weight()).chain(rows).chain(taps)
     }
 }
 

@@ -4,9 +4,8 @@ use super::expand::Expand;
 use super::stream::{Source, band, stream};
 use crate::kernels::reduce::sum_parts;
 use crate::kernels::simd::dispatch;
-use crate::kernels::sparse::Alive;
 use crate::kernels::tiles::{GROUP, TILE, Target};
-use crate::kernels::{Mask, Matrix, Precision, Real, Strided};
+use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
     BORDER, Grid, Rows, WeightGradient, clear_borders, clear_rest, clip, load_tiles, product_rows,
     tiled_groups, window,
@@ -26,10 +25,10 @@ impl<'a, T: Real> FeedForward<'a, T> {
     pub fn new(
         grid: Grid,
         (dim, hidden): (usize, usize),
-        (parameters, mask): (&'a [T], Option<&'a Mask>),
+        (parameters, mask): (&'a [T], Option<&'a Sparsity>),
         precision: Precision,
     ) -> Self {
-        let alive = |first| mask.map(|mask| Alive { mask, first });
+        let alive = |first| mask.map(|mask| Alive { of: mask, first });
         let (gamma, rest) = parameters.split_at(dim);
         let (beta, rest) = rest.split_at(dim);
         let (weight, rest) = rest.split_at(2 * hidden * dim);

@@ -29,7 +29,7 @@ mod stream;
 mod tests;
 
 use self::attention::{Attention, Scores};
-use self::compact::{Front, Remains, living_columns};
+use self::compact::{Front, Part, Remains, living_columns};
 use self::expand::Expand;
 use self::feed_forward::FeedForward;
 use super::rows::Grid;
@@ -40,6 +40,7 @@ use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use std::any::Any;
 use std::iter;
+use std::sync::Arc;
 
 /// Elements of an image's projected rows that are worth holding: they stay in the last cache.
 const HELD: usize = 1 << 21;
@@ -118,48 +119,36 @@ impl AttentionOp {
     }
 
     /// What the mask leaves of the channels of v.
-    fn remains<T: Real>(&self, parameters: View<T>, c: usize) -> Remains<T> {
-        let Some(mask) = self.mode.survivors(parameters.mask) else {
-            return Remains::All;
+    fn remains<T: Real>(&self, parameters: View<T>, c: usize) -> Arc<Remains> {
+        let Some(sparsity) = self.mode.survivors(parameters.mask) else {
+            return Arc::new(Remains::All);
         };
-        let (wide, before) = (3 * c, self.heads);
-        let front = Front {
-            dim: c,
-            wide,
-            before,
-        };
-        let mut living: Vec<usize> = (0..c).filter(|v| front.lives(mask, 2 * c + v)).collect();
-        if mask.count(front.end(), c * c) == 0 {
-            living.clear();
-        }
-        Remains::of((living, c), (parameters.data, mask), |living| {
-            let values = living.iter().map(|v| 2 * c + v);
-            let channels: Vec<usize> = (0..2 * c).chain(values).collect();
-            let taps: Vec<_> = channels.iter().map(|&i| front.taps_of(i)).collect();
-            let end = front.end();
-            iter::once(front.head())
-                .chain(channels.into_iter().map(move |i| front.row(i)))
-                .chain(taps)
-                .chain(iter::once(end..end + c * c))
+        sparsity.derive(("channels", [0; 5]), || {
+            let (wide, before) = (3 * c, self.heads);
+            let front = Front {
+                dim: c,
+                wide,
+                before,
+            };
+            let (end, mask) = (front.end(), sparsity.mask());
+            let mut living: Vec<usize> = (0..c).filter(|v| front.lives(mask, 2 * c + v)).collect();
+            if mask.count(end, c * c) == 0 {
+                living.clear();
+            }
+            Remains::of((living, c), mask, |living| {
+                let values = living.iter().map(|v| 2 * c + v);
+                let channels: Vec<usize> = (0..2 * c).chain(values).collect();
+                front.parts(channels).chain(iter::once(end..end + c * c))
+            })
         })
     }
 
-    fn of<'a, T: Real>(
-        &self,
-        [_, h, c, w]: [usize; 4],
-        parameters: View<'a, T>,
-        remains: &'a Remains<T>,
-    ) -> Attention<'a, T> {
-        let (values, parameters) = match remains {
-            Remains::Some(compact) => (
-                compact.channels.clone(),
-                (&compact.parameters[..], Some(&compact.mask)),
-            ),
-            _ => {
-                let mask = self.mode.survivors(parameters.mask);
-                ((0..c).collect(), (parameters.data, mask))
-            }
+    fn of<'a, T: Real>(&self, [_, h, c, w]: [usize; 4], part: &'a Part<T>) -> Attention<'a, T> {
+        let values = match part.channels {
+            Some(channels) => channels.to_vec(),
+            None => (0..c).collect(),
         };
+        let parameters = (&*part.values, part.sparsity);
         let (grid, precision) = (Grid::new(h, w), self.mode.precision());
         Attention::new(grid, (c, self.heads), values, parameters, precision)
     }
@@ -169,13 +158,14 @@ impl Operator for AttentionOp {
     const NAME: &'static str = "attention";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let (x, shape) = (inputs[0].data, inputs[0].shape);
-        let sizes = self.check(shape, inputs[1].shape)?;
-        let remains = self.remains(inputs[1], sizes[2]);
-        if let Remains::Nothing = remains {
+        let (x, shape, parameters) = (inputs[0].data, inputs[0].shape, inputs[1]);
+        let sizes = self.check(shape, parameters.shape)?;
+        let remains = self.remains(parameters, sizes[2]);
+        if let Remains::Nothing = *remains {
             return Ok((x.to_vec(), shape.to_vec()));
         }
-        let op = self.of(sizes, inputs[1], &remains);
+        let part = remains.part(parameters.data, self.mode.survivors(parameters.mask));
+        let op = self.of(sizes, &part);
         let projected = self.kept.project(&op.expand, x);
         let (y, scores) = op.forward(x, &projected);
         self.kept.put((projected, scores));
@@ -183,24 +173,25 @@ impl Operator for AttentionOp {
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        let sizes = self.check(inputs[0].shape, inputs[1].shape)?;
-        let remains = self.remains(inputs[1], sizes[2]);
-        if let Remains::Nothing = remains {
+        let (x, parameters) = (inputs[0].data, inputs[1]);
+        let sizes = self.check(inputs[0].shape, parameters.shape)?;
+        let remains = self.remains(parameters, sizes[2]);
+        if let Remains::Nothing = *remains {
             return Ok(vec![
                 gradient.data.to_vec(),
-                vec![T::zero(); inputs[1].data.len()],
+                vec![T::zero(); parameters.data.len()],
             ]);
         }
-        let op = self.of(sizes, inputs[1], &remains);
-        let x = inputs[0].data;
+        let part = remains.part(parameters.data, self.mode.survivors(parameters.mask));
+        let op = self.of(sizes, &part);
         let kept: Option<(Buffer<T>, Vec<Scores<T>>)> = self.kept.take();
         let (projected, scores) = kept.unwrap_or_else(|| {
             let projected = op.expand.project_all(x);
             let (_, scores) = op.forward(x, &projected);
             (projected, scores)
         });
-        let (dx, parameters) = op.backward((x, projected, gradient.data), &scores);
-        Ok(vec![dx, remains.expand(parameters)])
+        let (dx, dp) = op.backward((x, projected, gradient.data), &scores);
+        Ok(vec![dx, remains.expand(dp)])
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
@@ -248,53 +239,40 @@ impl FeedForwardOp {
     }
 
     /// What the mask leaves of the hidden channels.
-    fn remains<T: Real>(&self, parameters: View<T>, c: usize) -> Remains<T> {
-        let Some(mask) = self.mode.survivors(parameters.mask) else {
-            return Remains::All;
+    fn remains<T: Real>(&self, parameters: View<T>, c: usize) -> Arc<Remains> {
+        let Some(sparsity) = self.mode.survivors(parameters.mask) else {
+            return Arc::new(Remains::All);
         };
-        let (hidden, wide) = (self.hidden, 2 * self.hidden);
-        let front = Front {
-            dim: c,
-            wide,
-            before: 0,
-        };
-        let used = living_columns(mask, front.end(), c, hidden);
-        let lives = |&i: &usize| used[i] && front.lives(mask, i) && front.lives(mask, hidden + i);
-        let living = (0..hidden).filter(lives).collect();
-        Remains::of((living, hidden), (parameters.data, mask), |living| {
-            let both = living
-                .iter()
-                .copied()
-                .chain(living.iter().map(|i| hidden + i));
-            let channels: Vec<usize> = both.collect();
-            let taps: Vec<_> = channels.iter().map(|&i| front.taps_of(i)).collect();
-            let out = (0..c).flat_map(move |row| {
-                let first = front.end() + row * hidden;
-                living.iter().map(move |i| first + i..first + i + 1)
-            });
-            iter::once(front.head())
-                .chain(channels.into_iter().map(move |i| front.row(i)))
-                .chain(taps)
-                .chain(out.collect::<Vec<_>>())
+        sparsity.derive(("channels", [0; 5]), || {
+            let (hidden, wide) = (self.hidden, 2 * self.hidden);
+            let front = Front {
+                dim: c,
+                wide,
+                before: 0,
+            };
+            let (end, mask) = (front.end(), sparsity.mask());
+            let used = living_columns(mask, end, c, hidden);
+            let lives =
+                |&i: &usize| used[i] && front.lives(mask, i) && front.lives(mask, hidden + i);
+            let living = (0..hidden).filter(lives).collect();
+            Remains::of((living, hidden), mask, |living| {
+                let second = living.iter().map(|i| hidden + i);
+                let columns = living.to_vec();
+                let out = (0..c).flat_map(move |row| {
+                    let first = end + row * hidden;
+                    let columns = columns.clone().into_iter();
+                    columns.map(move |i| first + i..first + i + 1)
+                });
+                front
+                    .parts(living.iter().copied().chain(second).collect())
+                    .chain(out)
+            })
         })
     }
 
-    fn of<'a, T: Real>(
-        &self,
-        [_, h, c, w]: [usize; 4],
-        parameters: View<'a, T>,
-        remains: &'a Remains<T>,
-    ) -> FeedForward<'a, T> {
-        let (hidden, parameters) = match remains {
-            Remains::Some(compact) => (
-                compact.channels.len(),
-                (&compact.parameters[..], Some(&compact.mask)),
-            ),
-            _ => {
-                let mask = self.mode.survivors(parameters.mask);
-                (self.hidden, (parameters.data, mask))
-            }
-        };
+    fn of<'a, T: Real>(&self, [_, h, c, w]: [usize; 4], part: &'a Part<T>) -> FeedForward<'a, T> {
+        let hidden = part.channels.map_or(self.hidden, <[usize]>::len);
+        let parameters = (&*part.values, part.sparsity);
         let (grid, precision) = (Grid::new(h, w), self.mode.precision());
         FeedForward::new(grid, (c, hidden), parameters, precision)
     }
@@ -304,13 +282,14 @@ impl Operator for FeedForwardOp {
     const NAME: &'static str = "feed_forward";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
-        let (x, shape) = (inputs[0].data, inputs[0].shape);
-        let sizes = self.check(shape, inputs[1].shape)?;
-        let remains = self.remains(inputs[1], sizes[2]);
-        if let Remains::Nothing = remains {
+        let (x, shape, parameters) = (inputs[0].data, inputs[0].shape, inputs[1]);
+        let sizes = self.check(shape, parameters.shape)?;
+        let remains = self.remains(parameters, sizes[2]);
+        if let Remains::Nothing = *remains {
             return Ok((x.to_vec(), shape.to_vec()));
         }
-        let op = self.of(sizes, inputs[1], &remains);
+        let part = remains.part(parameters.data, self.mode.survivors(parameters.mask));
+        let op = self.of(sizes, &part);
         let projected = self.kept.project(&op.expand, x);
         let y = op.forward(x, &projected);
         self.kept.put(projected);
@@ -318,20 +297,21 @@ impl Operator for FeedForwardOp {
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        let sizes = self.check(inputs[0].shape, inputs[1].shape)?;
-        let remains = self.remains(inputs[1], sizes[2]);
-        if let Remains::Nothing = remains {
+        let (x, parameters) = (inputs[0].data, inputs[1]);
+        let sizes = self.check(inputs[0].shape, parameters.shape)?;
+        let remains = self.remains(parameters, sizes[2]);
+        if let Remains::Nothing = *remains {
             return Ok(vec![
                 gradient.data.to_vec(),
-                vec![T::zero(); inputs[1].data.len()],
+                vec![T::zero(); parameters.data.len()],
             ]);
         }
-        let op = self.of(sizes, inputs[1], &remains);
-        let x = inputs[0].data;
+        let part = remains.part(parameters.data, self.mode.survivors(parameters.mask));
+        let op = self.of(sizes, &part);
         let kept: Option<Buffer<T>> = self.kept.take();
         let projected = kept.unwrap_or_else(|| op.expand.project_all(x));
-        let (dx, parameters) = op.backward(x, projected, gradient.data);
-        Ok(vec![dx, remains.expand(parameters)])
+        let (dx, dp) = op.backward(x, projected, gradient.data);
+        Ok(vec![dx, remains.expand(dp)])
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {

@@ -1,7 +1,6 @@
 use super::Dims;
-use crate::kernels::sparse::Alive;
 use crate::kernels::tiles::TILE;
-use crate::kernels::{Mask, Matrix, Precision, Real, Strided};
+use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{WeightGradient, load_tiles, product_rows};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
@@ -11,9 +10,9 @@ pub fn matrix<'a, T: Real>(
     d: Dims,
     precision: Precision,
     weight: &'a [T],
-    mask: Option<&'a Mask>,
+    mask: Option<&'a Sparsity>,
 ) -> Matrix<'a, T> {
-    let alive = mask.map(|mask| Alive { mask, first: 0 });
+    let alive = mask.map(|mask| Alive { of: mask, first: 0 });
     Matrix::new(precision, (d.co, d.ci), Strided::rows(weight, d.ci), alive)
 }
 

@@ -2,9 +2,8 @@
 //! matrix product with the weights as they are.
 
 use super::Dims;
-use crate::kernels::sparse::Alive;
 use crate::kernels::tiles::{GROUP, TILE};
-use crate::kernels::{Mask, Matrix, Precision, Real, Strided};
+use crate::kernels::{Alive, Mask, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
     BORDER, Rows, WeightGradient, clear_rest, load_tiles, pad_rows, product_rows,
 };
@@ -18,9 +17,9 @@ pub fn matrix<'a, T: Real>(
     d: Dims,
     precision: Precision,
     weight: &'a [T],
-    mask: Option<&'a Mask>,
+    mask: Option<&'a Sparsity>,
 ) -> Matrix<'a, T> {
-    let alive = mask.map(|mask| Alive { mask, first: 0 });
+    let alive = mask.map(|mask| Alive { of: mask, first: 0 });
     let left = Strided::rows(weight, TAPS * d.ci);
     Matrix::new(precision, (d.co, TAPS * d.ci), left, alive)
 }
@@ -42,28 +41,29 @@ pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     y
 }
 
-pub fn backward_input<T: Real>(d: Dims, weight: &[T], mask: Option<&Mask>, dy: &[T]) -> Vec<T> {
+pub fn backward_input<T: Real>(d: Dims, weight: &[T], mask: Option<&Sparsity>, dy: &[T]) -> Vec<T> {
     // [co][ci][tap] → [ci][co][8 − tap]
     let place = |at: usize| {
         let (pair, tap) = (at / TAPS, at % TAPS);
         (pair % d.ci * d.co + pair / d.ci) * TAPS + TAPS - 1 - tap
     };
     let mut turned = vec![T::zero(); weight.len()];
-    let mask = match mask {
-        None => {
-            (0..weight.len()).for_each(|at| turned[place(at)] = weight[at]);
-            None
-        }
-        Some(mask) => {
-            let mut of_turned = Mask::none(weight.len());
-            mask.ones(0, weight.len(), |at| {
-                turned[place(at)] = weight[at];
-                of_turned.insert(place(at));
-            });
-            Some(of_turned)
-        }
-    };
-    let matrix = matrix(d.t(), Precision::Full, &turned, mask.as_ref());
+    (0..weight.len()).for_each(|at| turned[place(at)] = weight[at]);
+    let mask = mask.map(|sparsity| {
+        sparsity.derive(("turned", [0; 5]), || {
+            let mut mask = Mask::none(weight.len());
+            sparsity
+                .mask()
+                .ones(0, weight.len(), |at| mask.insert(place(at)));
+            Sparsity::new(mask)
+        })
+    });
+    let matrix = matrix(
+        d.t(),
+        Precision::Full,
+        &turned,
+        mask.as_deref().map(|mask| &**mask),
+    );
     convolve(d.t(), &matrix, dy)
 }
 
