@@ -13,8 +13,8 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Zeros between the rows of channels: at least one, whole quarters of a cache line.
-pub const BORDER: usize = 4;
+/// Zeros between the rows of channels: a cache line, so that every row begins with one.
+pub const BORDER: usize = 16;
 /// Rows of a weight's gradient that one task computes, and tiles that it sums up at once.
 const BLOCK: usize = 48;
 const TILES: usize = 8;
@@ -154,9 +154,10 @@ pub fn load_tiles<T: Real>(grid: Grid, rows: usize, channels: usize, x: &[T], ti
     dispatch(
         #[inline(always)]
         || {
-            for tile in places.chunks(TILE / GROUP) {
+            // In the order of x, which comes from memory.
+            for row in places.chunks(grid.padded / GROUP) {
                 for c in 0..channels {
-                    for place in tile {
+                    for place in row {
                         let from = (place.row * channels + c) * grid.w + place.column;
                         let to = &mut tiles[place.tiled(channels, c)..][..GROUP];
                         if place.pixels == GROUP {
@@ -310,24 +311,36 @@ pub fn window<T: Real>(taps: &[T; 9], rows: &[&[T]; 3], at: usize) -> [T; GROUP]
 /// whole groups of them, lie at `at`.
 #[inline(always)]
 pub fn window_sums<T: Real>(rows: &[([&[T]; 3], &[T])], at: usize, columns: usize) -> [T; 9] {
-    let mut taps = [T::zero(); 9];
-    for (line, taps) in taps.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-        // Three arrays by name stay in registers; an array of them does not.
-        let [mut left, mut centre, mut right] = [[T::zero(); GROUP]; 3];
-        for (around, d) in rows {
-            for column in (at..at + columns).step_by(GROUP) {
-                let d = &d[column..column + GROUP];
-                let x = &around[line][column - 1..column + GROUP + 1];
-                for i in 0..GROUP {
-                    left[i] = d[i].mul_add(x[i], left[i]);
-                    centre[i] = d[i].mul_add(x[i + 1], centre[i]);
-                    right[i] = d[i].mul_add(x[i + 2], right[i]);
-                }
+    // Nine sums hide the latency of one; by name they stay in registers, an array of them does not.
+    let [
+        mut a,
+        mut b,
+        mut c,
+        mut d,
+        mut e,
+        mut f,
+        mut g,
+        mut h,
+        mut i,
+    ] = [[T::zero(); GROUP]; 9];
+    for (around, dy) in rows {
+        for column in (at..at + columns).step_by(GROUP) {
+            let dy = &dy[column..column + GROUP];
+            let [above, row, below] = around.map(|row| &row[column - 1..column + GROUP + 1]);
+            for p in 0..GROUP {
+                a[p] = dy[p].mul_add(above[p], a[p]);
+                b[p] = dy[p].mul_add(above[p + 1], b[p]);
+                c[p] = dy[p].mul_add(above[p + 2], c[p]);
+                d[p] = dy[p].mul_add(row[p], d[p]);
+                e[p] = dy[p].mul_add(row[p + 1], e[p]);
+                f[p] = dy[p].mul_add(row[p + 2], f[p]);
+                g[p] = dy[p].mul_add(below[p], g[p]);
+                h[p] = dy[p].mul_add(below[p + 1], h[p]);
+                i[p] = dy[p].mul_add(below[p + 2], i[p]);
             }
         }
-        *taps = [fold(left), fold(centre), fold(right)];
     }
-    taps
+    [a, b, c, d, e, f, g, h, i].map(fold)
 }
 
 /// Keeps only the pixels that exist.

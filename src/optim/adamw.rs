@@ -55,6 +55,8 @@ pub struct AdamW {
     config: AdamWConfig,
     steps: u64,
     state: State,
+    /// Those of the last step: where they leave out all, all is zero.
+    masks: Masks,
 }
 
 /// The moments, where the parameters lie.
@@ -106,6 +108,8 @@ impl Scalars {
 const CHUNK: usize = 1 << 14;
 /// Values that share a word of a mask.
 const WORD: usize = u64::BITS as usize;
+/// Values of a word that are cleared at once.
+const VECTOR: usize = 16;
 /// Running sums of a norm.
 const LANES: usize = 8;
 
@@ -118,6 +122,7 @@ impl AdamW {
         };
         Ok(Self {
             config,
+            masks: Masks::default(),
             steps: 0,
             state: match all.gpu() {
                 Some(gpu) => State::Cuda(cuda::State::new(gpu, all)?),
@@ -142,7 +147,10 @@ impl AdamW {
     /// Continues from saved moments.
     pub fn resume(&mut self, steps: u64, all: &Parameters, moments: Vec<Moments>) -> Result<()> {
         match &mut self.state {
-            State::Cpu(held) => *held = moments,
+            State::Cpu(held) => {
+                *held = moments;
+                self.masks = Masks::default();
+            }
             State::Cuda(state) => state.resume(all, &moments)?,
         }
         self.steps = steps;
@@ -192,8 +200,10 @@ impl AdamW {
         }
         let largest = self.config.clip_grad_norm.unwrap_or(f64::INFINITY);
         let scale = (largest / (norm + CLIP_EPSILON)).min(1.0) as f32;
+        let is_new = !masks.is(&self.masks);
+        self.masks = masks.clone();
         for ((name, parameter), moments) in all.iter().zip(moments) {
-            let mask = masks.get(name);
+            let mask = (masks.get(name), is_new);
             parameter
                 .gradient(gradients, |g| {
                     parameter.write(|p| update(scalars, p, (g, scale), moments, mask))
@@ -242,7 +252,7 @@ fn update(
     p: &mut [f32],
     (g, gradient_scale): (&[f32], f32),
     moments: &mut Moments,
-    mask: Option<&Mask>,
+    (mask, is_new): (Option<&Mask>, bool),
 ) {
     p.par_chunks_mut(CHUNK)
         .zip(g.par_chunks(CHUNK))
@@ -250,32 +260,43 @@ fn update(
         .zip(moments.exp_avg_sq.par_chunks_mut(CHUNK))
         .enumerate()
         .for_each(|(chunk, (((p, g), m), v))| {
+            let words = mask.map(|mask| &mask.words()[chunk * CHUNK / WORD..]);
             dispatch(
                 #[inline(always)]
                 || {
-                    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m.iter_mut()).zip(v.iter_mut())
-                    {
-                        let g = g * gradient_scale;
-                        *m = (g - *m).mul_add(s.one_minus_beta1, *m);
-                        *v = (s.one_minus_beta2 * g).mul_add(g, *v * s.beta2);
-                        let denominator = v.sqrt() / s.root_correction2 + s.eps;
-                        *p = *p * s.decay - s.step_size * (*m / denominator);
+                    let parts = p.chunks_mut(WORD).zip(g.chunks(WORD));
+                    let moments = m.chunks_mut(WORD).zip(v.chunks_mut(WORD));
+                    for (word, ((p, g), (m, v))) in parts.zip(moments).enumerate() {
+                        let bits = words.map_or(u64::MAX, |words| words[word]);
+                        if bits == 0 && !is_new {
+                            continue;
+                        }
+                        let moments = m.iter_mut().zip(v.iter_mut());
+                        for ((p, &g), (m, v)) in p.iter_mut().zip(g).zip(moments) {
+                            let g = g * gradient_scale;
+                            *m = (g - *m).mul_add(s.one_minus_beta1, *m);
+                            *v = (s.one_minus_beta2 * g).mul_add(g, *v * s.beta2);
+                            let denominator = v.sqrt() / s.root_correction2 + s.eps;
+                            *p = *p * s.decay - s.step_size * (*m / denominator);
+                        }
+                        if bits != u64::MAX {
+                            [p, m, v].into_iter().for_each(|values| clear(values, bits));
+                        }
                     }
                 },
             );
-            // Rare work beside the loop above: whole words of the mask are mostly skipped or cleared.
-            if let Some(mask) = mask {
-                let first = chunk * CHUNK / 64;
-                for (word, &bits) in mask.words()[first..].iter().enumerate().take(CHUNK / 64) {
-                    if bits != u64::MAX {
-                        let places = word * 64..p.len().min((word + 1) * 64);
-                        for i in places.filter(|i| bits >> (i % 64) & 1 == 0) {
-                            (p[i], m[i], v[i]) = (0.0, 0.0, 0.0);
-                        }
-                    }
-                }
-            }
         });
+}
+
+/// Zeroes the values of a word whose bit is not set.
+#[inline(always)]
+fn clear(values: &mut [f32], bits: u64) {
+    for (part, values) in values.chunks_mut(VECTOR).enumerate() {
+        let bits = (bits >> (part * VECTOR)) as u32;
+        for (lane, value) in values.iter_mut().enumerate() {
+            *value = f32::from_bits(value.to_bits() & (bits >> lane & 1).wrapping_neg());
+        }
+    }
 }
 
 fn sum_of_squares(g: &[f32], mask: Option<&Mask>) -> f64 {
@@ -290,18 +311,19 @@ fn sum_of_squares(g: &[f32], mask: Option<&Mask>) -> f64 {
                 || {
                     for (word, g) in g.chunks(WORD).enumerate() {
                         let bits = words.map_or(u64::MAX, |words| words[word]);
-                        if let (u64::MAX, Ok(g)) = (bits, <&[f32; WORD]>::try_from(g)) {
-                            for g in g.as_chunks::<LANES>().0 {
-                                for lane in 0..LANES {
-                                    let g = f64::from(g[lane]);
-                                    lanes[lane] = g.mul_add(g, lanes[lane]);
-                                }
-                            }
+                        if bits == 0 {
                             continue;
                         }
-                        for (i, &g) in g.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1) {
-                            let g = f64::from(g);
-                            lanes[i % LANES] = g.mul_add(g, lanes[i % LANES]);
+                        let mut living = [0.0; WORD];
+                        living[..g.len()].copy_from_slice(g);
+                        if bits != u64::MAX {
+                            clear(&mut living, bits);
+                        }
+                        for g in living.as_chunks::<LANES>().0 {
+                            for lane in 0..LANES {
+                                let g = f64::from(g[lane]);
+                                lanes[lane] = g.mul_add(g, lanes[lane]);
+                            }
                         }
                     }
                 },
