@@ -63,8 +63,10 @@ def train(model: mirl.PromptIR, loader: mirl.Loader, steps: int) -> None:
     for step, (degraded, clean) in enumerate(tqdm(islice(loader.epoch(0), steps), total=steps)):
         trainer.lr = linear_warmup_cosine(step, steps, warmup=steps // 8, base=LR, minimum=0)
         losses.append(trainer.step(degraded, clean))
-    print(f"loss {sum(losses[: steps // 5]) * 5 / steps:.4f} at first,"
-          f" {sum(losses[-steps // 5 :]) * 5 / steps:.4f} at last")
+    print(
+        f"loss {sum(losses[: steps // 5]) * 5 / steps:.4f} at first,"
+        f" {sum(losses[-steps // 5 :]) * 5 / steps:.4f} at last"
+    )
 
 
 if __name__ == "__main__":

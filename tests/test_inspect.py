@@ -12,11 +12,12 @@ from torch_files import write_state
 
 
 @pytest.mark.parametrize(
-    ("name", "format_"), [("x.safetensors", "mirl"), ("x.mirl.safetensors", "mirl-packed")]
+    ("name", "format_", "options"),
+    [("x.safetensors", "mirl", {}), ("x.mirl.safetensors", "mirl-packed", {"unused": True})],
 )
-def test_our_own_files(small, tmp_path, name, format_):
+def test_our_own_files(small, tmp_path, name, format_, options):
     mirl.prune(small, 0.5)
-    small.save(tmp_path / name, {"run": json.dumps({"lr": 2e-4}), "note": "first"})
+    small.save(tmp_path / name, {"run": json.dumps({"lr": 2e-4}), "note": "first"}, **options)
     found = inspect(tmp_path / name)
     assert (found.format, found.config) == (format_, small.config)
     assert found.file_size == (tmp_path / name).stat().st_size

@@ -84,7 +84,8 @@ def test_the_record_tells_everything(whole):
     assert recipe["data"] == {"seed": 5}
     ticket = mirl.models.load_native(folder / "ticket.mirl.safetensors")
     for name, values in result.model.state_dict().items():
-        np.testing.assert_array_equal(ticket.state_dict()[name], values)
+        if not ticket._network.is_unused(name):
+            np.testing.assert_array_equal(ticket.state_dict()[name], values)
     assert all(len(line) <= 80 for line in result.table().splitlines())
 
 

@@ -141,9 +141,20 @@ class Network:
     def rewind(
         self, /, snapshot: Snapshot, biases: bool, prompts: bool, temperatures: bool
     ) -> None: ...
-    def save(self, /, path: str | PathLike[str], packed: bool, metadata: dict[str, str]) -> None:
+    def rounded(self, /, dtype: str) -> Network:
         """
-        Writes a safetensors file, packed or dense, with further metadata.
+        A copy on the processor whose values are rounded to "float16" or "bfloat16".
+        """
+    def save(self, /, path: str | PathLike[str], metadata: dict[str, str]) -> None:
+        """
+        Writes every value to a safetensors file, with further metadata.
+        """
+    def save_packed(
+        self, /, path: str | PathLike[str], dtype: str, unused: bool, metadata: dict[str, str]
+    ) -> None:
+        """
+        Writes what is alive, as "float32", "float16" or "bfloat16"; parameters that the forward never
+        uses only where `unused`.
         """
     def set_masks(self, /, masks: dict[str, NDArray[numpy.bool_]]) -> None: ...
     def snapshot(self, /) -> Snapshot: ...

@@ -12,7 +12,7 @@ import numpy as np
 from mirl.load import NATIVE_KEY, as_float32, file_format, is_native
 from mirl.models import Density, PromptIR, load_native
 from mirl.pytorch import read_checkpoint
-from mirl.safetensors import SafeTensors, read_safetensors
+from mirl.safetensors import read_metadata, read_safetensors
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +34,7 @@ class TensorSummary:
     shape: tuple[int, ...]
     """Of the parameter, also where the file is packed to its survivors."""
     dtype: str
-    """Element type, in numpy's words; bfloat16 files count as float32."""
+    """Element type, in numpy's words or ``"bfloat16"``; foreign bfloat16 files count as float32."""
     count: int
     """Number of values."""
     alive: int
@@ -118,7 +118,7 @@ class Inspection:
             if names:
                 yield _line(word, f"{len(names)}: {', '.join(names)}")
         for key, value in self.metadata.items():
-            yield _line(key, _words(value))
+            yield _line(key, _rounding(value) if key == "rounding" else _words(value))
 
     def _layers(self) -> Iterator[str]:
         name = NAME_WIDTH
@@ -128,7 +128,7 @@ class Inspection:
             alive = "-" if whole else f"{tensor.density:.2%}"
             yield (
                 f"{_shortened(tensor.name, name):<{name}} {'x'.join(map(str, tensor.shape)):>14}"
-                f" {tensor.count:>11,} {alive:>7} {np.dtype(tensor.dtype).str[1:]:>4}"
+                f" {tensor.count:>11,} {alive:>7} {_short(tensor.dtype):>4}"
             )
 
 
@@ -161,22 +161,24 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     if file_format(path) == "pytorch":
         checkpoint = read_checkpoint(path)
         return _inspection(path, "pytorch", checkpoint.state_dict, checkpoint.info)
+    metadata = read_metadata(path)
+    if is_native(metadata):
+        return _native(path, metadata)
     file = read_safetensors(path)
-    if is_native(file):
-        return _native(path, file)
     return _inspection(path, "safetensors", file.tensors, dict(file.metadata))
 
 
-def _native(path: Path, file: SafeTensors) -> Inspection:
+def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
     model = load_native(path)
-    about = json.loads(file.metadata[NATIVE_KEY])
+    about = json.loads(metadata[NATIVE_KEY])
     masks = model.mask
     prunable = _prunable(model)
+    dtype = about.get("dtype", "float32")
     tensors = []
     for name, shape in model.shapes.items():
         count = int(np.prod(shape))
         alive = int(masks[name].sum()) if name in masks else count
-        tensors.append(TensorSummary(name, shape, "float32", count, alive, name in prunable))
+        tensors.append(TensorSummary(name, shape, dtype, count, alive, name in prunable))
     shown = {"format", "network", "config"}
     return Inspection(
         path=str(path),
@@ -243,6 +245,17 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _rounding(cost: Mapping[str, float]) -> str:
+    return (
+        f"costs {cost['cost']:.4f} dB of {cost['psnr_float32']:.2f} dB on a noisy image,"
+        f" {cost['between']:.1f} dB apart"
+    )
+
+
+def _short(dtype: str) -> str:
+    return "bf2" if dtype == "bfloat16" else np.dtype(dtype).str[1:]
 
 
 def _words(value: Any) -> str:

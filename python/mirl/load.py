@@ -11,7 +11,7 @@ import numpy as np
 from mirl.errors import FormatError
 from mirl.models import PromptIR, load_native
 from mirl.pytorch import PICKLE_MAGIC, ZIP_MAGIC, read_checkpoint
-from mirl.safetensors import SafeTensors, read_safetensors
+from mirl.safetensors import read_metadata, read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,10 +51,9 @@ def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:
         misshapen: the message names path and culprit.
     """
     if file_format(path) == "safetensors":
-        file = read_safetensors(path)
-        if is_native(file):
+        if is_native(read_metadata(path)):
             return load_native(path)
-        state = file.tensors
+        state = read_safetensors(path).tensors
     else:
         state = read_checkpoint(path).state_dict
     try:
@@ -86,9 +85,9 @@ def file_format(path: str | os.PathLike[str]) -> str:
     )
 
 
-def is_native(file: SafeTensors) -> bool:
-    """Whether a safetensors file is of ours, packed or dense."""
-    return NATIVE_KEY in file.metadata
+def is_native(metadata: Mapping[str, str]) -> bool:
+    """Whether a safetensors file with this metadata is of ours, packed or dense."""
+    return NATIVE_KEY in metadata
 
 
 def as_float32(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

@@ -10,15 +10,18 @@ import json
 import math
 import os
 import struct
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from mirl.errors import FormatError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 DTYPES = {
@@ -67,25 +70,52 @@ def read_safetensors(path: str | os.PathLike[str]) -> SafeTensors:
         The file is damaged: the message names path and culprit.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            # More than there is, or than the format allows, is cut off and no JSON then.
-            header = json.loads(file.read(min(length, size, MAX_HEADER)))
-            metadata = header.pop("__metadata__", {})
-            data = np.frombuffer(file.read(), np.uint8)
-            tensors = {name: _array(name, about, data) for name, about in header.items()}
-        except (
-            struct.error,
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as e:
-            raise FormatError(f"{path}: no valid safetensors file: {e}") from e
-    return SafeTensors(tensors, metadata)
+    with path.open("rb") as file, _checked(path):
+        header = _header(file)
+        metadata = header.pop("__metadata__", {})
+        data = np.frombuffer(file.read(), np.uint8)
+        tensors = {name: _array(name, about, data) for name, about in header.items()}
+        return SafeTensors(tensors, metadata)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read what a safetensors file tells beside its tensors.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    mirl.errors.FormatError
+        The header is damaged: the message names path and culprit.
+    """
+    path = Path(path)
+    with path.open("rb") as file, _checked(path):
+        metadata: dict[str, str] = dict(_header(file).get("__metadata__", {}))
+        return metadata
+
+
+def _header(file: IO[bytes]) -> dict[str, Any]:
+    size = os.fstat(file.fileno()).st_size
+    (length,) = struct.unpack("<Q", file.read(8))
+    # More than there is, or than the format allows, is cut off and no JSON then.
+    header: dict[str, Any] = json.loads(file.read(min(length, size, MAX_HEADER)))
+    return header
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[None]:
+    """Tell what damage leads to as one error that names the file."""
+    try:
+        yield
+    except (
+        struct.error,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as e:
+        raise FormatError(f"{path}: no valid safetensors file: {e}") from e
 
 
 def _array(name: str, about: dict[str, Any], data: NDArray[np.uint8]) -> NDArray[Any]:

@@ -1,11 +1,13 @@
-//! Safetensors files: written whole or not at all, checked when read.
+//! Safetensors files: written whole or not at all, mapped into memory and checked when read.
 
 use super::atomic;
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, TensorView};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, Metadata as Header, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub type Metadata = BTreeMap<String, String>;
 
@@ -13,108 +15,231 @@ pub type Metadata = BTreeMap<String, String>;
 /// and equal networks should be equal files.
 const KEY: &str = "mirl";
 
-/// The tensors of one file, in no particular order.
+/// The tensors of a file to write, in no particular order.
 #[derive(Debug, Default)]
 pub struct Tensors {
     pub metadata: Metadata,
-    tensors: HashMap<String, (Vec<usize>, Elements)>,
+    tensors: BTreeMap<String, Tensor>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Elements {
-    F32(Vec<f32>),
-    U8(Vec<u8>),
+#[derive(Debug)]
+struct Tensor {
+    shape: Vec<usize>,
+    dtype: Dtype,
+    bytes: Vec<u8>,
+}
+
+/// What numbers are stored as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Float {
+    #[default]
+    F32,
+    F16,
+    BF16,
+}
+
+impl Float {
+    /// The nearest value that this type has.
+    pub fn round(self, value: f32) -> f32 {
+        match self {
+            Self::F32 => value,
+            Self::F16 => f16::from_f32(value).to_f32(),
+            Self::BF16 => bf16::from_f32(value).to_f32(),
+        }
+    }
+
+    fn bytes(self, values: &[f32]) -> (Dtype, Vec<u8>) {
+        let values = values.iter();
+        match self {
+            Self::F32 => (Dtype::F32, values.flat_map(|v| v.to_le_bytes()).collect()),
+            Self::F16 => {
+                let bytes = values.flat_map(|&v| f16::from_f32(v).to_le_bytes());
+                (Dtype::F16, bytes.collect())
+            }
+            Self::BF16 => {
+                let bytes = values.flat_map(|&v| bf16::from_f32(v).to_le_bytes());
+                (Dtype::BF16, bytes.collect())
+            }
+        }
+    }
 }
 
 impl Tensors {
-    pub fn insert(&mut self, name: impl Into<String>, shape: Vec<usize>, data: Vec<f32>) {
-        self.tensors
-            .insert(name.into(), (shape, Elements::F32(data)));
+    pub fn insert(&mut self, name: impl Into<String>, shape: Vec<usize>, data: &[f32]) {
+        self.insert_as(Float::F32, name, shape, data);
     }
 
-    pub fn insert_bytes(&mut self, name: impl Into<String>, data: Vec<u8>) {
-        self.tensors
-            .insert(name.into(), (vec![data.len()], Elements::U8(data)));
+    /// Numbers rounded to a type.
+    pub fn insert_as(
+        &mut self,
+        float: Float,
+        name: impl Into<String>,
+        shape: Vec<usize>,
+        data: &[f32],
+    ) {
+        let (dtype, bytes) = float.bytes(data);
+        let tensor = Tensor {
+            shape,
+            dtype,
+            bytes,
+        };
+        self.tensors.insert(name.into(), tensor);
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+    pub fn insert_bytes(&mut self, name: impl Into<String>, bytes: Vec<u8>) {
+        let (shape, dtype) = (vec![bytes.len()], Dtype::U8);
+        let tensor = Tensor {
+            shape,
+            dtype,
+            bytes,
+        };
+        self.tensors.insert(name.into(), tensor);
     }
 
-    pub fn floats(&self, name: &str) -> Option<(&[usize], &[f32])> {
-        match self.tensors.get(name)? {
-            (shape, Elements::F32(data)) => Some((shape, data)),
-            _ => None,
-        }
+    fn views(&self) -> Result<Vec<(&str, TensorView<'_>)>, SafeTensorError> {
+        let all = self.tensors.iter();
+        all.map(|(name, tensor)| {
+            let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes)?;
+            Ok((name.as_str(), view))
+        })
+        .collect()
     }
 
-    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
-        match self.tensors.get(name)? {
-            (_, Elements::U8(data)) => Some(data),
-            _ => None,
-        }
+    fn header(&self) -> Result<Option<HashMap<String, String>>> {
+        let json = serde_json::to_string(&self.metadata)
+            .map_err(|error| Error::value(error.to_string()))?;
+        Ok(Some(HashMap::from([(KEY.to_owned(), json)])))
+    }
+
+    /// What lies behind the header of the file, in order.
+    pub fn data(&self) -> impl Iterator<Item = &[u8]> {
+        // As safetensors sorts them: wide types first, then by name.
+        let mut tensors: Vec<(&String, &Tensor)> = self.tensors.iter().collect();
+        tensors.sort_by(|(a, x), (b, y)| y.dtype.cmp(&x.dtype).then(a.cmp(b)));
+        tensors.into_iter().map(|(_, tensor)| &tensor.bytes[..])
+    }
+
+    /// The bytes of the file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let header = self.header()?;
+        let bytes = self
+            .views()
+            .and_then(|views| safetensors::serialize(views, header));
+        bytes.map_err(|error| Error::value(error.to_string()))
     }
 
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut views = Vec::with_capacity(self.tensors.len());
-        let floats: Vec<(&str, &[usize], Vec<u8>)> = self
-            .tensors
-            .iter()
-            .filter_map(|(name, (shape, elements))| match elements {
-                Elements::F32(data) => {
-                    let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
-                    Some((name.as_str(), shape.as_slice(), bytes))
-                }
-                Elements::U8(_) => None,
-            })
-            .collect();
         let foreign = |error| foreign(path, error);
-        for (name, shape, bytes) in &floats {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(foreign)?;
-            views.push((*name, view));
-        }
-        for (name, (shape, elements)) in &self.tensors {
-            if let Elements::U8(data) = elements {
-                let view = TensorView::new(Dtype::U8, shape.clone(), data).map_err(foreign)?;
-                views.push((name, view));
+        let (views, header) = (self.views().map_err(foreign)?, self.header()?);
+        atomic::replace(path, |path| {
+            safetensors::serialize_to_file(views, header, path).map_err(foreign)
+        })
+    }
+}
+
+/// A file to read: its header is held, its tensors are where the file is.
+pub struct File {
+    path: PathBuf,
+    bytes: Box<dyn AsRef<[u8]> + Send + Sync>,
+    /// Where the tensors begin.
+    start: usize,
+    header: Header,
+    pub metadata: Metadata,
+}
+
+/// Numbers in a file.
+#[derive(Clone, Copy)]
+pub struct Floats<'a> {
+    dtype: Dtype,
+    bytes: &'a [u8],
+}
+
+impl Floats<'_> {
+    pub fn to_vec(self) -> Vec<f32> {
+        let halves = || self.bytes.as_chunks::<2>().0.iter();
+        match self.dtype {
+            Dtype::F16 => halves().map(|&v| f16::from_le_bytes(v).to_f32()).collect(),
+            Dtype::BF16 => halves().map(|&v| bf16::from_le_bytes(v).to_f32()).collect(),
+            _ => {
+                let values = self.bytes.as_chunks::<4>().0.iter();
+                values.map(|&v| f32::from_le_bytes(v)).collect()
             }
         }
-        let json = serde_json::to_string(&self.metadata)
-            .map_err(|error| Error::value(error.to_string()))?;
-        let metadata = Some(HashMap::from([(KEY.to_owned(), json)]));
-        atomic::replace(path, |path| {
-            safetensors::serialize_to_file(views, metadata, path).map_err(foreign)
+    }
+}
+
+impl File {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no safetensors file, or holds other types than F32, F16, BF16
+    /// and U8.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |source| Error::file(path, source);
+        let file = std::fs::File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() == 0 {
+            return Err(foreign(path, SafeTensorError::HeaderTooSmall));
+        }
+        // SAFETY: the bytes are read as bytes and checked. A program that changes the file meanwhile can
+        // change values or, by cutting it short, end this process; ours replace files, they never write
+        // into them.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        Self::of(path, Box::new(map))
+    }
+
+    /// The file whose bytes these are.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of(path: &Path, bytes: Box<dyn AsRef<[u8]> + Send + Sync>) -> Result<Self> {
+        let read = SafeTensors::read_metadata((*bytes).as_ref());
+        let (length, header) = read.map_err(|error| foreign(path, error))?;
+        let json = header.metadata().as_ref().and_then(|all| all.get(KEY));
+        let metadata = json.map_or(Ok(Metadata::new()), |json| serde_json::from_str(json));
+        let metadata = metadata.map_err(|e| Error::format(path, format!("metadata: {e}")))?;
+        for (name, info) in header.tensors() {
+            let known = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::U8];
+            if !known.contains(&info.dtype) {
+                let message = format!("{name} is of type {:?} instead of F32", info.dtype);
+                return Err(Error::format(path, message));
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+            start: size_of::<u64>() + length,
+            header,
+            metadata,
         })
     }
 
-    /// # Errors
-    /// A file that cannot be read, is no safetensors file, or holds a type other than F32 and U8.
-    pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::file(path, source))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(path, error))?;
-        let (_, header) =
-            SafeTensors::read_metadata(&bytes).map_err(|error| foreign(path, error))?;
-        let metadata = header.metadata().as_ref().and_then(|all| all.get(KEY));
-        let metadata = metadata.map_or(Ok(Metadata::new()), |json| serde_json::from_str(json));
-        let mut loaded = Self {
-            metadata: metadata.map_err(|e| Error::format(path, format!("metadata: {e}")))?,
-            ..Self::default()
-        };
-        for (name, view) in file.iter() {
-            match view.dtype() {
-                Dtype::F32 => {
-                    let (values, _) = view.data().as_chunks::<4>();
-                    let data = values.iter().map(|&v| f32::from_le_bytes(v)).collect();
-                    loaded.insert(name, view.shape().to_vec(), data);
-                }
-                Dtype::U8 => loaded.insert_bytes(name, view.data().to_vec()),
-                other => {
-                    let message = format!("{name} is of type {other:?} instead of F32");
-                    return Err(Error::format(path, message));
-                }
-            }
-        }
-        Ok(loaded)
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.header.tensors().into_keys()
+    }
+
+    /// Everything behind the header.
+    pub fn data(&self) -> &[u8] {
+        &(*self.bytes).as_ref()[self.start..]
+    }
+
+    fn get(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
+        let info = self.header.info(name)?;
+        let (first, end) = info.data_offsets;
+        Some((info.dtype, &info.shape, self.data().get(first..end)?))
+    }
+
+    pub fn floats(&self, name: &str) -> Option<(&[usize], Floats<'_>)> {
+        let (dtype, shape, bytes) = self.get(name)?;
+        (dtype != Dtype::U8).then_some((shape, Floats { dtype, bytes }))
+    }
+
+    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
+        let (dtype, _, bytes) = self.get(name)?;
+        (dtype == Dtype::U8).then_some(bytes)
     }
 }
 
@@ -133,24 +258,44 @@ mod tests {
     fn files_round_trip_and_damage_is_found() {
         let path = std::env::temp_dir().join(format!("mirl-{}.safetensors", std::process::id()));
         let mut tensors = Tensors::default();
-        tensors.insert("a", vec![2, 1], vec![1.5, -0.0]);
+        tensors.insert("a", vec![2, 1], &[1.5, -0.0]);
         tensors.insert_bytes("b", vec![1, 2, 3]);
+        tensors.insert_as(Float::F16, "c", vec![2], &[0.1, 65504.0]);
+        tensors.insert_as(Float::BF16, "d", vec![2], &[0.1, 1e38]);
         tensors.metadata.insert("key".into(), "värde".into());
         tensors.save(&path).unwrap();
-        let loaded = Tensors::load(&path).unwrap();
-        assert_eq!(loaded.floats("a"), Some((&[2, 1][..], &[1.5, -0.0][..])));
-        assert_eq!(loaded.bytes("b"), Some(&[1, 2, 3][..]));
-        assert_eq!(loaded.metadata["key"], "värde");
-
         let whole = std::fs::read(&path).unwrap();
+        assert_eq!(whole, tensors.to_bytes().unwrap());
+        let data: Vec<u8> = tensors.data().flatten().copied().collect();
+        assert_eq!(whole[whole.len() - data.len()..], data);
+        let loaded = File::open(&path).unwrap();
+        let floats = |name| {
+            loaded
+                .floats(name)
+                .map(|(shape, v)| (shape.to_vec(), v.to_vec()))
+        };
+        assert_eq!(floats("a"), Some((vec![2, 1], vec![1.5, -0.0])));
+        assert_eq!(loaded.bytes("b"), Some(&[1, 2, 3][..]));
+        for (name, float, values) in [
+            ("c", Float::F16, [0.1, 65504.0]),
+            ("d", Float::BF16, [0.1, 1e38]),
+        ] {
+            let rounded = values.map(|value| float.round(value)).to_vec();
+            assert_eq!(floats(name), Some((vec![2], rounded)));
+        }
+        assert_eq!(loaded.metadata["key"], "värde");
+        assert_eq!(loaded.data(), data);
+        assert!(loaded.floats("b").is_none() && loaded.bytes("a").is_none());
+        drop(loaded);
+
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert!(
-                matches!(Tensors::load(&path), Err(Error::Format { .. })),
+                matches!(File::open(&path), Err(Error::Format { .. })),
                 "{length}"
             );
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(Tensors::load(&path), Err(Error::File { .. })));
+        assert!(matches!(File::open(&path), Err(Error::File { .. })));
     }
 }

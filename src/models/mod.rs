@@ -5,5 +5,5 @@ mod network;
 mod pad;
 pub mod promptir;
 
-pub use network::{Images, Network};
+pub use network::{Declared, Images, Network};
 pub use promptir::PromptIrConfig;

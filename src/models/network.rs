@@ -11,7 +11,8 @@ use crate::runtime::cpu;
 use crate::runtime::gpu::Gpu;
 use crate::{Error, Result};
 use candle_core::Device;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What an architecture provides beside its constructor.
@@ -46,6 +47,14 @@ const MODES: [Mode; 7] = [
     Mode::Train(Keep::Nothing, Precision::Full),
     Mode::Train(Keep::Nothing, Precision::BFloat16),
 ];
+
+/// The parameters of a network that is not there yet.
+pub struct Declared {
+    /// Names and shapes, in order.
+    pub parameters: Vec<(String, Vec<usize>)>,
+    /// Those that the forward never uses.
+    pub unused: HashSet<String>,
+}
 
 /// A batch of images: values in row-major order of [n, 3, h, w].
 #[derive(Clone, Copy, Debug)]
@@ -89,11 +98,38 @@ impl Images<'_> {
 impl Network {
     /// On the processor. Initial values follow from `seed` and each parameter's name.
     pub fn promptir(config: PromptIrConfig, seed: u64) -> Result<Self> {
-        PromptIr::new(&config, &Builder::rehearsal(&Cell::default()))?;
+        Self::new(config, Some(seed))
+    }
+
+    /// On the processor, with all values zero.
+    pub fn zeros(config: PromptIrConfig) -> Result<Self> {
+        Self::new(config, None)
+    }
+
+    fn new(config: PromptIrConfig, seed: Option<u64>) -> Result<Self> {
+        Self::declared(&config)?;
         let parameters = RefCell::default();
         let mode = Mode::Infer(Precision::Full);
         PromptIr::new(&config, &Builder::new(&parameters, seed, mode))?;
         Self::over(config, parameters.into_inner(), Masks::default(), None)
+    }
+
+    /// What a network of these sizes has, without making one.
+    ///
+    /// # Errors
+    /// Sizes that do not go together, or that are far too large.
+    pub fn declared(config: &PromptIrConfig) -> Result<Declared> {
+        let rehearsal = RefCell::default();
+        let architecture = PromptIr::new(config, &Builder::rehearsal(&rehearsal))?;
+        let parameters = rehearsal.into_inner().parameters;
+        let modules = architecture.unused();
+        let unused = parameters
+            .iter()
+            .filter(|(name, _)| is_unused(modules, name));
+        Ok(Declared {
+            unused: unused.map(|(name, _)| name.clone()).collect(),
+            parameters,
+        })
     }
 
     /// Copied to a GPU, or to the processor.
@@ -126,7 +162,7 @@ impl Network {
         self.parameters.set_masks(|name| self.masks.get(name));
         let parameters = RefCell::new(std::mem::take(&mut self.parameters));
         let build = |&mode| -> Result<(Mode, Box<dyn Forward>)> {
-            let architecture = PromptIr::new(&self.config, &Builder::new(&parameters, 0, mode))?;
+            let architecture = PromptIr::new(&self.config, &Builder::new(&parameters, None, mode))?;
             Ok((mode, Box::new(architecture)))
         };
         let architectures: Result<_> = MODES.iter().map(build).collect();

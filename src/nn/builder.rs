@@ -7,7 +7,7 @@ use crate::runtime::rng;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 use rand::RngExt;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 /// Initial values.
 #[derive(Clone, Copy, Debug)]
@@ -36,19 +36,30 @@ pub struct Builder<'a> {
 enum Target<'a> {
     Store {
         parameters: &'a RefCell<Parameters>,
-        seed: u64,
+        /// Of initial values; without one they are zero.
+        seed: Option<u64>,
         mode: Mode,
     },
-    /// Only adds up the sizes.
-    Count(&'a Cell<usize>),
+    /// Only notes names and shapes.
+    Rehearsal(&'a RefCell<Rehearsal>),
+}
+
+/// What a network would declare.
+#[derive(Debug, Default)]
+pub struct Rehearsal {
+    pub parameters: Vec<(String, Vec<usize>)>,
+    values: usize,
 }
 
 /// Seven times the published network: more is taken for a mistake, or for a hostile file.
-const MOST_PARAMETERS: usize = 1 << 28;
+const MOST_VALUES: usize = 1 << 28;
+/// A hundred times the published network.
+const MOST_PARAMETERS: usize = 1 << 16;
 
 impl<'a> Builder<'a> {
-    /// The root. Each parameter's initial values follow from `seed` and its name.
-    pub fn new(parameters: &'a RefCell<Parameters>, seed: u64, mode: Mode) -> Self {
+    /// The root. Each parameter's initial values follow from `seed` and its name; without one they are
+    /// zero.
+    pub fn new(parameters: &'a RefCell<Parameters>, seed: Option<u64>, mode: Mode) -> Self {
         Self {
             target: Target::Store {
                 parameters,
@@ -60,9 +71,9 @@ impl<'a> Builder<'a> {
     }
 
     /// The root of a rehearsal, which allocates nothing and fails where a network is too large.
-    pub fn rehearsal(count: &'a Cell<usize>) -> Self {
+    pub fn rehearsal(noted: &'a RefCell<Rehearsal>) -> Self {
         Self {
-            target: Target::Count(count),
+            target: Target::Rehearsal(noted),
             path: String::new(),
         }
     }
@@ -79,7 +90,7 @@ impl<'a> Builder<'a> {
     pub fn mode(&self) -> Mode {
         match self.target {
             Target::Store { mode, .. } => mode,
-            Target::Count(_) => Mode::Infer(Precision::Full),
+            Target::Rehearsal(_) => Mode::Infer(Precision::Full),
         }
     }
 
@@ -102,13 +113,15 @@ impl<'a> Builder<'a> {
                 seed,
                 mode,
             } => (parameters, seed, mode),
-            Target::Count(count) => {
-                for (_, shape, _) in parts {
-                    count.set(count.get().saturating_add(size(shape)));
+            Target::Rehearsal(noted) => {
+                let mut noted = noted.borrow_mut();
+                for (name, shape, _) in parts {
+                    noted.values = noted.values.saturating_add(size(shape));
+                    noted.parameters.push((self.join(name), shape.to_vec()));
                 }
-                if count.get() > MOST_PARAMETERS {
+                if noted.values > MOST_VALUES || noted.parameters.len() > MOST_PARAMETERS {
                     return Err(Error::value(format!(
-                        "a network of more than {MOST_PARAMETERS} parameters"
+                        "a network of more than {MOST_VALUES} parameters in {MOST_PARAMETERS} tensors"
                     )));
                 }
                 let nothing = candle_core::Tensor::zeros((), DType::F32, &Device::Cpu)?;
@@ -142,7 +155,10 @@ fn size(shape: &[usize]) -> usize {
     shape.iter().fold(1, |size, &n| size.saturating_mul(n))
 }
 
-fn initial_values(name: &str, count: usize, init: Init, seed: u64) -> Vec<f32> {
+fn initial_values(name: &str, count: usize, init: Init, seed: Option<u64>) -> Vec<f32> {
+    let Some(seed) = seed else {
+        return vec![0.0; count];
+    };
     let mut stream = rng::stream(seed, name, [0, 0]);
     let mut uniform = || stream.random::<f32>();
     match init {

@@ -7,7 +7,7 @@ mod parameters;
 mod state;
 mod transformer;
 
-pub use builder::{Builder, Init};
+pub use builder::{Builder, Init, Rehearsal};
 pub use conv::{Conv1x1, Conv3x3};
 pub use linear::Linear;
 pub use parameters::{Parameter, Parameters};

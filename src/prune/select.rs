@@ -151,7 +151,7 @@ mod tests {
     /// one larger than what a block of a GPU's threads counts.
     fn parameters() -> Parameters {
         let parameters = RefCell::default();
-        let root = Builder::new(&parameters, 1, Mode::Infer(Precision::Full));
+        let root = Builder::new(&parameters, Some(1), Mode::Infer(Precision::Full));
         let ones = Init::Ones;
         let declared = [
             root.parameter("a.weight", &[5, 7], ones),

@@ -2,6 +2,7 @@
 
 use super::array::{owned, state_from_dict, state_to_dict, to_numpy};
 use super::enter::{enter, enter_with, peek};
+use crate::io::safetensors::Float;
 use crate::kernels::{Mask, Precision};
 use crate::models::{self, PromptIrConfig};
 use crate::nn::StateDict;
@@ -259,21 +260,54 @@ impl Network {
         })
     }
 
-    /// Writes a safetensors file, packed or dense, with further metadata.
+    /// A copy on the processor whose values are rounded to "float16" or "bfloat16".
+    fn rounded(&self, py: Python<'_>, dtype: &str) -> PyResult<Self> {
+        let float = float_of(dtype)?;
+        let copied = enter_with(py, &self.shared, |network| {
+            let copied = network.to(None)?;
+            for (name, parameter) in copied.parameters().iter() {
+                let large = parameter.write(|values| {
+                    values.iter_mut().find_map(|value| {
+                        let exact = *value;
+                        *value = float.round(exact);
+                        (!value.is_finite()).then_some(exact)
+                    })
+                })?;
+                if let Some(large) = large {
+                    let message = format!("{name} holds {large}, which {dtype} has not");
+                    return Err(Error::value(message));
+                }
+            }
+            Ok(copied)
+        })?;
+        Ok(copied.into())
+    }
+
+    /// Writes every value to a safetensors file, with further metadata.
     fn save(
         &self,
         py: Python<'_>,
         path: PathBuf,
-        packed: bool,
         metadata: BTreeMap<String, String>,
     ) -> PyResult<()> {
-        let storage = if packed {
-            Storage::Packed
-        } else {
-            Storage::Dense
-        };
         enter_with(py, &self.shared, |network| {
-            ticket::save(network, &path, storage, metadata)
+            ticket::save(network, &path, Storage::Dense, metadata)
+        })
+    }
+
+    /// Writes what is alive, as "float32", "float16" or "bfloat16"; parameters that the forward never
+    /// uses only where `unused`.
+    fn save_packed(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        dtype: &str,
+        unused: bool,
+        metadata: BTreeMap<String, String>,
+    ) -> PyResult<()> {
+        let float = float_of(dtype)?;
+        enter_with(py, &self.shared, |network| {
+            ticket::save(network, &path, Storage::Packed { float, unused }, metadata)
         })
     }
 }
@@ -308,6 +342,15 @@ fn plain(report: PruneReport) -> Report {
     let layers = report.layers.into_iter();
     let layers = layers.map(|layer| (layer.name, layer.alive, layer.total));
     (layers.collect(), report.alive, report.total)
+}
+
+fn float_of(name: &str) -> PyResult<Float> {
+    let choices = [
+        ("float32", Float::F32),
+        ("float16", Float::F16),
+        ("bfloat16", Float::BF16),
+    ];
+    Ok(one_of("dtype", name, choices)?)
 }
 
 /// "float32" or "bfloat16".

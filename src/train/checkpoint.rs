@@ -1,7 +1,7 @@
 //! The state between two steps: parameters, masks, moments and the loop's own place in words.
 
 use super::Trainer;
-use crate::io::safetensors::Tensors;
+use crate::io::safetensors::File;
 use crate::models::Network;
 use crate::optim::Moments;
 use crate::ticket::{self, Storage};
@@ -20,16 +20,8 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
     let moments = trainer.optimizer().moments(network.parameters())?;
     for ((name, parameter), moments) in network.parameters().iter().zip(&*moments) {
         let shape = parameter.shape().to_vec();
-        file.insert(
-            format!("{EXP_AVG}{name}"),
-            shape.clone(),
-            moments.exp_avg.clone(),
-        );
-        file.insert(
-            format!("{EXP_AVG_SQ}{name}"),
-            shape,
-            moments.exp_avg_sq.clone(),
-        );
+        file.insert(format!("{EXP_AVG}{name}"), shape.clone(), &moments.exp_avg);
+        file.insert(format!("{EXP_AVG_SQ}{name}"), shape, &moments.exp_avg_sq);
     }
     let steps = trainer.optimizer().steps().to_string();
     file.metadata.insert(STEPS.into(), steps);
@@ -43,7 +35,7 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
 /// A file that cannot be read, is damaged or no checkpoint, or belongs to a network of other sizes.
 /// Nothing is changed then.
 pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result<String> {
-    let file = Tensors::load(path)?;
+    let file = File::open(path)?;
     let wrong = |message: String| Error::format(path, message);
     let about = |key: &str| {
         let value = file.metadata.get(key);
@@ -53,13 +45,13 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
     let steps = about(STEPS)?
         .parse()
         .map_err(|error| wrong(format!("{STEPS}: {error}")))?;
-    let saved = ticket::unpack(path, &file)?;
+    let saved = ticket::unpack(&file)?;
     if saved.config() != network.config() {
         return Err(wrong("the checkpoint of a network of other sizes".into()));
     }
     let moment = |prefix: &str, name: &str, len: usize| {
         let key = format!("{prefix}{name}");
-        let values = file.floats(&key).map(|(_, data)| data.to_vec());
+        let values = file.floats(&key).map(|(_, values)| values.to_vec());
         values
             .filter(|values| values.len() == len)
             .ok_or_else(|| wrong(format!("{key} is missing or misshapen")))

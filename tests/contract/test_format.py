@@ -1,12 +1,14 @@
 """docs/format.md is enough to read our files: numpy and json, nothing of ours."""
 
 import json
+import zlib
 
 import numpy as np
+import pytest
 
 import mirl
 
-TYPES = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
+TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "U8": np.dtype("u1")}
 
 
 def read(path):
@@ -19,6 +21,7 @@ def read(path):
         start, stop = (end + offset for offset in entry["data_offsets"])
         values = np.frombuffer(data[start:stop], TYPES[entry["dtype"]])
         tensors[name] = values.reshape(entry["shape"])
+    metadata["of the data"] = f"{zlib.crc32(data[end:]):08x}"
     return metadata, tensors
 
 
@@ -27,6 +30,25 @@ def mask_of(tensors, name, shape):
     count = np.prod(shape)
     assert not bits[count:].any()
     return bits[:count].reshape(shape)
+
+
+def coded_mask_of(tensors, name, shape):
+    kind, *code = tensors[f"mask.{name}"].tolist()
+    bits = list(np.unpackbits(np.array(code, np.uint8), bitorder="little"))
+    mask = np.zeros(np.prod(shape), bool)
+    if kind == 255:
+        mask[:] = bits[: mask.size]
+        return mask.reshape(shape)
+    place, at = 0, 0
+    for _ in range(tensors[name].size):
+        one = bits.index(1, at)
+        low = sum(int(bit) << i for i, bit in enumerate(bits[one + 1 : one + 1 + kind]))
+        place += ((one - at) << kind) + low
+        mask[place] = True
+        place, at = place + 1, one + 1 + kind
+    assert len(bits) - at < 8
+    assert not any(bits[at:])
+    return mask.reshape(shape)
 
 
 def block(width, heads, factor):
@@ -106,27 +128,46 @@ def test_shapes_follow_from_the_sizes(small):
         assert shapes(model.config) == model.shapes
 
 
-def test_dense_and_packed_files(small, tmp_path):
+def test_dense_files(small, tmp_path):
     mirl.prune(small, 0.5)
     state, masks = small.state_dict(), small.mask
     assert 0 < len(masks) < len(state)
-    for file, kind in (("dense.safetensors", "mirl"), ("packed.mirl.safetensors", "mirl-packed")):
-        small.save(tmp_path / file, {"note": "ours"})
-        metadata, tensors = read(tmp_path / file)
-        config = json.loads(metadata["config"])
-        assert metadata["format"] == kind
-        assert (metadata["version"], metadata["network"]) == ("1", "PromptIR")
-        assert (config, metadata["note"]) == (small.config, "ours")
-        assert tensors.keys() == state.keys() | {f"mask.{name}" for name in masks}
-        for name, shape in shapes(config).items():
+    small.save(tmp_path / "dense.safetensors", {"note": "ours"})
+    metadata, tensors = read(tmp_path / "dense.safetensors")
+    config = json.loads(metadata["config"])
+    assert metadata["format"] == "mirl"
+    assert (metadata["version"], metadata["network"]) == ("1", "PromptIR")
+    assert (config, metadata["note"]) == (small.config, "ours")
+    assert tensors.keys() == state.keys() | {f"mask.{name}" for name in masks}
+    for name, shape in shapes(config).items():
+        if name in masks:
+            assert np.array_equal(mask_of(tensors, name, shape), masks[name])
+        assert tensors[name].tobytes() == state[name].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("density", [0.9, 0.5, 0.05])
+def test_packed_files(small, tmp_path, density, dtype):
+    mirl.prune(small, 1 - density)
+    state, masks = small.state_dict(), small.mask
+    small.save(tmp_path / "packed.mirl.safetensors", dtype=dtype)
+    metadata, tensors = read(tmp_path / "packed.mirl.safetensors")
+    config = json.loads(metadata["config"])
+    assert (metadata["format"], metadata["version"]) == ("mirl-packed", "2")
+    assert metadata["crc32"] == metadata["of the data"]
+    assert metadata["dtype"] == dtype
+    unused = {name for name in state if name.startswith(("chnl_reduce", "reduce_noise_channel"))}
+    used = state.keys() - unused
+    assert tensors.keys() == used | {f"mask.{name}" for name in masks if name in used}
+    for name, shape in shapes(config).items():
+        if name in used:
             values = tensors[name]
             if name in masks:
-                mask = mask_of(tensors, name, shape)
+                mask = coded_mask_of(tensors, name, shape)
                 assert np.array_equal(mask, masks[name])
-                if kind == "mirl-packed":
-                    survivors, values = values, np.zeros(shape, np.float32)
-                    values[mask] = survivors
-            assert values.tobytes() == state[name].tobytes()
+                survivors, values = values, np.zeros(shape, dtype)
+                values[mask] = survivors
+            assert values.tobytes() == state[name].astype(dtype).tobytes()
 
 
 def test_checkpoint(small, batch, tmp_path):

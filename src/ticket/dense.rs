@@ -1,0 +1,68 @@
+//! Every parameter under its name, and for each pruned one the bits of its mask under `mask.NAME`.
+
+use super::MASK;
+use crate::io::safetensors::{File, Tensors};
+use crate::kernels::Mask;
+use crate::models::{Network, PromptIrConfig};
+use crate::nn::StateDict;
+use crate::prune::Masks;
+use crate::{Error, Result};
+
+pub const VERSION: &str = "1";
+
+pub fn pack(network: &Network) -> Result<Tensors> {
+    let mut file = Tensors::default();
+    for (name, parameter) in network.parameters().iter() {
+        parameter.read(|values| file.insert(name, parameter.shape().to_vec(), values))?;
+        if let Some(mask) = network.masks().get(name) {
+            file.insert_bytes(format!("{MASK}{name}"), mask.to_bytes());
+        }
+    }
+    Ok(file)
+}
+
+pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
+    // Sizes are compared before any memory is asked for.
+    for (name, shape) in Network::declared(&config)?.parameters {
+        match file.floats(&name) {
+            Some((found, _)) if *found == shape => {}
+            Some((found, _)) => {
+                let message = format!("{name} has shape {found:?} instead of {shape:?}");
+                return Err(Error::value(message));
+            }
+            None => return Err(Error::value(format!("{name} is missing"))),
+        }
+    }
+    let mut network = Network::zeros(config)?;
+    let (mut masks, mut state) = (Masks::default(), StateDict::default());
+    for (name, parameter) in network.parameters().iter() {
+        if let Some((shape, values)) = file.floats(name) {
+            state.insert(name, shape.to_vec(), values.to_vec());
+        }
+        if let Some(bytes) = file.bytes(&format!("{MASK}{name}")) {
+            let mask = Mask::from_bytes(parameter.count(), bytes);
+            masks.insert(
+                name,
+                mask.map_err(|e| Error::value(format!("{name}: {e}")))?,
+            );
+        }
+    }
+    network.load(&state, true)?;
+    network.set_masks(masks)?;
+    Ok(network)
+}
+
+/// A state dict of unknown origin: sizes from the shapes, masks from the zeros.
+pub fn foreign(file: &File) -> Result<Network> {
+    let mut state = StateDict::default();
+    for name in file.names() {
+        if let Some((shape, values)) = file.floats(&name) {
+            state.insert(&name, shape.to_vec(), values.to_vec());
+        }
+    }
+    let mut network = Network::promptir(PromptIrConfig::infer(&state)?, 0)?;
+    network.load(&state, true)?;
+    let masks = Masks::from_zeros(network.parameters())?;
+    network.set_masks(masks)?;
+    Ok(network)
+}

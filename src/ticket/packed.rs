@@ -1,0 +1,161 @@
+//! What is alive: a pruned parameter holds its survivors only, in the order of its elements, and under
+//! `mask.NAME` the code of its mask. A checksum of the data lies in the metadata.
+
+use super::{MASK, rice};
+use crate::io::safetensors::{File, Float, Floats, Tensors};
+use crate::kernels::Mask;
+use crate::models::{Network, PromptIrConfig};
+use crate::prune::Masks;
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::collections::HashSet;
+
+pub const VERSION: &str = "2";
+/// Metadata key: CRC-32 of everything behind the header, in hexadecimal.
+const CHECKSUM: &str = "crc32";
+
+pub fn pack(network: &Network, float: Float, unused: bool) -> Result<Tensors> {
+    let mut file = Tensors::default();
+    let all = network.parameters().iter();
+    for (name, parameter) in all.filter(|(name, _)| unused || !network.is_unused(name)) {
+        let mask = network.masks().get(name);
+        parameter.read(|values| match mask {
+            None => insert(&mut file, float, name, parameter.shape().to_vec(), values),
+            Some(mask) => {
+                let mut survivors = Vec::with_capacity(mask.alive());
+                mask.ones(0, mask.len(), |i| survivors.push(values[i]));
+                file.insert_bytes(format!("{MASK}{name}"), rice::encode(mask));
+                insert(&mut file, float, name, vec![survivors.len()], &survivors)
+            }
+        })??;
+    }
+    file.metadata.insert(CHECKSUM.into(), checksum(file.data()));
+    Ok(file)
+}
+
+fn insert(
+    file: &mut Tensors,
+    float: Float,
+    name: &str,
+    shape: Vec<usize>,
+    values: &[f32],
+) -> Result<()> {
+    if let Some(large) = values
+        .iter()
+        .find(|&&value| !float.round(value).is_finite())
+    {
+        let message = format!("{name} holds {large}, which {float:?} has not");
+        return Err(Error::value(message));
+    }
+    file.insert_as(float, name, shape, values);
+    Ok(())
+}
+
+fn checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    parts.for_each(|part| hasher.update(part));
+    format!("{:08x}", hasher.finalize())
+}
+
+/// A parameter in a file, whose sizes are checked.
+struct Entry<'a> {
+    name: String,
+    len: usize,
+    survivors: Option<Floats<'a>>,
+    mask: Option<Mask>,
+}
+
+pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
+    if file.metadata.get(CHECKSUM) != Some(&checksum(std::iter::once(file.data()))) {
+        return Err(Error::value("the checksum is not that of the data"));
+    }
+    // All sizes are compared before the memory of the network is asked for.
+    let declared = Network::declared(&config)?;
+    let entries = declared.parameters.into_par_iter().map(|(name, shape)| {
+        let unused = declared.unused.contains(&name);
+        entry(file, name, &shape, unused)
+    });
+    let entries: Vec<Entry> = entries.collect::<Result<_>>()?;
+    let mut known = HashSet::new();
+    for entry in &entries {
+        known.insert(format!("{MASK}{}", entry.name));
+        known.insert(entry.name.clone());
+    }
+    if let Some(name) = file.names().find(|name| !known.contains(name)) {
+        return Err(Error::value(format!("{name} is no part of the network")));
+    }
+    let mut network = Network::zeros(config)?;
+    entries
+        .par_iter()
+        .try_for_each(|entry| entry.put(&network))?;
+    let mut masks = Masks::default();
+    for entry in entries {
+        if let Some(mask) = entry.mask {
+            masks.insert(entry.name, mask);
+        }
+    }
+    network.set_masks(masks)?;
+    Ok(network)
+}
+
+fn entry<'a>(file: &'a File, name: String, shape: &[usize], unused: bool) -> Result<Entry<'a>> {
+    let len = shape.iter().product();
+    let code = file.bytes(&format!("{MASK}{name}"));
+    let (found, survivors) = match file.floats(&name) {
+        Some((found, survivors)) => (found, survivors),
+        None if unused && code.is_none() => {
+            let mask = Some(Mask::none(len));
+            let survivors = None;
+            return Ok(Entry {
+                name,
+                len,
+                survivors,
+                mask,
+            });
+        }
+        None => return Err(Error::value(format!("{name} is missing"))),
+    };
+    let mask = match (code, found) {
+        (Some(code), &[alive]) if alive <= len => {
+            let mask = rice::decode(len, alive, code);
+            Some(mask.map_err(|error| Error::value(format!("{name}: {error}")))?)
+        }
+        (None, found) if found == shape => None,
+        _ => {
+            let message =
+                format!("{name}: shape {found:?} is neither {shape:?} nor its survivors'");
+            return Err(Error::value(message));
+        }
+    };
+    let survivors = Some(survivors);
+    Ok(Entry {
+        name,
+        len,
+        survivors,
+        mask,
+    })
+}
+
+impl Entry<'_> {
+    /// Writes the values to the parameter, which is zero.
+    fn put(&self, network: &Network) -> Result<()> {
+        let (Some(survivors), Some(parameter)) =
+            (self.survivors, network.parameters().get(&self.name))
+        else {
+            return Ok(());
+        };
+        let survivors = survivors.to_vec();
+        if let Some(bad) = survivors.iter().find(|value| !value.is_finite()) {
+            return Err(Error::value(format!("{} holds {bad}", self.name)));
+        }
+        parameter.write(|values| match &self.mask {
+            None => values.copy_from_slice(&survivors),
+            Some(mask) => {
+                let mut survivors = survivors.iter();
+                mask.ones(0, self.len, |i| {
+                    values[i] = survivors.next().copied().unwrap_or(0.0);
+                });
+            }
+        })
+    }
+}

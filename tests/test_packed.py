@@ -1,0 +1,208 @@
+"""Packed files: nothing is lost but what was asked for, they are small, and damage is found."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+import mirl
+from reference import random_images
+
+TINY = {
+    "dim": 2,
+    "num_blocks": (1, 1, 1, 1),
+    "num_refinement_blocks": 1,
+    "heads": (1, 1, 1, 1),
+    "prompt_dims": (2, 2, 5),
+    "prompt_sizes": (2, 2, 1),
+    "prompt_len": 1,
+}
+UNUSED = ("chnl_reduce", "reduce_noise_channel")
+BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
+
+
+def rounded(values, dtype):
+    """To the nearest value, ties to even."""
+    if dtype != "bfloat16":
+        return values.astype(dtype).astype(np.float32)
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+
+
+@pytest.mark.parametrize("dtype", BITS)
+@pytest.mark.parametrize("density", [1.0, 0.99, 0.5, 0.1, 0.01, 0.0])
+def test_survivors_and_masks_come_back(small, tmp_path, dtype, density):
+    draw = np.random.default_rng(0).random
+    shapes = small.shapes.items()
+    small.mask = {name: draw(shape) < density for name, shape in shapes if "weight" in name}
+    small.save(tmp_path / "x.mirl.safetensors", dtype=dtype, unused=True)
+    again = mirl.load(tmp_path / "x.mirl.safetensors")
+    assert again.config == small.config
+    masks, state = again.mask, again.state_dict()
+    assert masks.keys() == small.mask.keys()
+    for name, mask in small.mask.items():
+        np.testing.assert_array_equal(masks[name], mask)
+    for name, values in small.state_dict().items():
+        expected = rounded(values, dtype)
+        np.testing.assert_array_equal(state[name].view(np.uint32), expected.view(np.uint32))
+
+
+def test_what_no_forward_uses_is_left_out(small, tmp_path):
+    image = random_images(0, (1, 3, 16, 16))
+    mirl.prune(small, 0.5)
+    small.save(tmp_path / "x.mirl.safetensors")
+    again = mirl.load(tmp_path / "x.mirl.safetensors")
+    np.testing.assert_array_equal(again(image), small(image))
+    state, masks = again.state_dict(), again.mask
+    for name, values in small.state_dict().items():
+        if name.startswith(UNUSED):
+            assert not state[name].any()
+            assert not masks[name].any()
+        else:
+            np.testing.assert_array_equal(state[name], values)
+    assert again.density().prunable == small.density().prunable
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 15.3e6), ("float16", 8.2e6)])
+def test_the_published_density_is_small(tmp_path, dtype, most):
+    """Masks without any pattern: those of a trained network are shorter."""
+    model = mirl.PromptIR(seed=0)
+    draw = np.random.default_rng(0).random
+    shapes = model.shapes.items()
+    model.mask = {name: draw(shape) < 0.0352 for name, shape in shapes if "weight" in name}
+    assert model.density("paper-code").all == pytest.approx(0.1001, abs=1e-4)
+    model.save(tmp_path / "x.mirl.safetensors", dtype=dtype, unused=True)
+    assert (tmp_path / "x.mirl.safetensors").stat().st_size <= most
+
+
+def test_files_tell_what_they_are(small, tmp_path):
+    mirl.prune(small, 0.5)
+    small.save(tmp_path / "x.mirl.safetensors", {"round": "3"}, dtype="float16")
+    found = mirl.inspect(tmp_path / "x.mirl.safetensors")
+    about = found.metadata
+    assert (about["seed"], about["dtype"], about["round"]) == (1, "float16", 3)
+    assert about["density"] == pytest.approx(small.density()._asdict())
+    cost = about["rounding"]
+    assert cost["cost"] == pytest.approx(cost["psnr_float32"] - cost["psnr"])
+    assert abs(cost["cost"]) < 0.05
+    assert cost["between"] > 50
+    assert {tensor.dtype for tensor in found.tensors} == {"float16"}
+    assert " dB on a noisy image" in found.table()
+    assert max(map(len, found.table().splitlines())) <= 80
+
+
+def test_rounding_to_fewer_bits_costs_more(small, tmp_path):
+    costs = {}
+    for dtype in ("float16", "bfloat16"):
+        small.save(tmp_path / "x.mirl.safetensors", dtype=dtype)
+        costs[dtype] = mirl.inspect(tmp_path / "x.mirl.safetensors").metadata["rounding"]
+    assert costs["float16"]["between"] > costs["bfloat16"]["between"] + 10
+
+
+def test_wrong_requests_write_nothing(small, tmp_path):
+    state = small.state_dict()
+    state["output.weight"][0, 0, 0, 0] = 1e6
+    small.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"output\.weight holds 1000000"):
+        small.save(tmp_path / "x.mirl.safetensors", dtype="float16")
+    with pytest.raises(ValueError, match="dtype must be"):
+        small.save(tmp_path / "x.mirl.safetensors", dtype="int8")
+    for wish in ({"dtype": "float16"}, {"unused": True}):
+        with pytest.raises(ValueError, match="packed files"):
+            small.save(tmp_path / "x.safetensors", **wish)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A small file, and what it holds."""
+    model = mirl.PromptIR(seed=0, **TINY)
+    mirl.prune(model, 0.7)
+    path = tmp_path_factory.mktemp("tiny") / "x.mirl.safetensors"
+    model.save(path)
+    return path.read_bytes(), mirl.load(path)
+
+
+def is_refused_or_equal(path, data, model):
+    path.write_bytes(data)
+    try:
+        again = mirl.models.load_native(path)
+    except mirl.errors.FormatError:
+        return
+    masks, state = again.mask, again.state_dict()
+    assert masks.keys() == model.mask.keys()
+    assert all(np.array_equal(masks[name], mask) for name, mask in model.mask.items())
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(state[name], values)
+
+
+def test_every_changed_byte_is_found(tiny, tmp_path):
+    data, model = tiny
+    draw = np.random.default_rng(0)
+    for place in range(0, len(data), 7):
+        changed = bytearray(data)
+        changed[place] ^= int(draw.integers(1, 256))
+        is_refused_or_equal(tmp_path / "x.mirl.safetensors", bytes(changed), model)
+
+
+def test_every_length_is_found(tiny, tmp_path):
+    data, model = tiny
+    for length in range(0, len(data), 97):
+        is_refused_or_equal(tmp_path / "x.mirl.safetensors", data[:length], model)
+        is_refused_or_equal(tmp_path / "x.mirl.safetensors", data + data[:length], model)
+
+
+def rewritten(data, change):
+    """The file with another header, and its checksum as it was."""
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:end])
+    change(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data[end:]
+
+
+def about(**changes):
+    def change(header):
+        metadata = json.loads(header["__metadata__"]["mirl"])
+        config = json.loads(metadata["config"])
+        config.update({key: value for key, value in changes.items() if key in config})
+        metadata["config"] = json.dumps(config)
+        metadata.update({key: value for key, value in changes.items() if key not in config})
+        header["__metadata__"]["mirl"] = json.dumps(metadata)
+
+    return change
+
+
+HOSTILE = {
+    "larger than any memory": about(dim=1 << 40),
+    "more blocks than memory": about(num_blocks=[1 << 60, 1, 1, 1]),
+    "other sizes": about(dim=4),
+    "other heads": about(heads=[2, 1, 1, 1]),
+    "another version": about(version="1"),
+    "another network": about(network="Restormer"),
+    "another checksum": about(crc32="00000000"),
+    "no checksum": lambda header: header["__metadata__"].update(
+        mirl=header["__metadata__"]["mirl"].replace("crc32", "crc")
+    ),
+    "no config": lambda header: header["__metadata__"].update(
+        mirl=header["__metadata__"]["mirl"].replace("config", "confix")
+    ),
+    "a tensor too many": lambda header: header.update(
+        more={"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    ),
+    "a tensor less": lambda header: header.pop("output.weight"),
+    "a tensor of another name": lambda header: header.update(other=header.pop("output.weight")),
+    "a mask less": lambda header: header.update(other=header.pop("mask.output.weight")),
+    "a type that is none": lambda header: header["output.weight"].update(dtype="I32"),
+    "overlapping tensors": lambda header: header["output.weight"].update(data_offsets=[0, 4]),
+    "a shape beyond the file": lambda header: header["output.weight"].update(shape=[1 << 62]),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_headers_are_refused(tiny, tmp_path, change):
+    path = tmp_path / "x.mirl.safetensors"
+    path.write_bytes(rewritten(tiny[0], change))
+    with pytest.raises(mirl.errors.FormatError, match=r"x\.mirl\.safetensors"):
+        mirl.load(path)
