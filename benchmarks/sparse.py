@@ -1,0 +1,304 @@
+"""Tickets of the published network beside dense peers: time by density, training, sizes, first image.
+
+The tickets are those of full_ticket.py: masks by global magnitude, pruned and rewound as MIR-L does. As
+such short training leaves whole layers without a weight, the trained dense network is measured pruned
+layer by layer too, which keeps every layer at the density. ONNX Runtime and OpenVINO get the dense
+network in the form that each runs fastest. All take turns in processes of their own.
+
+    python benchmarks/full_ticket.py --data ../shared/data --out /tmp/tickets
+    python benchmarks/sparse.py --tickets /tmp/tickets --out benchmarks/results/sparse.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import machine
+import mirl
+from full_ticket import DENSITIES, path_of
+from mirl.io import write_text
+from mirl.plot import save_figure
+from worker import Worker, serve
+
+IMAGE = (1, 3, 256, 256)
+BATCH = (1, 3, 128, 128)
+PEERS = ("onnxruntime", "openvino")
+SCOPES = ("global", "layerwise")
+ROUNDS = 16
+TOLERANCE = 1e-4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tickets", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=None, help="JSON of the results, and a plot")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--graphs", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments)
+        return
+    networks = [f"{scope} {density}" for scope in SCOPES for density in DENSITIES[1:]]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.graphs = Path(folder)
+        export(arguments)
+        dense = f"global {DENSITIES[0]}"
+        inference = compare(arguments, "infer", [*PEERS, dense, *networks])
+    training = compare(arguments, "train", [dense, *networks])
+    rounds = experiment(arguments)
+    files = [file(arguments, density) for density in DENSITIES]
+    result = {
+        "machine": machine.describe(),
+        "threads": arguments.threads,
+        "peers": machine.peer_versions(*PEERS),
+        "inference": inference,
+        "training": training,
+        "rounds": rounds,
+        "files": files,
+    }
+    print(table(result))
+    if arguments.out is not None:
+        write_text(arguments.out, json.dumps(result, indent=2) + "\n")
+        plot(result, arguments.out.with_suffix(".png"))
+
+
+def network(tickets: Path, name: str) -> mirl.PromptIR:
+    scope, density = name.split()
+    if scope == "global":
+        return mirl.load(path_of(tickets, float(density)))
+    model = mirl.load(path_of(tickets, 1.0))
+    mirl.prune(model, 1 - float(density), "layerwise")
+    return model
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write the dense network for the peers."""
+    from peers.plain_norm import plain_norms
+
+    model = mirl.load(path_of(arguments.tickets, 1.0))
+    mirl.export(model, arguments.graphs / "onnxruntime.onnx")
+    with plain_norms():
+        mirl.export(model, arguments.graphs / "openvino.onnx")
+
+
+def compare(arguments: argparse.Namespace, kind: str, names: list[str]) -> dict[str, Any]:
+    """Medians of all, taken in turns."""
+    workers = [start(arguments, kind, name) for name in names]
+    if kind == "infer":
+        outputs = [np.load(worker.ask("output")) for worker in workers[: len(PEERS) + 1]]
+        for output in outputs[:-1]:
+            assert abs(output - outputs[-1]).max() < TOLERANCE
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for repeat in range(arguments.repeats + 1):
+        for name, worker in zip(names, workers, strict=True):
+            took = float(worker.ask("run"))
+            if repeat > 0:  # The first is a warm-up.
+                seconds[name].append(took)
+    result = {
+        name: {
+            "seconds": median(seconds[name]),
+            "all": seconds[name],
+            "peak_bytes": int(worker.ask("memory")),
+        }
+        for name, worker in zip(names, workers, strict=True)
+    }
+    for worker in workers:
+        worker.stop()
+    return result
+
+
+def start(arguments: argparse.Namespace, kind: str, name: str) -> Worker:
+    environment = dict.fromkeys(("MIRL_NUM_THREADS", "OMP_NUM_THREADS"), str(arguments.threads))
+    options = ("--tickets", str(arguments.tickets), "--threads", str(arguments.threads))
+    graphs = () if arguments.graphs is None else ("--graphs", str(arguments.graphs))
+    return Worker(f"{kind} {name}", *options, *graphs, **environment)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """Answer the questions of the process that measures."""
+    kind, name = arguments.worker.split(maxsplit=1)
+    shape = IMAGE if kind == "infer" else BATCH
+    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    if name == "onnxruntime":
+        step = onnxruntime_step(arguments, image)
+    elif name == "openvino":
+        step = openvino_step(arguments, image)
+    else:
+        model = network(arguments.tickets, name)
+        trainer, clean = mirl.Trainer(model, lr=1e-6), image * np.float32(0.9)
+        step = (lambda: model(image)) if kind == "infer" else (lambda: trainer.step(image, clean))
+
+    def run() -> float:
+        begin = time.perf_counter()
+        step()
+        return time.perf_counter() - begin
+
+    def output() -> Path:
+        path = Path(tempfile.gettempdir(), f"mirl-bench-{name.replace(' ', '-')}.npy")
+        np.save(path, np.asarray(step()))
+        return path
+
+    serve({"run": run, "output": output, "memory": machine.peak_memory})
+
+
+def onnxruntime_step(arguments: argparse.Namespace, image: Any) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = arguments.threads
+    graph = str(arguments.graphs / "onnxruntime.onnx")
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"image": image})[0]
+
+
+def openvino_step(arguments: argparse.Namespace, image: Any) -> Any:
+    import openvino
+
+    hints = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": arguments.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    graph = str(arguments.graphs / "openvino.onnx")
+    model = openvino.Core().compile_model(graph, "CPU", hints)
+    return lambda: model([image])[0]
+
+
+def experiment(arguments: argparse.Namespace) -> list[dict[str, float]]:
+    """A step of every round of 20 %, each in turn with a dense one; masks of the trained network."""
+    image = np.random.default_rng(0).random(BATCH, dtype=np.float32)
+    clean = image * np.float32(0.9)
+    dense = mirl.Trainer(mirl.load(path_of(arguments.tickets, 1.0)), lr=1e-6)
+    model = mirl.load(path_of(arguments.tickets, 1.0))
+    rounds = []
+    for number in range(ROUNDS):
+        if number > 0:
+            mirl.prune(model, 0.2)
+        sparse = mirl.Trainer(model, lr=1e-6)
+        seconds: dict[str, list[float]] = {"dense": [], "sparse": []}
+        for repeat in range(4):
+            for name, trainer in (("dense", dense), ("sparse", sparse)):
+                begin = time.perf_counter()
+                trainer.step(image, clean)
+                if repeat > 0:
+                    seconds[name].append(time.perf_counter() - begin)
+        medians = {name: median(values) for name, values in seconds.items()}
+        rounds.append({"density": model.density().prunable, **medians})
+    return rounds
+
+
+FIRST_IMAGE = """
+import sys, time
+import numpy as np
+image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
+begin = time.perf_counter()
+import mirl
+model = mirl.load(sys.argv[1])
+loaded = time.perf_counter()
+model(image)
+first = time.perf_counter()
+later = []
+for _ in range(3):
+    start = time.perf_counter()
+    model(image)
+    later.append(time.perf_counter() - start)
+print(loaded - begin, first - begin, min(later))
+"""
+"""Seconds from nothing to the network and to its first image, and those of a later image."""
+
+
+def file(arguments: argparse.Namespace, density: float) -> dict[str, Any]:
+    """Sizes of one ticket in all forms, and how long the first image takes in a new process."""
+    model = mirl.load(path_of(arguments.tickets, density))
+    sizes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for dtype in ("float32", "float16", "bfloat16"):
+            path = Path(folder, f"{dtype}.mirl.safetensors")
+            model.save(path, dtype=dtype)
+            sizes[dtype] = path.stat().st_size
+        path = Path(folder, "dense.safetensors")
+        model.save(path)
+        sizes["dense"] = path.stat().st_size
+        command = [sys.executable, "-c", FIRST_IMAGE, f"{folder}/float32.mirl.safetensors"]
+        runs = []
+        for _ in range(arguments.repeats):
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            runs.append([float(value) for value in said.split()])
+    loaded, first, again = (median(column) for column in zip(*runs, strict=True))
+    return {
+        "density": density,
+        "bytes": sizes,
+        "seconds_to_load": loaded,
+        "seconds_to_first_image": first,
+        "seconds_of_image": again,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    inference, training = result["inference"], result["training"]
+    fastest = min(inference[peer]["seconds"] for peer in PEERS)
+    lines = [f"{'inference 1x3x256x256':28}{'seconds':>9}{'of fastest peer':>17}{'GB':>8}"]
+    for name, found in inference.items():
+        ratio = found["seconds"] / fastest
+        memory = found["peak_bytes"] / 1e9
+        lines.append(f"{name:28}{found['seconds']:9.3f}{ratio:17.2f}{memory:8.2f}")
+    dense = training[f"global {DENSITIES[0]}"]["seconds"]
+    lines += ["", f"{'training 1x3x128x128':28}{'seconds':>9}{'of dense':>17}{'GB':>8}"]
+    for name, found in training.items():
+        ratio = found["seconds"] / dense
+        memory = found["peak_bytes"] / 1e9
+        lines.append(f"{name:28}{found['seconds']:9.3f}{ratio:17.2f}{memory:8.2f}")
+    sums = {kind: sum(row[kind] for row in result["rounds"]) for kind in ("sparse", "dense")}
+    lines += ["", f"{ROUNDS} rounds of 20 %: {sums['sparse'] / sums['dense']:.2f} of dense ones"]
+    lines += ["", f"{'MB':>12}{'float32':>10}{'float16':>10}{'dense':>10}{'load':>9}{'more':>9}"]
+    for found in result["files"]:
+        sizes = [found["bytes"][kind] / 1e6 for kind in ("float32", "float16", "dense")]
+        more = found["seconds_to_first_image"] - found["seconds_of_image"]
+        columns = "".join(f"{size:10.2f}" for size in sizes)
+        lines.append(
+            f"{found['density']:12.2%}{columns}{found['seconds_to_load']:8.2f}s{more:8.2f}s"
+        )
+    return "\n".join(lines)
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Time against density, the dense peers as lines."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    inference = result["inference"]
+    for scope, marker in zip(SCOPES, "os", strict=True):
+        names = ["global 1.0", *(f"{scope} {density}" for density in DENSITIES[1:])]
+        seconds = [inference[name]["seconds"] for name in names]
+        axes.plot([100 * d for d in DENSITIES], seconds, marker=marker, label=f"mirl, {scope}")
+    for peer, style in zip(PEERS, ("--", ":"), strict=True):
+        axes.axhline(inference[peer]["seconds"], linestyle=style, color="gray")
+        axes.annotate(f"{peer}, dense", (3.6, inference[peer]["seconds"]), va="bottom")
+    axes.set(
+        xscale="log",
+        xlabel="density of the prunable weights, %",
+        ylabel="seconds",
+        title="Inference, 1x3x256x256",
+        ylim=(0, None),
+    )
+    axes.set_xticks([100 * density for density in DENSITIES])
+    axes.set_xticklabels([f"{100 * density:g}" for density in DENSITIES])
+    axes.legend()
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""A pruned network leaves out what its masks leave out, and is the same network."""
+
+import numpy as np
+import pytest
+
+import mirl
+from reference import SMALL, random_images
+
+SIZES = SMALL | {"dim": 16, "num_blocks": (1, 2, 1, 1), "heads": (1, 2, 4, 8)}
+EPS = 1e-3
+"""Of AdamW: with less, it makes steps of gradients that are nothing but rounding."""
+DENSITIES = (0.7, 0.3, 0.1, 0.02)
+
+
+@pytest.fixture
+def model():
+    """A network whose products are large enough to be sparse ones."""
+    return mirl.PromptIR(seed=3, **SIZES)
+
+
+def without_masks(model):
+    """The same values, of which nothing is known to be zero."""
+    dense = mirl.PromptIR(seed=0, **SIZES)
+    dense.load_state_dict(model.state_dict())
+    assert not dense.mask
+    return dense
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+@pytest.mark.parametrize("density", DENSITIES)
+def test_results_are_those_of_the_dense_network(model, scope, density):
+    mirl.prune(model, 1 - density, scope)
+    image = random_images(0, (2, 3, 40, 24))
+    np.testing.assert_allclose(model(image), without_masks(model)(image), atol=1e-6)
+
+
+def kill(mask, name, channels):
+    mask[name] = np.ones_like(mask[name]) if name not in mask else mask[name].copy()
+    mask[name][channels] = False
+
+
+def test_dead_channels_are_left_out(model):
+    shapes = model.shapes
+    mask = {name: np.ones(shape, bool) for name, shape in shapes.items() if "weight" in name}
+    hidden = shapes["latent.0.ffn.dwconv.weight"][0] // 2
+    mask["latent.0.ffn.project_in.weight"][: hidden // 2] = False  # no input
+    mask["decoder_level1.0.ffn.dwconv.weight"][hidden // 4 :: 3] = False  # no taps
+    mask["refinement.0.ffn.project_out.weight"][:, ::2] = False  # no output
+    mask["encoder_level1.0.ffn.project_out.weight"][:] = False  # all of them
+    values = 2 * shapes["latent.0.attn.project_out.weight"][0]
+    mask["latent.0.attn.qkv.weight"][values::2] = False  # channels of v
+    mask["encoder_level2.0.attn.qkv.weight"][64:] = False  # all of v
+    mask["decoder_level2.0.attn.project_out.weight"][:] = False
+    mask["prompt1.conv3x3.weight"][:] = False
+    model.mask = mask
+    image = random_images(1, (1, 3, 24, 32))
+    np.testing.assert_allclose(model(image), without_masks(model)(image), atol=1e-6)
+    gradients = model.gradients(image, image / 2)
+    for name, values in without_masks(model).gradients(image, image / 2).items():
+        np.testing.assert_array_equal(gradients[name], values)
+    assert losses(model, image) == pytest.approx(reference_losses(model, image), rel=1e-4)
+
+
+def losses(model, image, steps=4):
+    copy = without_masks(model)
+    copy.mask = model.mask
+    trainer = mirl.Trainer(copy, lr=1e-2, eps=EPS, weight_decay=0.1)
+    return [trainer.step(image, image / 2) for _ in range(steps)]
+
+
+def reference_losses(model, image, steps=4):
+    """Those of dense training by numpy's AdamW, the mask put on after each step."""
+    masks, dense = model.mask, without_masks(model)
+    moments = {name: [np.zeros(shape), np.zeros(shape)] for name, shape in model.shapes.items()}
+    found = []
+    for step in range(1, steps + 1):
+        found.append(np.abs(dense(image) - image / 2).mean(dtype=float))
+        state = {name: values.astype(float) for name, values in dense.state_dict().items()}
+        for name, gradient in dense.gradients(image, image / 2).items():
+            alive = masks.get(name, True)
+            first, second = moments[name]
+            first += 0.1 * (gradient * alive - first)
+            second += 0.001 * (np.square(gradient * alive) - second)
+            root = np.sqrt(second / (1 - 0.999**step)) + EPS
+            state[name] *= 1 - 1e-2 * 0.1
+            state[name] -= 1e-2 * first / (1 - 0.9**step) / root
+            state[name] *= alive
+        dense.load_state_dict({name: values.astype(np.float32) for name, values in state.items()})
+    return found
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+@pytest.mark.parametrize("density", DENSITIES)
+def test_training_has_the_losses_of_masked_dense_training(model, scope, density):
+    mirl.prune(model, 1 - density, scope)
+    image = random_images(2, (2, 3, 24, 16))
+    assert losses(model, image) == pytest.approx(reference_losses(model, image), rel=1e-4)
+
+
+def test_what_is_known_follows_the_masks(model):
+    image = random_images(3, (1, 3, 16, 16))
+    mirl.prune(model, 0.9)
+    initial = mirl.PromptIR(seed=3, **SIZES).snapshot()
+    for change in (
+        lambda: mirl.rewind(model, initial),
+        lambda: mirl.prune(model, 0.5),
+        lambda: setattr(model, "mask", {"output.weight": model.mask["output.weight"]}),
+        lambda: model.load_state_dict(initial.state_dict()),
+        lambda: setattr(model, "mask", {}),
+        lambda: model.load_state_dict(initial.state_dict()),
+    ):
+        change()
+        np.testing.assert_allclose(model(image), without_masks(model)(image), atol=1e-6)
+
+
+def test_threads_do_not_change_a_bit_of_a_pruned_network(model):
+    mirl.prune(model, 0.9)
+    image = random_images(4, (2, 3, 24, 40))
+    before, found = mirl.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            mirl.set_num_threads(threads)
+            found.append((model(image).tobytes(), losses(model, image)))
+    finally:
+        mirl.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
