@@ -23,6 +23,7 @@ import numpy as np
 import machine
 import mirl
 from mirl.io import write_text
+from peers.plain_norm import plain_norms
 from worker import Worker, serve
 
 INFERENCE = (1, 3, 256, 256)
@@ -48,9 +49,8 @@ def main() -> None:
     if arguments.worker:
         work(arguments.worker, arguments.work, arguments.threads, arguments.onnx)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        onnx = str(Path(folder, "promptir.onnx"))
-        export(onnx)
+    with tempfile.TemporaryDirectory() as onnx:
+        export(Path(onnx))
         rows = [compare(arguments, onnx, "infer", INFERENCE, ["onnxruntime", "openvino", "torch"])]
         rows += [compare(arguments, onnx, "bf16", INFERENCE, ["openvino", "torch"])]
         rows += [compare(arguments, onnx, "train", shape, ["torch"]) for shape in TRAINING]
@@ -85,12 +85,11 @@ def torch_network() -> Any:
     return peer
 
 
-def export(path: str) -> None:
-    """Write the network as ONNX for images of the size that is measured."""
-    import torch
-
-    image = torch.zeros(INFERENCE)
-    torch.onnx.export(torch_network().eval(), (image,), path, input_names=["image"], dynamo=False)
+def export(folder: Path) -> None:
+    """Write the network as ONNX, in the form that each peer runs fastest."""
+    mirl.export(weights(), folder / "onnxruntime.onnx")
+    with plain_norms():
+        mirl.export(weights(), folder / "openvino.onnx")
 
 
 def compare(
@@ -268,7 +267,8 @@ def onnxruntime_inference(image: Any, threads: int, onnx: str) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    graph = str(Path(onnx, "onnxruntime.onnx"))
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"image": image})[0]
 
 
@@ -281,7 +281,7 @@ def openvino_inference(image: Any, threads: int, onnx: str, precision: str = "f3
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    model = core.compile_model(onnx, "CPU", hints)
+    model = core.compile_model(str(Path(onnx, "openvino.onnx")), "CPU", hints)
     return lambda: model([image])[0]
 
 

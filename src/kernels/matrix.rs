@@ -41,15 +41,13 @@ impl<'a, T: Real> Matrix<'a, T> {
         left: Strided<'a, T>,
         alive: Option<Alive<'a>>,
     ) -> Self {
-        let form = match (alive, precision) {
-            (Some(alive), _)
-                if sparse_cost(size, alive.count(size.0 * size.1))
-                    < Self::dense_cost(precision, size.0 * size.1) =>
-            {
-                Form::Sparse(Sparse::new(Pattern::of(size, left, alive), left))
-            }
-            (_, Precision::Full) => Form::Dense,
-            (_, Precision::BFloat16) => Form::Rounded(Pairs::new(size, left)),
+        let count = size.0 * size.1;
+        let dense = Self::dense_cost(precision, count);
+        let pays = |alive: &Alive| sparse_cost(size, alive.count(count)) < dense;
+        let form = match (alive.filter(pays), precision) {
+            (Some(alive), _) => Form::Sparse(Sparse::new(Pattern::of(size, left, alive), left)),
+            (None, Precision::Full) => Form::Dense,
+            (None, Precision::BFloat16) => Form::Rounded(Pairs::new(size, left)),
         };
         Self {
             size,
@@ -100,11 +98,11 @@ impl<'a, T: Real> Matrix<'a, T> {
         sampled.then(|| Pattern::to_sample(self.size, self.left, alive))
     }
 
-    /// Columns that hold anything; all where that is not known.
-    pub fn columns(&self) -> Vec<bool> {
+    /// Columns that hold anything, in order; all where that is not known.
+    pub fn columns(&self) -> Vec<usize> {
         match &self.form {
             Form::Sparse(sparse) => sparse.pattern().columns(),
-            _ => vec![true; self.size.1],
+            _ => (0..self.size.1).collect(),
         }
     }
 

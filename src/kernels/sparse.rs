@@ -103,15 +103,15 @@ impl Pattern {
         }
     }
 
-    /// Which columns are alive anywhere.
-    pub fn columns(&self) -> Vec<bool> {
+    /// The columns that are alive anywhere, in order.
+    pub fn columns(&self) -> Vec<usize> {
         let mut columns = vec![false; self.size.1];
         for block in 0..self.blocks() {
             for at in (0..self.size.0).flat_map(|i| self.list(block, i)) {
                 columns[block * self.depth + usize::from(self.lines[at]) / TILE] = true;
             }
         }
-        columns
+        (0..self.size.1).filter(|&k| columns[k]).collect()
     }
 
     /// Elements that are alive.

@@ -398,10 +398,10 @@ impl WeightGradient {
         }
     }
 
-    /// Which lines of b are read.
-    pub fn lines(&self) -> Vec<bool> {
+    /// The lines of b that are read.
+    pub fn lines(&self) -> Vec<usize> {
         match &self.places {
-            None => vec![true; self.size.1],
+            None => (0..self.size.1).collect(),
             Some(places) => places.columns(),
         }
     }

@@ -156,17 +156,14 @@ impl<'a, T: Real> Attention<'a, T> {
                     })
                     .collect();
                 let scores = self.scores(parts);
-                let folded = if self.folds() {
-                    self.mixing(&scores)
-                } else {
-                    vec![]
-                };
-                let mixing = if self.folds() {
-                    let left = Strided::rows(&folded, self.values.len());
-                    let size = (self.expand.dim, self.values.len());
-                    Mixing::Folded(Matrix::new(self.precision, size, left, None))
-                } else {
-                    Mixing::Apart(self.attentions(&scores), &self.project_out)
+                let folded = self.folds().then(|| self.mixing(&scores));
+                let mixing = match &folded {
+                    Some(folded) => {
+                        let left = Strided::rows(&folded[..], self.values.len());
+                        let size = (self.expand.dim, self.values.len());
+                        Mixing::Folded(Matrix::new(self.precision, size, left, None))
+                    }
+                    None => Mixing::Apart(self.attentions(&scores), &self.project_out),
                 };
                 y.par_chunks_mut(length)
                     .zip(x.par_chunks(length))

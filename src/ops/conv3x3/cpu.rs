@@ -27,7 +27,7 @@ pub fn matrix<'a, T: Real>(
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     let (grid, columns) = (d.grid, matrix.columns());
     let mut y = vec![T::zero(); d.n * grid.h * d.co * grid.w];
-    if !columns.contains(&true) {
+    if columns.is_empty() {
         return y;
     }
     let padded = Padded::new(d, x);
@@ -108,7 +108,7 @@ impl<T: Real> Padded<T> {
     /// The nine neighbours of every pixel of a strip, as far as `lines` of the matrix are wanted; the
     /// others hold anything. Columns beyond the image hold what lies there;
     /// they are not stored, or meet zeros.
-    fn windows(&self, strip: usize, lines: &[bool], tiles: &mut Vec<T>) {
+    fn windows(&self, strip: usize, lines: &[usize], tiles: &mut Vec<T>) {
         let (grid, channels) = (self.d.grid, self.d.ci);
         let (image, range) = grid.locate(strip);
         let row = self.zeros.len();
@@ -121,13 +121,11 @@ impl<T: Real> Padded<T> {
         };
         tiles.resize(grid.tiles(range.len()) * channels * TAPS * TILE, T::zero());
         for (place, around) in rows.places(grid, range.start, range.len()) {
-            for c in 0..channels {
-                let at = c * grid.pitch() + BORDER + place.column;
-                for tap in (0..TAPS).filter(|tap| lines[c * TAPS + tap]) {
-                    let from = at + tap % 3 - 1;
-                    tiles[place.tiled(channels * TAPS, c * TAPS + tap)..][..GROUP]
-                        .copy_from_slice(&around[tap / 3][from..from + GROUP]);
-                }
+            for &line in lines {
+                let (c, tap) = (line / TAPS, line % TAPS);
+                let from = c * grid.pitch() + BORDER + place.column + tap % 3 - 1;
+                tiles[place.tiled(channels * TAPS, line)..][..GROUP]
+                    .copy_from_slice(&around[tap / 3][from..from + GROUP]);
             }
         }
         clear_rest(grid, range.len(), channels * TAPS, tiles);
