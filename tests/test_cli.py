@@ -162,6 +162,17 @@ def test_export_packs_and_unpacks(network, tmp_path):
                 np.testing.assert_array_equal(values, expected.state_dict()[name])
 
 
+def test_export_rounds_packed_files(network, tmp_path):
+    whole, half = (tmp_path / f"{name}.mirl.safetensors" for name in ("whole", "half"))
+    mirl_command("export", network, whole, "--unused")
+    mirl_command("export", network, half, "--dtype", "float16", "--unused")
+    assert half.stat().st_size < whole.stat().st_size
+    assert mirl.load(whole).density() == mirl.load(network).density()
+    for dense in ("x.safetensors", "x.onnx"):
+        with pytest.raises(ValueError, match="packed files"):
+            mirl_command("export", network, tmp_path / dense, "--dtype", "float16")
+
+
 def test_export_overwrites_only_when_told(network, tmp_path):
     out = tmp_path / "there.safetensors"
     out.write_bytes(b"mine")

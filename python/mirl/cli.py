@@ -295,6 +295,12 @@ def export(
             show_default=False,
         ),
     ],
+    dtype: Annotated[
+        str, typer.Option(help="Of packed files: float32, float16 or bfloat16.")
+    ] = "float32",
+    unused: Annotated[
+        bool, typer.Option("--unused", help="Pack what the network never uses too.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Write a network, or a packed ticket, as another kind of file."""
@@ -305,11 +311,13 @@ def export(
         raise ValueError(f"{out}: must end with .safetensors, {' or '.join(WRITERS)}")
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists; --force overwrites it")
+    if out.suffix in WRITERS and (dtype != "float32" or unused):
+        raise ValueError(f"{out}: --dtype and --unused are for packed files")
     model = mirl.load(file)
     if out.suffix in WRITERS:
         mirl.export(model, out)
     else:
-        model.save(out, {"exported_from": file.name})
+        model.save(out, {"exported_from": file.name}, dtype=dtype, unused=unused)
     density = model.density()
     typer.echo(
         f"{out.name}: {out.stat().st_size / 1e6:.1f} MB (was {file.stat().st_size / 1e6:.1f} MB),"
