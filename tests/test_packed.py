@@ -88,7 +88,7 @@ def test_files_tell_what_they_are(small, tmp_path):
     assert abs(cost["cost"]) < 0.05
     assert cost["between"] > 50
     assert {tensor.dtype for tensor in found.tensors} == {"float16"}
-    assert " dB on a noisy image" in found.table()
+    assert " dB on an image, " in found.table()
     assert max(map(len, found.table().splitlines())) <= 80
 
 

@@ -247,11 +247,9 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _rounding(cost: Mapping[str, float]) -> str:
-    return (
-        f"costs {cost['cost']:.4f} dB of {cost['psnr_float32']:.2f} dB on a noisy image,"
-        f" {cost['between']:.1f} dB apart"
-    )
+def _rounding(cost: Mapping[str, Any]) -> str:
+    apart = "to the same" if cost["between"] is None else f"{cost['between']:.1f} dB apart"
+    return f"costs {cost['cost']:.4f} of {cost['psnr_float32']:.2f} dB on an image, {apart}"
 
 
 def _short(dtype: str) -> str:

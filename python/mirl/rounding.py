@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,25 +22,27 @@ SIGMA = 25 / 255
 def cost_of_rounding(
     exact: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     rounded: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Compare two networks on a noisy image of smooth colours, stripes and a disc.
 
     Returns
     -------
     dict
         In dB: ``psnr_float32`` and ``psnr`` of the exact and of the rounded network's image beside the
-        clean one, ``cost``, the first less the second, and ``between``, that of the two images.
+        clean one, ``cost``, the first less the second, and ``between``, that of the two images; None
+        where they are the same.
     """
     clean = _image()
     noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
     noisy = np.clip(clean + noise, 0, 1).astype(np.float32)
     images = [np.clip(network(noisy), 0, 1) for network in (exact, rounded)]
     before, after = (psnr(image, clean) for image in images)
+    between = psnr(images[1], images[0])
     return {
         "psnr_float32": before,
         "psnr": after,
         "cost": before - after,
-        "between": psnr(images[1], images[0]),
+        "between": between if math.isfinite(between) else None,
     }
 
 
