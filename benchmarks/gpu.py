@@ -34,6 +34,7 @@ TOLERANCE = 0.05
 
 TORCH = ("eager", "channels_last", "compile")
 PRECISIONS = ("tf32", "bf16")
+PRUNED = [f"mirl tf32 {scope} {d}" for scope in ("global", "layerwise") for d in (0.2, 0.1, 0.0352)]
 
 
 def main() -> None:
@@ -56,6 +57,8 @@ def main() -> None:
         peers = [peer for peer in peers if "compile" not in peer]
     rows = [compare(arguments, "infer", shape, peers) for shape in INFERENCE]
     rows += [compare(arguments, "train", shape, peers) for shape in TRAINING]
+    rows += [compare(arguments, "infer-pruned", shape, PRUNED) for shape in INFERENCE]
+    rows += [compare(arguments, "train-pruned", TRAINING[0], PRUNED)]
     rows += [compare(arguments, "adamw", OPTIMIZER, ["torch eager tf32", "copy"])]
     print(table(rows))
     if arguments.out is not None:
@@ -72,7 +75,8 @@ def compare(
 ) -> dict[str, Any]:
     """Medians of all contestants, taken in turns; one that fails says so in its place."""
     name = f"{kind} {'x'.join(map(str, shape))}"
-    own = ["mirl tf32"] if kind == "adamw" else [f"mirl {precision}" for precision in PRECISIONS]
+    both = kind in ("infer", "train")
+    own = [f"mirl {precision}" for precision in (PRECISIONS if both else PRECISIONS[:1])]
     started = [Worker(peer, "--work", name) for peer in [*own, *peers]]
     workers = [worker for worker in started if is_ready(worker)]
     result: dict[str, Any] = {w.peer: {"failed": True} for w in started if w not in workers}
@@ -111,7 +115,8 @@ def work(peer: str, name: str) -> None:
     shape = tuple(int(size) for size in sizes.split("x"))
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     if peer.startswith("mirl"):
-        step, memory = mirl_step(kind, image, peer.endswith("bf16"))
+        _, precision, *pruned = peer.split()
+        step, memory = mirl_step(kind, image, precision, pruned)
     elif peer == "copy":
         step, memory = torch_copy()
     else:
@@ -131,11 +136,14 @@ def work(peer: str, name: str) -> None:
     serve({"run": run, "output": output, "memory": memory})
 
 
-def mirl_step(kind: str, image: Any, rounded: bool) -> Any:
+def mirl_step(kind: str, image: Any, precision: str, pruned: list[str]) -> Any:
     network = weights().to("cuda")
+    if pruned:
+        scope, density = pruned
+        mirl.prune(network, 1 - float(density), scope)
     memory = mirl._mirl.gpu_peak
-    precision = "bfloat16" if rounded else "float32"
-    if kind == "infer":
+    precision = {"tf32": "float32", "bf16": "bfloat16"}[precision]
+    if kind.startswith("infer"):
         network.precision = precision
         return lambda: network(image), memory
     if kind == "adamw":  # Steps that are replayed do not know their parts.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import mirl
+from mirl import _mirl
 from reference import SMALL, random_images
 
 SIZES = SMALL | {"dim": 16, "num_blocks": (1, 2, 1, 1), "heads": (1, 2, 4, 8)}
@@ -18,9 +19,15 @@ def model():
     return mirl.PromptIR(seed=3, **SIZES)
 
 
+@pytest.fixture
+def anywhere(model, device):
+    """The same, also on a GPU."""
+    return model.to(device)
+
+
 def without_masks(model):
     """The same values, of which nothing is known to be zero."""
-    dense = mirl.PromptIR(seed=0, **SIZES)
+    dense = mirl.PromptIR(seed=0, device=model.device, **SIZES)
     dense.load_state_dict(model.state_dict())
     assert not dense.mask
     return dense
@@ -28,7 +35,8 @@ def without_masks(model):
 
 @pytest.mark.parametrize("scope", ["global", "layerwise"])
 @pytest.mark.parametrize("density", DENSITIES)
-def test_results_are_those_of_the_dense_network(model, scope, density):
+def test_results_are_those_of_the_dense_network(anywhere, scope, density):
+    model = anywhere
     mirl.prune(model, 1 - density, scope)
     image = random_images(0, (2, 3, 40, 24))
     np.testing.assert_allclose(model(image), without_masks(model)(image), atol=1e-6)
@@ -39,7 +47,8 @@ def kill(mask, name, channels):
     mask[name][channels] = False
 
 
-def test_dead_channels_are_left_out(model):
+def test_dead_channels_are_left_out(anywhere):
+    model = anywhere
     shapes = model.shapes
     mask = {name: np.ones(shape, bool) for name, shape in shapes.items() if "weight" in name}
     hidden = shapes["latent.0.ffn.dwconv.weight"][0] // 2
@@ -97,10 +106,31 @@ def test_training_has_the_losses_of_masked_dense_training(model, scope, density)
     assert losses(model, image) == pytest.approx(reference_losses(model, image), rel=1e-4)
 
 
-def test_what_is_known_follows_the_masks(model):
+@pytest.mark.cuda
+def test_dead_channels_take_no_memory_of_a_gpu(cuda):
+    peaks = []
+    for dead in (False, True):
+        model = mirl.PromptIR(seed=3, device=cuda, **SIZES)
+        if dead:
+            convolutions = [name for name in model.shapes if name.endswith("ffn.dwconv.weight")]
+            mask = {name: np.ones(model.shapes[name], bool) for name in convolutions}
+            for of_channels in mask.values():
+                of_channels[len(of_channels) // 2 + 4 :] = False
+            model.mask = mask
+        image = random_images(5, (2, 3, 32, 48))
+        trainer = mirl.Trainer(model)
+        _mirl.reset_gpu_peak()
+        trainer.step(image, image / 2)
+        peaks.append(_mirl.gpu_peak())
+        del model, trainer
+    assert peaks[1] < 0.9 * peaks[0]
+
+
+def test_what_is_known_follows_the_masks(anywhere):
+    model = anywhere
     image = random_images(3, (1, 3, 16, 16))
     mirl.prune(model, 0.9)
-    initial = mirl.PromptIR(seed=3, **SIZES).snapshot()
+    initial = mirl.PromptIR(seed=3, device=model.device, **SIZES).snapshot()
     for change in (
         lambda: mirl.rewind(model, initial),
         lambda: mirl.prune(model, 0.5),

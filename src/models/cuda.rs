@@ -2,6 +2,7 @@
 
 use super::network::Forward;
 use crate::kernels::Precision;
+use crate::nn::Parameters;
 use crate::ops::{self, Tensor, Values};
 use crate::runtime::gpu::{self, Array, Repeated};
 use crate::{Error, Result};
@@ -17,6 +18,7 @@ pub struct Restoration(Mutex<State>);
 /// What a recorded restoration depends on, beside the values in its arrays.
 #[derive(PartialEq)]
 struct Key {
+    parameters: u64,
     padded: Vec<usize>,
     size: (usize, usize),
     precision: Precision,
@@ -34,7 +36,7 @@ impl Restoration {
     /// Restored images of this height and width, from padded ones.
     pub fn run(
         &self,
-        architecture: &dyn Forward,
+        (architecture, parameters): (&dyn Forward, &Parameters),
         padded: &Array,
         (height, width): (usize, usize),
         precision: Precision,
@@ -53,6 +55,7 @@ impl Restoration {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { repeated, arrays } = &mut *state;
         let key = Key {
+            parameters: parameters.version(),
             padded: padded.shape().to_vec(),
             size: (height, width),
             precision,

@@ -264,8 +264,8 @@ impl Network {
                 ops::crop(restored, h, w)?.values().clone()
             }
             Values::Cuda(padded) => {
-                self.restoration
-                    .run(architecture, padded, (h, w), precision)?
+                let network = (architecture, &self.parameters);
+                self.restoration.run(network, padded, (h, w), precision)?
             }
         };
         let images = restored.to_images()?.transpose(1, 2)?; // [n, 3, h, w]

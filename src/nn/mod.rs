@@ -6,6 +6,7 @@ mod linear;
 mod parameters;
 mod state;
 mod transformer;
+mod upload;
 
 pub use builder::{Builder, Init, Rehearsal};
 pub use conv::{Conv1x1, Conv3x3};

@@ -1,5 +1,6 @@
 //! The named parameters of a network, in the order in which it declares them.
 
+use super::upload::upload;
 use super::{StateDict, state};
 use crate::kernels::{Mask, Sparsity};
 use crate::ops::{Gradients, Mode, Tensor, Values};
@@ -8,6 +9,7 @@ use crate::{Error, Result};
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 #[derive(Debug, Default)]
@@ -15,6 +17,7 @@ pub struct Parameters {
     entries: Vec<Entry>,
     variables: Vec<Tensor>,
     index: HashMap<String, usize>,
+    version: u64,
 }
 
 /// A part of a variable.
@@ -130,9 +133,10 @@ impl Parameters {
     pub fn to(&self, gpu: Option<&Arc<Gpu>>) -> Result<Self> {
         let copied = |variable: &Tensor| {
             let (values, shape) = (variable.values(), variable.dims());
+            let mask = variable.mask().map(|sparsity| sparsity.mask());
             let copy = |values: &[f32]| -> Result<Values> {
                 Ok(match gpu {
-                    Some(gpu) => Array::from_slice(gpu, shape, values)?.into(),
+                    Some(gpu) => upload(gpu, shape, values, mask)?.into(),
                     None => candle_core::Tensor::from_slice(values, shape, &Device::Cpu)?.into(),
                 })
             };
@@ -143,6 +147,7 @@ impl Parameters {
             entries: self.entries.clone(),
             variables: self.variables.iter().map(copied).collect::<Result<_>>()?,
             index: self.index.clone(),
+            version: new_version(),
         })
     }
 
@@ -163,6 +168,13 @@ impl Parameters {
             });
             *variable = variable.masked(mask);
         }
+        self.version = new_version();
+    }
+
+    /// Another one, among those of all networks, where variables lie elsewhere or have other masks:
+    /// what was recorded with one does not go for another.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Where they lie, unless on the processor.
@@ -246,6 +258,11 @@ impl Parameters {
         }
         Ok(())
     }
+}
+
+fn new_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// How many names an error message lists before it only counts.

@@ -1,7 +1,7 @@
 //! From operators to what tensors hold: slices of the type that a tensor has, or arrays on a GPU.
 
 use super::{Tensor, Values};
-use crate::kernels::{Real, Sparsity};
+use crate::kernels::Real;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Storage};
@@ -11,8 +11,6 @@ use candle_core::{DType, Device, Storage};
 pub struct View<'a, T> {
     pub data: &'a [T],
     pub shape: &'a [usize],
-    /// Where it may differ from zero, if that is known.
-    pub mask: Option<&'a Sparsity>,
 }
 
 /// The sizes of a shape of R dimensions.
@@ -64,24 +62,18 @@ impl std::fmt::Debug for dyn Recorded {
 
 pub struct Adapter<O>(pub O);
 
-/// A tensor on the processor, and its mask.
-type Masked<'a> = (&'a candle_core::Tensor, Option<&'a Sparsity>);
-
 /// Several values on one device.
 enum All<'a> {
-    Cpu(Vec<Masked<'a>>),
+    Cpu(Vec<&'a candle_core::Tensor>),
     Cuda(Vec<&'a Array>),
 }
 
 impl<'a> All<'a> {
-    fn of(
-        values: impl Iterator<Item = (&'a Values, Option<&'a Sparsity>)>,
-        name: &str,
-    ) -> Result<Self> {
+    fn of(values: impl Iterator<Item = &'a Values>, name: &str) -> Result<Self> {
         let (mut cpu, mut cuda) = (vec![], vec![]);
-        for (values, mask) in values {
+        for values in values {
             match values {
-                Values::Cpu(values) => cpu.push((values, mask)),
+                Values::Cpu(values) => cpu.push(values),
                 Values::Cuda(values) => cuda.push(values),
             }
         }
@@ -95,9 +87,9 @@ impl<'a> All<'a> {
 
 impl<O: Operator> Adapter<O> {
     pub fn forward(operator: &mut O, inputs: &[Tensor]) -> Result<Values> {
-        match All::of(masked(inputs), O::NAME)? {
+        match All::of(inputs.iter().map(Tensor::values), O::NAME)? {
             All::Cuda(inputs) => Ok(operator.forward_cuda(&inputs)?.into()),
-            All::Cpu(inputs) => match inputs[0].0.dtype() {
+            All::Cpu(inputs) => match inputs[0].dtype() {
                 DType::F32 => Self::forward_as::<f32>(operator, &inputs),
                 DType::F64 => Self::forward_as::<f64>(operator, &inputs),
                 other => Err(unsupported::<O>(other)),
@@ -105,14 +97,14 @@ impl<O: Operator> Adapter<O> {
         }
     }
 
-    fn forward_as<T: Real>(operator: &mut O, inputs: &[Masked]) -> Result<Values> {
+    fn forward_as<T: Real>(operator: &mut O, inputs: &[&candle_core::Tensor]) -> Result<Values> {
         with_views::<T, _>(inputs, |views| {
             let (data, shape) = operator.forward(views)?;
             Ok(candle_core::Tensor::from_vec(data, shape, &Device::Cpu)?.into())
         })
     }
 
-    fn backward_as<T: Real>(self, tensors: &[Masked]) -> Result<Vec<Values>> {
+    fn backward_as<T: Real>(self, tensors: &[&candle_core::Tensor]) -> Result<Vec<Values>> {
         with_views::<T, _>(tensors, |views| {
             let (gradient, inputs) = views.split_last().ok_or_else(|| Error::value(O::NAME))?;
             let parts = self.0.backward(inputs, *gradient)?;
@@ -126,7 +118,7 @@ impl<O: Operator> Adapter<O> {
 
 impl<O: Operator> Recorded for Adapter<O> {
     fn backward(self: Box<Self>, inputs: &[Tensor], gradient: &Values) -> Result<Vec<Values>> {
-        let all = masked(inputs).chain([(gradient, None)]);
+        let all = inputs.iter().map(Tensor::values).chain([gradient]);
         match All::of(all, O::NAME)? {
             All::Cuda(arrays) => {
                 let (gradient, inputs) =
@@ -134,7 +126,7 @@ impl<O: Operator> Recorded for Adapter<O> {
                 let parts = self.0.backward_cuda(inputs, gradient)?;
                 Ok(parts.into_iter().map(Values::from).collect())
             }
-            All::Cpu(tensors) => match tensors[0].0.dtype() {
+            All::Cpu(tensors) => match tensors[0].dtype() {
                 DType::F32 => self.backward_as::<f32>(&tensors),
                 DType::F64 => self.backward_as::<f64>(&tensors),
                 other => Err(unsupported::<O>(other)),
@@ -143,25 +135,18 @@ impl<O: Operator> Recorded for Adapter<O> {
     }
 }
 
-fn masked(inputs: &[Tensor]) -> impl Iterator<Item = (&Values, Option<&Sparsity>)> {
-    inputs.iter().map(|input| (input.values(), input.mask()))
-}
-
 fn unsupported<O: Operator>(dtype: DType) -> Error {
     Error::value(format!("{}: dtype {dtype:?} is not supported", O::NAME))
 }
 
 /// Runs `work` on the values of contiguous tensors on the CPU.
 fn with_views<T: Real, R>(
-    tensors: &[Masked],
+    tensors: &[&candle_core::Tensor],
     work: impl FnOnce(&[View<T>]) -> Result<R>,
 ) -> Result<R> {
-    let held: Vec<_> = tensors
-        .iter()
-        .map(|(t, _)| t.storage_and_layout())
-        .collect();
+    let held: Vec<_> = tensors.iter().map(|t| t.storage_and_layout()).collect();
     let mut views = Vec::with_capacity(held.len());
-    for ((storage, layout), &(_, mask)) in held.iter().zip(tensors) {
+    for (storage, layout) in &held {
         let (Storage::Cpu(storage), Some((start, end))) = (&**storage, layout.contiguous_offsets())
         else {
             return Err(Error::value("operators take contiguous tensors on the CPU"));
@@ -169,7 +154,6 @@ fn with_views<T: Real, R>(
         views.push(View {
             data: &T::cpu_storage_as_slice(storage)?[start..end],
             shape: layout.dims(),
-            mask,
         });
     }
     work(&views)

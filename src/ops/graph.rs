@@ -95,8 +95,8 @@ impl Tensor {
         }
     }
 
-    pub fn mask(&self) -> Option<&Sparsity> {
-        self.mask.as_deref()
+    pub fn mask(&self) -> Option<&Arc<Sparsity>> {
+        self.mask.as_ref()
     }
 
     pub fn values(&self) -> &Values {

@@ -1,7 +1,9 @@
 //! What operators run for.
 
+use super::Tensor;
 use crate::kernels::{Precision, Sparsity};
 use crate::runtime::gpu::Kind;
+use std::sync::Arc;
 
 /// Inference, or training, and what is rounded on the way.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,10 +39,10 @@ impl Mode {
         }
     }
 
-    /// What operators may leave out of weights with this mask.
-    pub fn survivors(self, mask: Option<&Sparsity>) -> Option<&Sparsity> {
+    /// Where weights may differ from zero, as far as operators may make use of it.
+    pub fn survivors(self, weights: &Tensor) -> Option<Arc<Sparsity>> {
         match self {
-            Self::Infer(_) | Self::Train(..) => mask,
+            Self::Infer(_) | Self::Train(..) => weights.mask().cloned(),
             Self::Differentiate => None,
         }
     }

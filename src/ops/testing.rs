@@ -152,6 +152,19 @@ pub fn check_masked(
         let (_, dx_of, dw_of) = run(Mode::Differentiate, Some(&sparsity));
         assert_eq!((dx_of, dw_of), (dx, dw), "{what}: all gradients");
     }
+    let train = Mode::Train(Keep::Nothing, Precision::Full);
+    let on_gpu = |t: &[Tensor]| f(&[t[0].clone(), t[1].masked(Some(sparsity.clone()))], train);
+    let living = |all: &[f64]| -> Vec<f64> {
+        let of_weights = all.len() == mask.len();
+        let at = (0..all.len()).filter(|&i| !of_weights || mask.get(i));
+        at.map(|i| all[i]).collect()
+    };
+    compare_cuda(
+        what,
+        (on_gpu, |t: &[Tensor]| f(t, train)),
+        &[x.clone(), zeroed],
+        |got, expected, what| assert_near(&living(got), &living(expected), what),
+    );
 }
 
 /// Holds what a GPU computes in f32, where there is one or an emulated one, against the processor's f64:

@@ -6,7 +6,7 @@ use crate::kernels::simd::dispatch;
 use crate::nn::{Parameter, Parameters};
 use crate::ops::Gradients;
 use crate::prune::Masks;
-use crate::runtime::gpu::{Address, Array};
+use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -214,12 +214,11 @@ impl AdamW {
         Ok(norm)
     }
 
-    /// What a step on a GPU needs before it, and what it will read: a step that was recorded with
-    /// another address is another step.
-    pub fn prepare_cuda(&mut self, all: &Parameters, masks: &Masks, lr: f64) -> Result<Address> {
+    /// What a step on a GPU needs before it. A step is recorded for one version of the parameters.
+    pub fn prepare_cuda(&mut self, all: &Parameters, lr: f64) -> Result<()> {
         let scalars = self.scalars(lr);
         match &mut self.state {
-            State::Cuda(state) if all.gpu().is_some() => state.prepare(all, masks, scalars),
+            State::Cuda(state) if all.gpu().is_some() => state.prepare(all, scalars),
             _ => Err(moved()),
         }
     }

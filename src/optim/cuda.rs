@@ -3,15 +3,12 @@
 use super::adamw::{Moments, Scalars};
 use crate::nn::Parameters;
 use crate::ops::{Gradients, Values};
-use crate::prune::Masks;
-use crate::runtime::gpu::{Address, Array, Gpu, Kind};
+use crate::runtime::gpu::{Array, Gpu, Kind};
 use crate::{Error, Result, arguments};
 use std::sync::Arc;
 
 /// Values of a block of threads, as adamw.cu has it.
 const CHUNK: usize = 8 * 256;
-/// Bits of a word of a mask there.
-const WORD: usize = u32::BITS as usize;
 
 /// The moments of every variable, and what the kernels read.
 pub struct State {
@@ -19,8 +16,8 @@ pub struct State {
     exp_avg: Vec<Array>,
     exp_avg_sq: Vec<Array>,
     scalars: Array,
-    /// What the table was made of.
-    masks: Masks,
+    /// The version of the parameters that the table is of.
+    version: u64,
     table: Table,
 }
 
@@ -40,14 +37,13 @@ impl State {
             variables.map(|v| Array::zeros(gpu, v.dims())).collect()
         };
         let (exp_avg, exp_avg_sq) = (zeros()?, zeros()?);
-        let masks = Masks::default();
-        let table = Table::new(gpu, all, &masks, [&exp_avg, &exp_avg_sq])?;
+        let table = Table::new(gpu, all, [&exp_avg, &exp_avg_sq])?;
         Ok(Self {
             gpu: gpu.clone(),
             exp_avg,
             exp_avg_sq,
             scalars: Array::new(gpu, &[Scalars::COUNT])?,
-            masks,
+            version: all.version(),
             table,
         })
     }
@@ -73,21 +69,14 @@ impl State {
         Ok(())
     }
 
-    /// What a step needs from the processor, and the table that it will read: another table, another
-    /// step.
-    pub fn prepare(
-        &mut self,
-        all: &Parameters,
-        masks: &Masks,
-        scalars: Scalars,
-    ) -> Result<Address> {
-        if !self.masks.is(masks) {
+    /// What a step needs from the processor.
+    pub fn prepare(&mut self, all: &Parameters, scalars: Scalars) -> Result<()> {
+        if self.version != all.version() {
             let moments = [&self.exp_avg[..], &self.exp_avg_sq];
-            self.table = Table::new(&self.gpu, all, masks, moments)?;
-            self.masks = masks.clone();
+            self.table = Table::new(&self.gpu, all, moments)?;
+            self.version = all.version();
         }
-        self.scalars.write(0, &scalars.all())?;
-        Ok(self.table.words.address())
+        self.scalars.write(0, &scalars.all())
     }
 
     /// Writes the norm of the gradients beside the loss in `outcome`, and takes a step where both are
@@ -118,15 +107,10 @@ impl State {
 }
 
 impl Table {
-    fn new(
-        gpu: &Arc<Gpu>,
-        all: &Parameters,
-        masks: &Masks,
-        moments: [&[Array]; 2],
-    ) -> Result<Self> {
-        let bits = bits(all, masks).into_iter().map(|words| {
-            let array = words.map(|words| Array::from_words(gpu, &words));
-            array.transpose()
+    fn new(gpu: &Arc<Gpu>, all: &Parameters, moments: [&[Array]; 2]) -> Result<Self> {
+        let bits = all.variables().iter().map(|variable| {
+            let mask = variable.mask().map(|sparsity| sparsity.mask().words());
+            mask.map(|words| Array::from_words(gpu, words)).transpose()
         });
         let bits = bits.collect::<Result<Vec<_>>>()?;
         let (mut words, mut blocks): (Vec<u64>, _) = (vec![], 0);
@@ -148,23 +132,4 @@ impl Table {
             blocks,
         })
     }
-}
-
-/// The masks of variables, a bit for each value; none where all are alive.
-fn bits(all: &Parameters, masks: &Masks) -> Vec<Option<Vec<u32>>> {
-    let mut bits = vec![None; all.variables().len()];
-    for (name, parameter) in all.iter() {
-        let Some(mask) = masks.get(name) else {
-            continue;
-        };
-        let (variable, range) = parameter.place();
-        let count: usize = all.variables()[variable].dims().iter().product();
-        let whole = || vec![u32::MAX; count.div_ceil(WORD)];
-        let words: &mut Vec<u32> = bits[variable].get_or_insert_with(whole);
-        for dead in (0..mask.len()).filter(|&i| !mask.get(i)) {
-            let at = range.start + dead;
-            words[at / WORD] &= !(1 << (at % WORD));
-        }
-    }
-    bits
 }

@@ -5,7 +5,7 @@ use super::trainer::Seconds;
 use crate::models::{Images, Network};
 use crate::ops::{Mode, Values};
 use crate::optim::AdamW;
-use crate::runtime::gpu::{self, Address, Array, Gpu, Repeated};
+use crate::runtime::gpu::{self, Array, Gpu, Repeated};
 use crate::{Error, Result};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -17,8 +17,7 @@ struct Key {
     shape: [usize; 4],
     mode: Mode,
     tf32: bool,
-    /// What the optimizer reads; see [`AdamW::prepare_cuda`].
-    optimizer: Address,
+    parameters: u64,
 }
 
 #[derive(Default)]
@@ -42,7 +41,7 @@ impl Step {
         &mut self,
         gpu: &Arc<Gpu>,
         network: &Network,
-        (optimizer, prepared): (&AdamW, Address),
+        optimizer: &AdamW,
         mode: Mode,
         (degraded, clean): (Images, Images),
     ) -> Result<((f64, f64), Seconds)> {
@@ -53,7 +52,7 @@ impl Step {
             shape: degraded.shape,
             mode,
             tf32: gpu::tf32(),
-            optimizer: prepared,
+            parameters: network.parameters().version(),
         };
         let goes_on = self.repeated.goes_on(key);
         let arrays = match self.arrays.take() {

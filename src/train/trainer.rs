@@ -114,9 +114,8 @@ impl Trainer {
         images: (Images, Images),
         lr: f64,
     ) -> Result<(f64, f64)> {
-        let (all, masks) = (network.parameters(), network.masks());
-        let prepared = self.optimizer.prepare_cuda(all, masks, lr)?;
-        let (optimizer, mode) = ((&self.optimizer, prepared), self.mode);
+        self.optimizer.prepare_cuda(network.parameters(), lr)?;
+        let (optimizer, mode) = (&self.optimizer, self.mode);
         let (outcome, seconds) = self.on_gpu.run(gpu, network, optimizer, mode, images)?;
         let (loss, norm) = outcome;
         if loss.is_finite() && norm.is_finite() {

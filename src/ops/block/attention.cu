@@ -6,6 +6,9 @@ __device__ static float direction(float square) {
     return norm > 1e-12f ? 1 / norm : 0.0f;
 }
 
+// The number of a channel of those that are there: all where no list says otherwise.
+__device__ static int channel(const int *channels, int i) { return channels ? channels[i] : i; }
+
 // Σ x² of each plane.
 COOPERATIVE(squares, (float *sums, const Element *x, int pixels)) {
     const Element *plane = x + (Index)blockIdx.x * pixels;
@@ -45,17 +48,29 @@ COOPERATIVE(attention_scores, (float *attention, float *cosine, const float *par
     for (Index j = threadIdx.x; j < ch; j += THREADS) a[j] /= total;
 }
 
-// M = W_out·A, [n][c][c].
-KERNEL(attention_mixing, (Element *mixing, const float *out, const float *attention, int count, int c,
-                          int ch)) {
+// The columns of M = W_out·A at the channels of v that are there, [n][c][cv].
+KERNEL(attention_mixing, (Element *mixing, const float *out, const float *attention, const int *channels,
+                          int count, int c, int cv, int ch)) {
     int at = element();
     if (at >= count) return;
-    Index j = at % c, d = at / c % c, image = at / c / c, first = j / ch * ch;
+    Index j = channel(channels, at % cv), d = at / cv % c, image = at / cv / c, first = j / ch * ch;
     float sum = 0;
     for (Index i = first; i < first + ch; i++) {
         sum = fmaf(out[d * c + i], attention[(image * c + i) * ch + j - first], sum);
     }
     mixing[at] = sum;
+}
+
+// E [n][c][c] from its parts of the channels of v that are there, [n][chunks][c][cv].
+KERNEL(attention_outer, (float *outer, const float *parts, const int *channels, int count, int chunks,
+                         int c, int cv)) {
+    int at = element();
+    if (at >= count) return;
+    int row = at / cv % c, image = at / cv / c;
+    const float *part = parts + (Index)image * chunks * c * cv + at % (c * cv);
+    float sum = 0;
+    for (int p = 0; p < chunks; p++) sum += part[(Index)p * c * cv];
+    outer[((Index)image * c + row) * c + channel(channels, at % cv)] = sum;
 }
 
 // dW_out = Σ E·Aᵀ over images, from E [n][c][c].

@@ -1,12 +1,15 @@
 //! Which channels inside a half of a block can be left out without a change of its result, and the
 //! parameters without them. What is left out has no gradient at any living weight either.
 
+use super::cuda::{OnGpu, Part as CudaPart};
+use crate::Result;
 use crate::kernels::{Mask, Real, Sparsity};
+use crate::runtime::gpu::Array;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::iter;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a mask leaves of a half's inner channels.
 pub enum Remains {
@@ -25,6 +28,7 @@ pub struct Compact {
     /// Where each parameter comes from, of so many.
     from: Vec<u32>,
     full: usize,
+    on_gpu: OnceLock<OnGpu>,
 }
 
 /// Channels that go are worth the copy of the others where they are this share of all.
@@ -58,6 +62,7 @@ impl Remains {
             sparsity: Sparsity::new(compact),
             from,
             full: mask.len(),
+            on_gpu: OnceLock::new(),
         })
     }
 
@@ -94,6 +99,34 @@ impl Remains {
             all[at as usize] = value;
         }
         all
+    }
+
+    /// Those of all parameters that are needed on a GPU, if any.
+    pub fn part_cuda(&self, parameters: &Array) -> Result<Option<CudaPart>> {
+        match self {
+            Self::All => Ok(Some(CudaPart::all(parameters))),
+            Self::Some(compact) => Ok(Some(compact.on_gpu(parameters)?.part(parameters)?)),
+            Self::Nothing => Ok(None),
+        }
+    }
+
+    /// The same as [`Self::expand`].
+    pub fn expand_cuda(&self, gradient: Array) -> Result<Array> {
+        match self {
+            Self::Some(compact) => compact.on_gpu(&gradient)?.expand(&gradient, compact.full),
+            Self::All | Self::Nothing => Ok(gradient),
+        }
+    }
+}
+
+impl Compact {
+    /// Uploaded once, where `beside` lies.
+    fn on_gpu(&self, beside: &Array) -> Result<&OnGpu> {
+        if let Some(there) = self.on_gpu.get() {
+            return Ok(there);
+        }
+        let made = OnGpu::new(beside.gpu(), &self.channels, &self.from)?;
+        Ok(self.on_gpu.get_or_init(|| made))
     }
 }
 

@@ -34,7 +34,7 @@ use self::expand::Expand;
 use self::feed_forward::FeedForward;
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::Real;
+use crate::kernels::{Real, Sparsity};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
@@ -47,14 +47,26 @@ const HELD: usize = 1 << 21;
 
 /// The attention half: x [n, h, c, w], parameters [4c² + 29c + heads].
 pub fn attention(x: &Tensor, parameters: &Tensor, heads: usize, mode: Mode) -> Result<Tensor> {
-    let kept = Kept::new(mode);
-    apply(AttentionOp { heads, mode, kept }, &[x, parameters])
+    let (mask, kept) = (mode.survivors(parameters), Kept::new(mode));
+    let op = AttentionOp {
+        heads,
+        mode,
+        mask,
+        kept,
+    };
+    apply(op, &[x, parameters])
 }
 
 /// The feed-forward half: x [n, h, c, w], parameters [3ec + 18e + 2c] for e hidden channels.
 pub fn feed_forward(x: &Tensor, parameters: &Tensor, hidden: usize, mode: Mode) -> Result<Tensor> {
-    let kept = Kept::new(mode);
-    apply(FeedForwardOp { hidden, mode, kept }, &[x, parameters])
+    let (mask, kept) = (mode.survivors(parameters), Kept::new(mode));
+    let op = FeedForwardOp {
+        hidden,
+        mode,
+        mask,
+        kept,
+    };
+    apply(op, &[x, parameters])
 }
 
 /// What a forward leaves to its backward, of the number type that it ran in.
@@ -95,6 +107,7 @@ impl Kept {
 struct AttentionOp {
     heads: usize,
     mode: Mode,
+    mask: Option<Arc<Sparsity>>,
     kept: Kept,
 }
 
@@ -112,15 +125,17 @@ impl AttentionOp {
         Ok(shape)
     }
 
-    fn of_cuda<'a>(&self, inputs: &[&'a Array]) -> Result<cuda::Attention<'a>> {
+    /// Nothing where the half passes its input on.
+    fn of_cuda(&self, inputs: &[&Array]) -> Result<Option<cuda::Attention>> {
         let (x, parameters) = (inputs[0].cast(self.mode.kind())?, inputs[1]);
         let shape = self.check(x.shape(), parameters.shape())?;
-        Ok(cuda::Attention::new((x, parameters), shape, self.heads))
+        let part = self.remains(shape[2]).part_cuda(parameters)?;
+        Ok(part.map(|part| cuda::Attention::new((x, part), shape, self.heads)))
     }
 
     /// What the mask leaves of the channels of v.
-    fn remains<T: Real>(&self, parameters: View<T>, c: usize) -> Arc<Remains> {
-        let Some(sparsity) = self.mode.survivors(parameters.mask) else {
+    fn remains(&self, c: usize) -> Arc<Remains> {
+        let Some(sparsity) = &self.mask else {
             return Arc::new(Remains::All);
         };
         sparsity.derive(("channels", [0; 5]), || {
@@ -160,11 +175,11 @@ impl Operator for AttentionOp {
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, shape, parameters) = (inputs[0].data, inputs[0].shape, inputs[1]);
         let sizes = self.check(shape, parameters.shape)?;
-        let remains = self.remains(parameters, sizes[2]);
+        let remains = self.remains(sizes[2]);
         if let Remains::Nothing = *remains {
             return Ok((x.to_vec(), shape.to_vec()));
         }
-        let part = remains.part(parameters.data, self.mode.survivors(parameters.mask));
+        let part = remains.part(parameters.data, self.mask.as_deref());
         let op = self.of(sizes, &part);
         let projected = self.kept.project(&op.expand, x);
         let (y, scores) = op.forward(x, &projected);
@@ -175,14 +190,14 @@ impl Operator for AttentionOp {
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, parameters) = (inputs[0].data, inputs[1]);
         let sizes = self.check(inputs[0].shape, parameters.shape)?;
-        let remains = self.remains(parameters, sizes[2]);
+        let remains = self.remains(sizes[2]);
         if let Remains::Nothing = *remains {
             return Ok(vec![
                 gradient.data.to_vec(),
                 vec![T::zero(); parameters.data.len()],
             ]);
         }
-        let part = remains.part(parameters.data, self.mode.survivors(parameters.mask));
+        let part = remains.part(parameters.data, self.mask.as_deref());
         let op = self.of(sizes, &part);
         let kept: Option<(Buffer<T>, Vec<Scores<T>>)> = self.kept.take();
         let (projected, scores) = kept.unwrap_or_else(|| {
@@ -195,7 +210,9 @@ impl Operator for AttentionOp {
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
-        let op = self.of_cuda(inputs)?;
+        let Some(op) = self.of_cuda(inputs)? else {
+            return inputs[0].cast(self.mode.kind());
+        };
         let projected = op.project()?;
         let (y, scores) = op.forward(&projected)?;
         self.kept.put((projected, scores));
@@ -203,7 +220,10 @@ impl Operator for AttentionOp {
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
-        let op = self.of_cuda(inputs)?;
+        let Some(op) = self.of_cuda(inputs)? else {
+            return passed_on(inputs, gradient);
+        };
+        let remains = self.remains(op.dim());
         let kept: Option<(Array, cuda::Scores)> = self.kept.take();
         let (projected, scores) = match kept {
             Some(kept) => kept,
@@ -213,14 +233,15 @@ impl Operator for AttentionOp {
                 (projected, scores)
             }
         };
-        let [dx, parameters] = op.backward(projected, &scores, gradient)?;
-        Ok(vec![dx.cast(inputs[0].kind())?, parameters])
+        let [dx, dp] = op.backward(projected, &scores, gradient)?;
+        Ok(vec![dx.cast(inputs[0].kind())?, remains.expand_cuda(dp)?])
     }
 }
 
 struct FeedForwardOp {
     hidden: usize,
     mode: Mode,
+    mask: Option<Arc<Sparsity>>,
     kept: Kept,
 }
 
@@ -232,15 +253,17 @@ impl FeedForwardOp {
         Ok(shape)
     }
 
-    fn of_cuda<'a>(&self, inputs: &[&'a Array]) -> Result<cuda::FeedForward<'a>> {
+    /// Nothing where the half passes its input on.
+    fn of_cuda(&self, inputs: &[&Array]) -> Result<Option<cuda::FeedForward>> {
         let (x, parameters) = (inputs[0].cast(self.mode.kind())?, inputs[1]);
         let shape = self.check(x.shape(), parameters.shape())?;
-        Ok(cuda::FeedForward::new((x, parameters), shape, self.hidden))
+        let part = self.remains(shape[2]).part_cuda(parameters)?;
+        Ok(part.map(|part| cuda::FeedForward::new((x, part), shape, self.hidden)))
     }
 
     /// What the mask leaves of the hidden channels.
-    fn remains<T: Real>(&self, parameters: View<T>, c: usize) -> Arc<Remains> {
-        let Some(sparsity) = self.mode.survivors(parameters.mask) else {
+    fn remains(&self, c: usize) -> Arc<Remains> {
+        let Some(sparsity) = &self.mask else {
             return Arc::new(Remains::All);
         };
         sparsity.derive(("channels", [0; 5]), || {
@@ -284,11 +307,11 @@ impl Operator for FeedForwardOp {
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, shape, parameters) = (inputs[0].data, inputs[0].shape, inputs[1]);
         let sizes = self.check(shape, parameters.shape)?;
-        let remains = self.remains(parameters, sizes[2]);
+        let remains = self.remains(sizes[2]);
         if let Remains::Nothing = *remains {
             return Ok((x.to_vec(), shape.to_vec()));
         }
-        let part = remains.part(parameters.data, self.mode.survivors(parameters.mask));
+        let part = remains.part(parameters.data, self.mask.as_deref());
         let op = self.of(sizes, &part);
         let projected = self.kept.project(&op.expand, x);
         let y = op.forward(x, &projected);
@@ -299,14 +322,14 @@ impl Operator for FeedForwardOp {
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, parameters) = (inputs[0].data, inputs[1]);
         let sizes = self.check(inputs[0].shape, parameters.shape)?;
-        let remains = self.remains(parameters, sizes[2]);
+        let remains = self.remains(sizes[2]);
         if let Remains::Nothing = *remains {
             return Ok(vec![
                 gradient.data.to_vec(),
                 vec![T::zero(); parameters.data.len()],
             ]);
         }
-        let part = remains.part(parameters.data, self.mode.survivors(parameters.mask));
+        let part = remains.part(parameters.data, self.mask.as_deref());
         let op = self.of(sizes, &part);
         let kept: Option<Buffer<T>> = self.kept.take();
         let projected = kept.unwrap_or_else(|| op.expand.project_all(x));
@@ -315,7 +338,9 @@ impl Operator for FeedForwardOp {
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
-        let op = self.of_cuda(inputs)?;
+        let Some(op) = self.of_cuda(inputs)? else {
+            return inputs[0].cast(self.mode.kind());
+        };
         let projected = op.project()?;
         let y = op.forward(&projected)?;
         self.kept.put(projected);
@@ -323,11 +348,23 @@ impl Operator for FeedForwardOp {
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
-        let op = self.of_cuda(inputs)?;
+        let Some(op) = self.of_cuda(inputs)? else {
+            return passed_on(inputs, gradient);
+        };
+        let remains = self.remains(op.dim());
         let projected = self.kept.take().map_or_else(|| op.project(), Ok)?;
-        let [dx, parameters] = op.backward(projected, gradient)?;
-        Ok(vec![dx.cast(inputs[0].kind())?, parameters])
+        let [dx, dp] = op.backward(projected, gradient)?;
+        Ok(vec![dx.cast(inputs[0].kind())?, remains.expand_cuda(dp)?])
     }
+}
+
+/// The gradients of a half that passes its input on.
+fn passed_on(inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+    let [x, parameters] = [inputs[0], inputs[1]];
+    Ok(vec![
+        gradient.cast(x.kind())?,
+        Array::zeros(x.gpu(), parameters.shape())?,
+    ])
 }
 
 fn check_parameters(name: &str, shape: &[usize], expected: usize) -> Result<()> {

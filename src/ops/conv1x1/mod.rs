@@ -10,16 +10,19 @@ mod tests;
 
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Precision, Real};
+use crate::kernels::{Precision, Real, Sparsity};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
+use std::sync::Arc;
 
 pub fn conv1x1(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
-    apply(Conv1x1 { mode }, &[x, weight])
+    let mask = mode.survivors(weight);
+    apply(Conv1x1 { mode, mask }, &[x, weight])
 }
 
 struct Conv1x1 {
     mode: Mode,
+    mask: Option<Arc<Sparsity>>,
 }
 
 /// Sizes of one call.
@@ -56,7 +59,7 @@ impl Operator for Conv1x1 {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x.shape, weight.shape)?;
         let shape = vec![dims.n, x.shape[1], dims.co, x.shape[3]];
-        let mask = self.mode.survivors(weight.mask);
+        let mask = self.mask.as_deref();
         let matrix = cpu::matrix(dims, self.mode.precision(), weight.data, mask);
         Ok((cpu::convolve(dims, &matrix, x.data), shape))
     }
@@ -64,7 +67,7 @@ impl Operator for Conv1x1 {
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x.shape, weight.shape)?;
-        let mask = self.mode.survivors(weight.mask);
+        let mask = self.mask.as_deref();
         let matrix = cpu::matrix(dims, Precision::Full, weight.data, mask);
         Ok(vec![
             cpu::convolve(dims, &matrix.t(), gradient.data),

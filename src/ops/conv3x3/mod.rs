@@ -11,16 +11,19 @@ mod tests;
 
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Precision, Real};
+use crate::kernels::{Precision, Real, Sparsity};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
+use std::sync::Arc;
 
 pub fn conv3x3(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
-    apply(Conv3x3 { mode }, &[x, weight])
+    let mask = mode.survivors(weight);
+    apply(Conv3x3 { mode, mask }, &[x, weight])
 }
 
 struct Conv3x3 {
     mode: Mode,
+    mask: Option<Arc<Sparsity>>,
 }
 
 /// Sizes of one call.
@@ -65,7 +68,7 @@ impl Operator for Conv3x3 {
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x.shape, weight.shape)?;
-        let mask = self.mode.survivors(weight.mask);
+        let mask = self.mask.as_deref();
         let matrix = cpu::matrix(d, self.mode.precision(), weight.data, mask);
         let shape = vec![d.n, d.grid.h, d.co, d.grid.w];
         Ok((cpu::convolve(d, &matrix, x.data), shape))
@@ -74,7 +77,7 @@ impl Operator for Conv3x3 {
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x.shape, weight.shape)?;
-        let mask = self.mode.survivors(weight.mask);
+        let mask = self.mask.as_deref();
         let matrix = cpu::matrix(d, Precision::Full, weight.data, mask);
         Ok(vec![
             cpu::backward_input(d, weight.data, mask, gradient.data),

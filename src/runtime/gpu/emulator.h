@@ -137,6 +137,8 @@ using std::isfinite;
 
 inline void __syncthreads() { emulator::yield(); }
 
+inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
+
 // One thread runs at a time.
 inline unsigned atomicAdd(unsigned *sum, unsigned value) {
     unsigned before = *sum;

@@ -67,6 +67,8 @@ impl Address {
 #[derive(Clone, Copy, Debug)]
 pub enum Argument {
     Address(u64),
+    /// An address that is null.
+    Nothing,
     Int(i32),
     Float(f32),
 }
@@ -77,6 +79,7 @@ impl Argument {
     fn pointer(&self) -> *mut std::ffi::c_void {
         match self {
             Self::Address(value) => std::ptr::from_ref(value).cast_mut().cast(),
+            Self::Nothing => std::ptr::from_ref(&0u64).cast_mut().cast(),
             Self::Int(value) => std::ptr::from_ref(value).cast_mut().cast(),
             Self::Float(value) => std::ptr::from_ref(value).cast_mut().cast(),
         }
@@ -92,6 +95,12 @@ impl From<Address> for Argument {
 impl From<&Array> for Argument {
     fn from(array: &Array) -> Self {
         array.address().into()
+    }
+}
+
+impl From<Option<&Array>> for Argument {
+    fn from(array: Option<&Array>) -> Self {
+        array.map_or(Self::Nothing, Self::from)
     }
 }
 

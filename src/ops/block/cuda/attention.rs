@@ -1,5 +1,6 @@
 //! y = x + M·v with M = W_out·A of each image; sums over pixels in chunks of fixed size.
 
+use super::Part;
 use super::expand::Expand;
 use crate::runtime::gpu::{Address, Array, Product, Side};
 use crate::{Result, arguments};
@@ -7,9 +8,11 @@ use crate::{Result, arguments};
 /// Pixels that one matrix product sums up, at most.
 const CHUNK: usize = 1024;
 
-pub struct Attention<'a> {
-    front: Expand<'a>,
+pub struct Attention {
+    front: Expand,
     heads: usize,
+    /// The channels of v that are there, unless all.
+    values: Option<Array>,
 }
 
 /// What the queries and keys of all images come to.
@@ -22,23 +25,33 @@ pub struct Scores {
     squares: Array,
 }
 
-impl<'a> Attention<'a> {
-    pub fn new(
-        (x, parameters): (Array, &'a Array),
-        [n, h, dim, w]: [usize; 4],
-        heads: usize,
-    ) -> Self {
+impl Attention {
+    pub fn new((x, part): (Array, Part), [n, h, dim, w]: [usize; 4], heads: usize) -> Self {
+        let values = part.channels;
         let front = Expand {
             x,
-            parameters,
+            parameters: part.values,
             n,
             h,
             w,
             dim,
-            wide: 3 * dim,
+            wide: 2 * dim + values.as_ref().map_or(dim, Array::len),
             others: heads,
         };
-        Self { front, heads }
+        Self {
+            front,
+            heads,
+            values,
+        }
+    }
+
+    pub fn dim(&self) -> usize {
+        self.front.dim
+    }
+
+    /// How many channels of v are there.
+    fn cv(&self) -> usize {
+        self.front.wide - 2 * self.front.dim
     }
 
     pub fn project(&self) -> Result<Array> {
@@ -65,7 +78,7 @@ impl<'a> Attention<'a> {
         let squares = Array::new(gpu, &[2 * c, n])?;
         let all = arguments![&squares, &mixed, front.image()];
         mixed.reduce("squares", (2 * c * n, 1), all)?;
-        let (parts, chunks) = self.outer(mixed.at(0), self.channel(&mixed, c))?;
+        let (parts, chunks) = self.outer(mixed.at(0), self.channel(&mixed, c), c)?;
         let attention = Array::new(gpu, &[n, c, self.c()])?;
         let cosine = attention.like()?;
         let (a, t) = (&attention, self.temperature());
@@ -80,7 +93,8 @@ impl<'a> Attention<'a> {
         let mixing = self.mixing(&scores)?;
         let y = front.x.copied()?;
         let values = self.channel(&mixed, 2 * c);
-        let product = self.by_image(c, y.at(0), Side::rows(&mixing, c), values);
+        let size = (c, self.cv());
+        let product = self.by_image(size, y.at(0), Side::rows(&mixing, self.cv()), values);
         gpu.product(&product.accumulate())?;
         Ok((y, scores))
     }
@@ -92,20 +106,18 @@ impl<'a> Attention<'a> {
         let gradient = front.parameters.like()?;
         let mixed = front.depthwise(&projected, false)?;
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
-        let (parts, chunks) = self.outer(dy.at(0), self.channel(&mixed, 2 * c))?;
-        let outer = Array::new(gpu, &[front.n, c, c])?;
-        let all = arguments![&outer, &parts, outer.len(), chunks, c * c];
-        outer.each("sum_parts", outer.len(), all)?;
-        drop(parts);
+        let outer = self.outer_of_values(dy, &mixed)?;
 
         let dh = mixed.like()?;
         let mixing = self.mixing(scores)?;
         let dv = self.channel(&dh, 2 * c);
-        gpu.product(&self.by_image(c, dv, Side::rows(&mixing, c).t(), dy.at(0)))?;
+        let mixing_t = Side::rows(&mixing, self.cv()).t();
+        gpu.product(&self.by_image((self.cv(), c), dv, mixing_t, dy.at(0)))?;
         drop(mixing);
         let between = self.between(scores, &outer, &gradient)?;
         let between = Side::rows(&between, 2 * c);
-        gpu.product(&self.by_image(2 * c, dh.at(0), between, mixed.at(0)))?;
+        let size = (2 * c, 2 * c);
+        gpu.product(&self.by_image(size, dh.at(0), between, mixed.at(0)))?;
         drop(mixed);
         let dx = front.backward(&projected, &dh, dy, &gradient)?;
         Ok([dx, gradient])
@@ -132,12 +144,36 @@ impl<'a> Attention<'a> {
         Ok(between)
     }
 
-    /// M = W_out·A, [n, c, c].
+    /// E, [n, c, c]: zero for the channels of v that are not there.
+    fn outer_of_values(&self, dy: &Array, mixed: &Array) -> Result<Array> {
+        let (front, c, cv) = (&self.front, self.front.dim, self.cv());
+        let (parts, chunks) = self.outer(dy.at(0), self.channel(mixed, 2 * c), cv)?;
+        let (gpu, shape, count) = (front.gpu(), [front.n, c, c], front.n * c * cv);
+        let outer = match self.values {
+            Some(_) => Array::zeros(gpu, &shape)?,
+            None => Array::new(gpu, &shape)?,
+        };
+        let values = self.values.as_ref();
+        let all = arguments![&outer, &parts, values, count, chunks, c, cv];
+        outer.each("attention_outer", count, all)?;
+        Ok(outer)
+    }
+
+    /// The columns of M = W_out·A for the channels of v that are there, [n, c, cv].
     fn mixing(&self, scores: &Scores) -> Result<Array> {
         let (front, c) = (&self.front, self.front.dim);
-        let mixing = Array::of(front.x.kind(), front.gpu(), &[front.n, c, c])?;
-        let (a, count) = (&scores.attention, mixing.len());
-        let all = arguments![&mixing, self.out(), a, count, c, self.c()];
+        let mixing = Array::of(front.x.kind(), front.gpu(), &[front.n, c, self.cv()])?;
+        let (a, count, values) = (&scores.attention, mixing.len(), self.values.as_ref());
+        let all = arguments![
+            &mixing,
+            self.out(),
+            a,
+            values,
+            count,
+            c,
+            self.cv(),
+            self.c()
+        ];
         mixing.each("attention_mixing", count, all)?;
         Ok(mixing)
     }
@@ -147,26 +183,33 @@ impl<'a> Attention<'a> {
         planes.at(channel * self.front.pixels())
     }
 
-    /// Σ over pixels of a·bᵀ, both of c channels: [n·chunks, c, c], and the chunks of an image.
-    fn outer(&self, a: Address, b: Address) -> Result<(Array, usize)> {
+    /// Σ over pixels of a·bᵀ of c channels and `others`: [n·chunks, c, others], and the chunks of an
+    /// image.
+    fn outer(&self, a: Address, b: Address, others: usize) -> Result<(Array, usize)> {
         let (front, c) = (&self.front, self.front.dim);
         let image = front.image();
         let fits = |length: &usize| image.is_multiple_of(*length);
         let length = (1..=CHUNK.min(image)).rev().find(fits).unwrap_or(image);
         let batch = front.pixels() / length;
-        let parts = Array::new(front.gpu(), &[batch, c, c])?;
+        let parts = Array::new(front.gpu(), &[batch, c, others])?;
         let (a, b) = (front.rows(a).every(length), front.rows(b).every(length));
-        let to = Side::rows(&parts, c).every(c * c);
-        let product = Product::new((c, c, length), to, a, b.t());
+        let to = Side::rows(&parts, others).every(c * others);
+        let product = Product::new((c, others, length), to, a, b.t());
         front.gpu().product(&product.batch(batch))?;
         Ok((parts, image / length))
     }
 
-    /// A matrix of each image, [n, channels, channels], times its pixels.
-    fn by_image(&self, channels: usize, y: Address, matrices: Side, x: Address) -> Product {
+    /// A matrix of each image, [n, rows, columns] or transposed so, times its pixels.
+    fn by_image(
+        &self,
+        (rows, columns): (usize, usize),
+        y: Address,
+        matrices: Side,
+        x: Address,
+    ) -> Product {
         let (front, image) = (&self.front, self.front.image());
         let (y, x) = (front.rows(y).every(image), front.rows(x).every(image));
-        let matrices = matrices.every(channels * channels);
-        Product::new((channels, image, channels), y, matrices, x).batch(front.n)
+        let matrices = matrices.every(rows * columns);
+        Product::new((rows, image, columns), y, matrices, x).batch(front.n)
     }
 }

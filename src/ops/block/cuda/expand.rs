@@ -12,11 +12,11 @@ const THREADS: usize = 256;
 const ROWS: usize = 4;
 
 /// x of `dim` channels to `wide` ones.
-pub struct Expand<'a> {
+pub struct Expand {
     /// In the kind of all activations of the block.
     pub x: Array,
     /// [γ, β, others, W, taps, W_out]
-    pub parameters: &'a Array,
+    pub parameters: Array,
     pub n: usize,
     pub h: usize,
     pub w: usize,
@@ -26,7 +26,7 @@ pub struct Expand<'a> {
     pub others: usize,
 }
 
-impl Expand<'_> {
+impl Expand {
     pub fn gpu(&self) -> &Arc<Gpu> {
         self.x.gpu()
     }
@@ -84,7 +84,7 @@ impl Expand<'_> {
     }
 
     fn normalised(&self) -> Result<Array> {
-        let (y, gamma) = (self.planes(self.dim)?, self.parameters);
+        let (y, gamma) = (self.planes(self.dim)?, &self.parameters);
         let beta = self.parameters.at(self.beta());
         let all = arguments![&y, &self.x, gamma, beta, self.dim, self.pixels()];
         self.by_pixels("layer_norm", all)?;
@@ -171,7 +171,7 @@ impl Expand<'_> {
         drop(dp);
 
         let (dx, norms) = (self.x.like()?, Array::new(gpu, &[2, p])?);
-        let gamma = self.parameters;
+        let gamma = &self.parameters;
         let all = arguments![&dx, &norms, &self.x, &dn, dy, gamma, self.dim, p];
         self.by_pixels("layer_norm_backward", all)?;
         let dbeta = gradient.at(self.beta());

@@ -1,20 +1,18 @@
 //! y = x + W_out·gate(depthwise(W_in·LN(x)))
 
+use super::Part;
 use super::expand::Expand;
 use crate::runtime::gpu::{Array, Product, Side};
 use crate::{Result, arguments};
 
-pub struct FeedForward<'a>(Expand<'a>);
+pub struct FeedForward(Expand);
 
-impl<'a> FeedForward<'a> {
-    pub fn new(
-        (x, parameters): (Array, &'a Array),
-        [n, h, dim, w]: [usize; 4],
-        hidden: usize,
-    ) -> Self {
+impl FeedForward {
+    pub fn new((x, part): (Array, Part), [n, h, dim, w]: [usize; 4], hidden: usize) -> Self {
+        let hidden = part.channels.map_or(hidden, |channels| channels.len());
         Self(Expand {
             x,
-            parameters,
+            parameters: part.values,
             n,
             h,
             w,
@@ -22,6 +20,10 @@ impl<'a> FeedForward<'a> {
             wide: 2 * hidden,
             others: 0,
         })
+    }
+
+    pub fn dim(&self) -> usize {
+        self.0.dim
     }
 
     fn hidden(&self) -> usize {
