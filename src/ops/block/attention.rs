@@ -5,7 +5,7 @@ use super::expand::Expand;
 use super::mixing::{Head, Mixing};
 use super::stream::{Source, band, part, stream};
 use crate::kernels::matmul::matmul;
-use crate::kernels::reduce::{dot, sum_parts};
+use crate::kernels::reduce::{dot, fold, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE, Target, product};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
@@ -236,10 +236,17 @@ impl<'a, T: Real> Attention<'a, T> {
                 dispatch(
                     #[inline(always)]
                     || {
-                        for tile in x.chunks_exact(c * TILE) {
-                            for (line, norm) in tile.chunks_exact(TILE).zip(norms.iter_mut()) {
-                                *norm += dot(line, line);
+                        for (i, norm) in norms.iter_mut().enumerate() {
+                            let mut lanes = [T::zero(); GROUP];
+                            for tile in x.chunks_exact(c * TILE) {
+                                for group in tile[i * TILE..][..TILE].as_chunks::<GROUP>().0 {
+                                    for lane in 0..GROUP {
+                                        let value = group[lane];
+                                        lanes[lane] = value.mul_add(value, lanes[lane]);
+                                    }
+                                }
                             }
+                            *norm += fold(lanes);
                         }
                     },
                 );
