@@ -22,6 +22,18 @@ pub fn dot<T: Real>(x: &[T], y: &[T]) -> T {
     fold(lanes)
 }
 
+/// Σ x² over several slices of whole lanes.
+#[inline(always)]
+pub fn sum_squares<'a, T: Real>(parts: impl Iterator<Item = &'a [T]>) -> T {
+    let mut lanes = [T::zero(); LANES];
+    for x in parts.flat_map(|part| part.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            lanes[lane] = x[lane].mul_add(x[lane], lanes[lane]);
+        }
+    }
+    fold(lanes)
+}
+
 /// Σ x.
 #[inline(always)]
 pub fn sum<T: Real>(x: &[T]) -> T {

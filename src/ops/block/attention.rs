@@ -5,7 +5,7 @@ use super::expand::Expand;
 use super::mixing::{Head, Mixing};
 use super::stream::{Source, band, part, stream};
 use crate::kernels::matmul::matmul;
-use crate::kernels::reduce::{dot, fold, sum_parts};
+use crate::kernels::reduce::{dot, sum_parts, sum_squares};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE, Target, product};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
@@ -237,16 +237,8 @@ impl<'a, T: Real> Attention<'a, T> {
                     #[inline(always)]
                     || {
                         for (i, norm) in norms.iter_mut().enumerate() {
-                            let mut lanes = [T::zero(); GROUP];
-                            for tile in x.chunks_exact(c * TILE) {
-                                for group in tile[i * TILE..][..TILE].as_chunks::<GROUP>().0 {
-                                    for lane in 0..GROUP {
-                                        let value = group[lane];
-                                        lanes[lane] = value.mul_add(value, lanes[lane]);
-                                    }
-                                }
-                            }
-                            *norm += fold(lanes);
+                            let tiles = x.chunks_exact(c * TILE);
+                            *norm += sum_squares(tiles.map(|tile| &tile[i * TILE..][..TILE]));
                         }
                     },
                 );

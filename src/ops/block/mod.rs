@@ -34,7 +34,7 @@ use self::expand::Expand;
 use self::feed_forward::FeedForward;
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Real, Sparsity};
+use crate::kernels::{Mask, Real, Sparsity};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
@@ -47,46 +47,49 @@ const HELD: usize = 1 << 21;
 
 /// The attention half: x [n, h, c, w], parameters [4c² + 29c + heads].
 pub fn attention(x: &Tensor, parameters: &Tensor, heads: usize, mode: Mode) -> Result<Tensor> {
-    let (mask, kept) = (mode.survivors(parameters), Kept::new(mode));
-    let op = AttentionOp {
-        heads,
-        mode,
-        mask,
-        kept,
-    };
-    apply(op, &[x, parameters])
+    let half = Half::new(parameters, mode);
+    apply(AttentionOp { heads, half }, &[x, parameters])
 }
 
 /// The feed-forward half: x [n, h, c, w], parameters [3ec + 18e + 2c] for e hidden channels.
 pub fn feed_forward(x: &Tensor, parameters: &Tensor, hidden: usize, mode: Mode) -> Result<Tensor> {
-    let (mask, kept) = (mode.survivors(parameters), Kept::new(mode));
-    let op = FeedForwardOp {
-        hidden,
-        mode,
-        mask,
-        kept,
-    };
-    apply(op, &[x, parameters])
+    let half = Half::new(parameters, mode);
+    apply(FeedForwardOp { hidden, half }, &[x, parameters])
 }
 
-/// What a forward leaves to its backward, of the number type that it ran in.
-struct Kept {
-    wanted: bool,
-    value: Option<Box<dyn Any + Send>>,
+/// What both halves have.
+struct Half {
+    mode: Mode,
+    mask: Option<Arc<Sparsity>>,
+    /// What the forward leaves to the backward, of the number type that it ran in.
+    kept: Option<Box<dyn Any + Send>>,
 }
 
-impl Kept {
-    fn new(mode: Mode) -> Self {
+impl Half {
+    fn new(parameters: &Tensor, mode: Mode) -> Self {
         Self {
-            wanted: mode.keeps(),
-            value: None,
+            mode,
+            mask: mode.survivors(parameters),
+            kept: None,
         }
+    }
+
+    /// What the mask leaves of the inner channels, found once.
+    fn remains(&self, find: impl FnOnce(&Mask) -> Remains) -> Arc<Remains> {
+        match &self.mask {
+            Some(sparsity) => sparsity.derive(("channels", [0; 5]), || find(sparsity.mask())),
+            None => Arc::new(Remains::All),
+        }
+    }
+
+    fn part<'a, T: Real>(&'a self, remains: &'a Remains, parameters: &'a [T]) -> Part<'a, T> {
+        remains.part(parameters, self.mask.as_deref())
     }
 
     /// The first 1×1 convolution of all images, or nothing where it is better done strip by strip.
     fn project<T: Real>(&self, expand: &Expand<T>, x: &[T]) -> Buffer<T> {
         let image = expand.grid.h * expand.padded_row();
-        if self.wanted || image <= HELD {
+        if self.mode.keeps() || image <= HELD {
             expand.project_all(x)
         } else {
             Buffer::new(0)
@@ -94,21 +97,19 @@ impl Kept {
     }
 
     fn put<V: Any + Send>(&mut self, value: V) {
-        if self.wanted {
-            self.value = Some(Box::new(value));
+        if self.mode.keeps() {
+            self.kept = Some(Box::new(value));
         }
     }
 
-    fn take<V: Any>(self) -> Option<V> {
-        Some(*self.value?.downcast().ok()?)
+    fn take<V: Any>(&mut self) -> Option<V> {
+        Some(*self.kept.take()?.downcast().ok()?)
     }
 }
 
 struct AttentionOp {
     heads: usize,
-    mode: Mode,
-    mask: Option<Arc<Sparsity>>,
-    kept: Kept,
+    half: Half,
 }
 
 impl AttentionOp {
@@ -127,7 +128,7 @@ impl AttentionOp {
 
     /// Nothing where the half passes its input on.
     fn of_cuda(&self, inputs: &[&Array]) -> Result<Option<cuda::Attention>> {
-        let (x, parameters) = (inputs[0].cast(self.mode.kind())?, inputs[1]);
+        let (x, parameters) = (inputs[0].cast(self.half.mode.kind())?, inputs[1]);
         let shape = self.check(x.shape(), parameters.shape())?;
         let part = self.remains(shape[2]).part_cuda(parameters)?;
         Ok(part.map(|part| cuda::Attention::new((x, part), shape, self.heads)))
@@ -135,17 +136,14 @@ impl AttentionOp {
 
     /// What the mask leaves of the channels of v.
     fn remains(&self, c: usize) -> Arc<Remains> {
-        let Some(sparsity) = &self.mask else {
-            return Arc::new(Remains::All);
-        };
-        sparsity.derive(("channels", [0; 5]), || {
+        self.half.remains(|mask| {
             let (wide, before) = (3 * c, self.heads);
             let front = Front {
                 dim: c,
                 wide,
                 before,
             };
-            let (end, mask) = (front.end(), sparsity.mask());
+            let end = front.end();
             let mut living: Vec<usize> = (0..c).filter(|v| front.lives(mask, 2 * c + v)).collect();
             if mask.count(end, c * c) == 0 {
                 living.clear();
@@ -164,7 +162,7 @@ impl AttentionOp {
             None => (0..c).collect(),
         };
         let parameters = (&*part.values, part.sparsity);
-        let (grid, precision) = (Grid::new(h, w), self.mode.precision());
+        let (grid, precision) = (Grid::new(h, w), self.half.mode.precision());
         Attention::new(grid, (c, self.heads), values, parameters, precision)
     }
 }
@@ -179,27 +177,24 @@ impl Operator for AttentionOp {
         if let Remains::Nothing = *remains {
             return Ok((x.to_vec(), shape.to_vec()));
         }
-        let part = remains.part(parameters.data, self.mask.as_deref());
+        let part = self.half.part(&remains, parameters.data);
         let op = self.of(sizes, &part);
-        let projected = self.kept.project(&op.expand, x);
+        let projected = self.half.project(&op.expand, x);
         let (y, scores) = op.forward(x, &projected);
-        self.kept.put((projected, scores));
+        self.half.put((projected, scores));
         Ok((y, shape.to_vec()))
     }
 
-    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+    fn backward<T: Real>(mut self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, parameters) = (inputs[0].data, inputs[1]);
         let sizes = self.check(inputs[0].shape, parameters.shape)?;
         let remains = self.remains(sizes[2]);
         if let Remains::Nothing = *remains {
-            return Ok(vec![
-                gradient.data.to_vec(),
-                vec![T::zero(); parameters.data.len()],
-            ]);
+            return Ok(passed_on(inputs, gradient));
         }
-        let part = remains.part(parameters.data, self.mask.as_deref());
+        let kept: Option<(Buffer<T>, Vec<Scores<T>>)> = self.half.take();
+        let part = self.half.part(&remains, parameters.data);
         let op = self.of(sizes, &part);
-        let kept: Option<(Buffer<T>, Vec<Scores<T>>)> = self.kept.take();
         let (projected, scores) = kept.unwrap_or_else(|| {
             let projected = op.expand.project_all(x);
             let (_, scores) = op.forward(x, &projected);
@@ -211,20 +206,20 @@ impl Operator for AttentionOp {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let Some(op) = self.of_cuda(inputs)? else {
-            return inputs[0].cast(self.mode.kind());
+            return inputs[0].cast(self.half.mode.kind());
         };
         let projected = op.project()?;
         let (y, scores) = op.forward(&projected)?;
-        self.kept.put((projected, scores));
+        self.half.put((projected, scores));
         Ok(y)
     }
 
-    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+    fn backward_cuda(mut self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
         let Some(op) = self.of_cuda(inputs)? else {
-            return passed_on(inputs, gradient);
+            return passed_on_cuda(inputs, gradient);
         };
         let remains = self.remains(op.dim());
-        let kept: Option<(Array, cuda::Scores)> = self.kept.take();
+        let kept: Option<(Array, cuda::Scores)> = self.half.take();
         let (projected, scores) = match kept {
             Some(kept) => kept,
             None => {
@@ -240,9 +235,7 @@ impl Operator for AttentionOp {
 
 struct FeedForwardOp {
     hidden: usize,
-    mode: Mode,
-    mask: Option<Arc<Sparsity>>,
-    kept: Kept,
+    half: Half,
 }
 
 impl FeedForwardOp {
@@ -255,7 +248,7 @@ impl FeedForwardOp {
 
     /// Nothing where the half passes its input on.
     fn of_cuda(&self, inputs: &[&Array]) -> Result<Option<cuda::FeedForward>> {
-        let (x, parameters) = (inputs[0].cast(self.mode.kind())?, inputs[1]);
+        let (x, parameters) = (inputs[0].cast(self.half.mode.kind())?, inputs[1]);
         let shape = self.check(x.shape(), parameters.shape())?;
         let part = self.remains(shape[2]).part_cuda(parameters)?;
         Ok(part.map(|part| cuda::FeedForward::new((x, part), shape, self.hidden)))
@@ -263,17 +256,14 @@ impl FeedForwardOp {
 
     /// What the mask leaves of the hidden channels.
     fn remains(&self, c: usize) -> Arc<Remains> {
-        let Some(sparsity) = &self.mask else {
-            return Arc::new(Remains::All);
-        };
-        sparsity.derive(("channels", [0; 5]), || {
+        self.half.remains(|mask| {
             let (hidden, wide) = (self.hidden, 2 * self.hidden);
             let front = Front {
                 dim: c,
                 wide,
                 before: 0,
             };
-            let (end, mask) = (front.end(), sparsity.mask());
+            let end = front.end();
             let used = living_columns(mask, end, c, hidden);
             let lives =
                 |&i: &usize| used[i] && front.lives(mask, i) && front.lives(mask, hidden + i);
@@ -296,7 +286,7 @@ impl FeedForwardOp {
     fn of<'a, T: Real>(&self, [_, h, c, w]: [usize; 4], part: &'a Part<T>) -> FeedForward<'a, T> {
         let hidden = part.channels.map_or(self.hidden, <[usize]>::len);
         let parameters = (&*part.values, part.sparsity);
-        let (grid, precision) = (Grid::new(h, w), self.mode.precision());
+        let (grid, precision) = (Grid::new(h, w), self.half.mode.precision());
         FeedForward::new(grid, (c, hidden), parameters, precision)
     }
 }
@@ -311,27 +301,24 @@ impl Operator for FeedForwardOp {
         if let Remains::Nothing = *remains {
             return Ok((x.to_vec(), shape.to_vec()));
         }
-        let part = remains.part(parameters.data, self.mask.as_deref());
+        let part = self.half.part(&remains, parameters.data);
         let op = self.of(sizes, &part);
-        let projected = self.kept.project(&op.expand, x);
+        let projected = self.half.project(&op.expand, x);
         let y = op.forward(x, &projected);
-        self.kept.put(projected);
+        self.half.put(projected);
         Ok((y, shape.to_vec()))
     }
 
-    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+    fn backward<T: Real>(mut self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, parameters) = (inputs[0].data, inputs[1]);
         let sizes = self.check(inputs[0].shape, parameters.shape)?;
         let remains = self.remains(sizes[2]);
         if let Remains::Nothing = *remains {
-            return Ok(vec![
-                gradient.data.to_vec(),
-                vec![T::zero(); parameters.data.len()],
-            ]);
+            return Ok(passed_on(inputs, gradient));
         }
-        let part = remains.part(parameters.data, self.mask.as_deref());
+        let kept: Option<Buffer<T>> = self.half.take();
+        let part = self.half.part(&remains, parameters.data);
         let op = self.of(sizes, &part);
-        let kept: Option<Buffer<T>> = self.kept.take();
         let projected = kept.unwrap_or_else(|| op.expand.project_all(x));
         let (dx, dp) = op.backward(x, projected, gradient.data);
         Ok(vec![dx, remains.expand(dp)])
@@ -339,27 +326,33 @@ impl Operator for FeedForwardOp {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let Some(op) = self.of_cuda(inputs)? else {
-            return inputs[0].cast(self.mode.kind());
+            return inputs[0].cast(self.half.mode.kind());
         };
         let projected = op.project()?;
         let y = op.forward(&projected)?;
-        self.kept.put(projected);
+        self.half.put(projected);
         Ok(y)
     }
 
-    fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+    fn backward_cuda(mut self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
         let Some(op) = self.of_cuda(inputs)? else {
-            return passed_on(inputs, gradient);
+            return passed_on_cuda(inputs, gradient);
         };
         let remains = self.remains(op.dim());
-        let projected = self.kept.take().map_or_else(|| op.project(), Ok)?;
+        let projected = self.half.take().map_or_else(|| op.project(), Ok)?;
         let [dx, dp] = op.backward(projected, gradient)?;
         Ok(vec![dx.cast(inputs[0].kind())?, remains.expand_cuda(dp)?])
     }
 }
 
 /// The gradients of a half that passes its input on.
-fn passed_on(inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+fn passed_on<T: Real>(inputs: &[View<T>], gradient: View<T>) -> Vec<Vec<T>> {
+    let parameters = inputs[1].data;
+    vec![gradient.data.to_vec(), vec![T::zero(); parameters.len()]]
+}
+
+/// The same on a GPU.
+fn passed_on_cuda(inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
     let [x, parameters] = [inputs[0], inputs[1]];
     Ok(vec![
         gradient.cast(x.kind())?,
