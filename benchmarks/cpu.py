@@ -50,7 +50,7 @@ def main() -> None:
         work(arguments.worker, arguments.work, arguments.threads, arguments.onnx)
         return
     with tempfile.TemporaryDirectory() as onnx:
-        export(Path(onnx))
+        export(weights(), Path(onnx))
         rows = [compare(arguments, onnx, "infer", INFERENCE, ["onnxruntime", "openvino", "torch"])]
         rows += [compare(arguments, onnx, "bf16", INFERENCE, ["openvino", "torch"])]
         rows += [compare(arguments, onnx, "train", shape, ["torch"]) for shape in TRAINING]
@@ -85,11 +85,11 @@ def torch_network() -> Any:
     return peer
 
 
-def export(folder: Path) -> None:
+def export(network: mirl.PromptIR, folder: Path) -> None:
     """Write the network as ONNX, in the form that each peer runs fastest."""
-    mirl.export(weights(), folder / "onnxruntime.onnx")
+    mirl.export(network, folder / "onnxruntime.onnx")
     with plain_norms():
-        mirl.export(weights(), folder / "openvino.onnx")
+        mirl.export(network, folder / "openvino.onnx")
 
 
 def compare(
@@ -262,7 +262,7 @@ def torch_copy(image: Any, threads: int, onnx: str) -> Any:
     return lambda: target.copy_(source)
 
 
-def onnxruntime_inference(image: Any, threads: int, onnx: str) -> Any:
+def onnxruntime_inference(image: Any, threads: int, onnx: str | Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -272,7 +272,7 @@ def onnxruntime_inference(image: Any, threads: int, onnx: str) -> Any:
     return lambda: session.run(None, {"image": image})[0]
 
 
-def openvino_inference(image: Any, threads: int, onnx: str, precision: str = "f32") -> Any:
+def openvino_inference(image: Any, threads: int, onnx: str | Path, precision: str = "f32") -> Any:
     import openvino
 
     core = openvino.Core()

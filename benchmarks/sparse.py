@@ -27,10 +27,10 @@ from matplotlib.figure import Figure
 
 import machine
 import mirl
+from cpu import export, onnxruntime_inference, openvino_inference
 from full_ticket import DENSITIES, path_of
 from mirl.io import write_text
 from mirl.plot import save_figure
-from peers.plain_norm import plain_norms
 from worker import Worker, serve
 
 IMAGE = (1, 3, 256, 256)
@@ -56,7 +56,7 @@ def main() -> None:
     networks = [f"{scope} {density}" for scope in SCOPES for density in DENSITIES[1:]]
     with tempfile.TemporaryDirectory() as folder:
         arguments.graphs = Path(folder)
-        export(arguments)
+        export(mirl.load(path_of(arguments.tickets, 1.0)), arguments.graphs)
         dense = f"global {DENSITIES[0]}"
         inference = compare(arguments, "infer", [*PEERS, dense, *networks])
     training = compare(arguments, "train", [dense, *networks])
@@ -84,14 +84,6 @@ def network(tickets: Path, name: str) -> mirl.PromptIR:
     model = mirl.load(path_of(tickets, 1.0))
     mirl.prune(model, 1 - float(density), "layerwise")
     return model
-
-
-def export(arguments: argparse.Namespace) -> None:
-    """Write the dense network for the peers."""
-    model = mirl.load(path_of(arguments.tickets, 1.0))
-    mirl.export(model, arguments.graphs / "onnxruntime.onnx")
-    with plain_norms():
-        mirl.export(model, arguments.graphs / "openvino.onnx")
 
 
 def compare(arguments: argparse.Namespace, kind: str, names: list[str]) -> dict[str, Any]:
@@ -133,9 +125,9 @@ def work(arguments: argparse.Namespace) -> None:
     shape = IMAGE if kind == "infer" else BATCH
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     if name == "onnxruntime":
-        step = onnxruntime_step(arguments, image)
+        step = onnxruntime_inference(image, arguments.threads, arguments.graphs)
     elif name == "openvino":
-        step = openvino_step(arguments, image)
+        step = openvino_inference(image, arguments.threads, arguments.graphs)
     elif kind == "infer":
         model = network(arguments.tickets, name)
         step = lambda: model(image)  # noqa: E731
@@ -154,29 +146,6 @@ def work(arguments: argparse.Namespace) -> None:
         return path
 
     serve({"run": run, "output": output, "memory": machine.peak_memory})
-
-
-def onnxruntime_step(arguments: argparse.Namespace, image: Any) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = arguments.threads
-    graph = str(arguments.graphs / "onnxruntime.onnx")
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"image": image})[0]
-
-
-def openvino_step(arguments: argparse.Namespace, image: Any) -> Any:
-    import openvino
-
-    hints = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": arguments.threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    graph = str(arguments.graphs / "openvino.onnx")
-    model = openvino.Core().compile_model(graph, "CPU", hints)
-    return lambda: model([image])[0]
 
 
 def experiment(arguments: argparse.Namespace) -> list[dict[str, float]]:

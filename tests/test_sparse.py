@@ -42,11 +42,6 @@ def test_results_are_those_of_the_dense_network(anywhere, scope, density):
     np.testing.assert_allclose(model(image), without_masks(model)(image), atol=1e-6)
 
 
-def kill(mask, name, channels):
-    mask[name] = np.ones_like(mask[name]) if name not in mask else mask[name].copy()
-    mask[name][channels] = False
-
-
 def test_dead_channels_are_left_out(anywhere):
     model = anywhere
     shapes = model.shapes
