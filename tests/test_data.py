@@ -11,7 +11,7 @@ import pytest
 
 import mirl
 from dataset import photo, write_dataset
-from mirl.data import PAPER_CODE_REPEATS, degrade
+from mirl.data import PAPER_CODE_REPEATS, degrade, write_pairs
 from mirl.errors import FormatError
 
 
@@ -128,12 +128,22 @@ def test_haze_is_the_scattering_model():
 
 def test_bad_degradations_are_refused():
     image = photo(0)
-    for task in ("denoise", "denoise_", "denoise_x", "blur", ""):
-        with pytest.raises(ValueError, match="must be"):
+    for task in ("denoise", "denoise_", "denoise_x"):
+        with pytest.raises(ValueError, match=r"sigma: .*noise needs a number"):
             degrade(image, task)
     for sigma in ("0", "-3", "nan", "inf"):
-        with pytest.raises(ValueError, match="sigma must be positive"):
+        with pytest.raises(ValueError, match=r"sigma: .* between 1e-3 and 1e3"):
             degrade(image, f"denoise_{sigma}")
+    for task, message in {
+        "": "there is no ''|there is no \"\"",
+        "fog": "there is no .*fog.*there are noise, poisson",
+        "blur": "blur needs a strength",
+        "rain:3": "rain has no strength",
+        "blur:2+jpeg:0": "between 1e0 and 1e2",
+        "jpeg:60-40": "jpeg:LOW-HIGH",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            degrade(image, task)
     with pytest.raises(ValueError, match=r"\[40, 48\]"):
         degrade(image[..., 0], "derain")
     with pytest.raises(TypeError, match="float32"):
@@ -469,7 +479,6 @@ def test_a_root_without_tasks_is_named(tmp_path):
         {"seed": -1},
         {"augment": "some"},
         {"on_error": "ignore"},
-        {"tasks": ["deblur"]},
         {"tasks": "denoise"},
         {"tasks": []},
         {"sigmas": [0]},
@@ -553,6 +562,99 @@ def test_a_set_of_arrays(images):
         assert all((pair.degraded != pair.clean).any() for pair in pairs)
     with pytest.raises(ValueError, match="deblur"):
         mirl.TestSet.from_images(images, "deblur")
+
+
+STEPS = (
+    *("noise:25", "poisson:30", "iso:0.01", "rain", "haze", "underwater", "lowlight:2-4"),
+    *("blur:2", "motion:5-9", "sharpen:2", "resize:0.3-0.6", "jpeg:10", "halftone", "social"),
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_changes_an_image_and_is_seeded(step):
+    image = photo(3)
+    first = degrade(image, step, seed=1, name="a")
+    assert first.shape == image.shape
+    assert (first != image).any()
+    np.testing.assert_array_equal(first, degrade(image, step, seed=1, name="a"))
+    # Smaller than any kernel or block.
+    assert degrade(image[:1, :2].copy(), step).shape == (1, 2, 3)
+
+
+def test_steps_against_their_formulas():
+    skimage = pytest.importorskip("skimage")
+    image = skimage.data.astronaut()[100:228, 150:278]
+    smooth = skimage.filters.gaussian(image, 2, channel_axis=2, mode="nearest", preserve_range=True)
+    assert np.abs(degrade(image, "blur:2") - smooth).mean() < 1.5
+    dark = degrade(image, "lowlight:2", seed=5) / 255
+    light = image / 255
+    scale = dark[light > 0.5] / light[light > 0.5] ** 2
+    assert scale.std() < 0.01
+    assert 0.5 * 0.9**2 <= scale.mean() <= 1
+    quality = [mirl.psnr(*planar(degrade(image, f"jpeg:{q}"), image)) for q in (10, 50, 90)]
+    assert quality[0] + 3 < quality[1] < quality[2] - 3
+    halves = [mirl.psnr(*planar(degrade(image, f"resize:{s}"), image)) for s in (0.25, 0.5, 1)]
+    assert halves[0] < halves[1] < halves[2]
+    assert np.abs(degrade(image, "resize:1").astype(int) - image).max() <= 1
+    edges = [
+        np.abs(np.diff(degrade(image, f"sharpen:{a}").astype(int), axis=1)).mean() for a in (0, 1)
+    ]
+    assert edges[1] > 1.2 * edges[0]
+    for seed in range(4):
+        moved = degrade(image, "motion:15", seed=seed).astype(int)
+        assert abs(moved.mean() - image.mean()) < 1
+    cast = degrade(np.full((64, 64, 3), 255, np.uint8), "underwater", seed=2).mean(axis=(0, 1))
+    assert cast[0] < cast[1:].min()
+
+
+def planar(*images):
+    return [image.transpose(2, 0, 1).astype(np.float32) / 255 for image in images]
+
+
+def test_degradations_are_tasks(tmp_path, images):
+    from dataset import write_dataset
+
+    root = write_dataset(tmp_path)
+    tasks = ("denoise", "derain", "blur:1-2 + jpeg:40", "social")
+    loader = mirl.Loader.from_folder(
+        root, tasks=tasks, sigmas=["15-50"], patch_size=16, batch_size=1
+    )
+    assert loader.describe()["tasks"] == {
+        "denoise": 2, "derain": 1, "blur:1-2 + jpeg:40": 2, "social": 2,
+    }  # fmt: skip
+    assert len(list(loader)) == 7
+    sets = mirl.test_sets(root, tasks=("social", "dehaze"))
+    assert [(one.task, len(one)) for one in sets] == [("social", 2), ("dehaze", 1)]
+    assert len(mirl.Loader.from_images(images, tasks=["jpeg:30"], patch_size=8)) == 1
+    with pytest.raises(ValueError, match=r"there is no \"jpg\""):
+        mirl.Loader.from_folder(root, tasks=["jpg:30"], patch_size=16)
+    with pytest.raises(FileNotFoundError, match="deblur: no such folder"):
+        mirl.Loader.from_folder(root, tasks=["deblur"], patch_size=16)
+
+
+@pytest.mark.parametrize(("task", "suffixes"), [("derain", ("_gt", "_rainy")), ("mine", ("", ""))])
+def test_pairs_are_written_where_they_are_read(tmp_path, images, task, suffixes):
+    photos = []
+    for index, image in enumerate(images[:2]):
+        photos.append(tmp_path / f"photo{index}.png")
+        mirl.write_image(photos[-1], image)
+    steps = None if task == "derain" else "blur:1+noise:10"
+    written = write_pairs(photos, tmp_path, task, degradation=steps, seed=3, progress=False)
+    folder = tmp_path / "train" / task / "synthetic"
+    assert written[0] == folder / "input" / f"photo0{suffixes[1]}.png"
+    clean = mirl.read_image(folder / "target" / f"photo0{suffixes[0]}.png").pixels
+    np.testing.assert_array_equal(clean, images[0])
+    degraded = degrade(images[0], steps or "rain", seed=3, name="photo0")
+    np.testing.assert_array_equal(mirl.read_image(written[0]).pixels, degraded)
+    loader = mirl.Loader.from_folder(tmp_path, tasks=[task], patch_size=16, batch_size=1)
+    assert len(list(loader)) == 2
+    with pytest.raises(FileExistsError, match="photo0"):
+        write_pairs(photos, tmp_path, task, degradation=steps, progress=False)
+    with pytest.raises(ValueError, match="the same name"):
+        write_pairs([photos[0]] * 2, tmp_path, "derain", name="other", progress=False)
+    with pytest.raises(ValueError, match=r"there is no .*fog"):
+        write_pairs(photos, tmp_path, "mine", degradation="fog", name="other", progress=False)
+    assert not (folder.parent / "other").exists()
 
 
 def test_a_test_image_that_is_too_small_is_named(images):

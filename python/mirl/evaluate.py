@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -162,7 +163,7 @@ def evaluate(
                     restored = np.clip(restored, 0, 1)
                 measured.append(_measure(restored, degraded, clean))
                 if save_images is not None:
-                    place = Path(save_images, test_set.task, test_set.name)
+                    place = Path(save_images, _folder(test_set.task), test_set.name)
                     _save_image(place / f"{Path(name).stem}.png", restored)
                 bar.update()
             if not measured:
@@ -216,6 +217,11 @@ def _measure(
     from mirl.metrics import psnr, ssim
 
     return tuple(f(image, clean) for image in (restored, degraded) for f in (psnr, ssim))
+
+
+def _folder(task: str) -> str:
+    """A task's name without what file systems have other uses for."""
+    return re.sub(r"[^\w.-]+", "_", task)
 
 
 def _save_image(path: Path, image: NDArray[np.float32]) -> None:

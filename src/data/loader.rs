@@ -14,13 +14,13 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What one sample shows: images by their index in the store.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample {
     pub clean: usize,
     pub degraded: Degraded,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Degraded {
     /// The other half of a pair.
     Image(usize),
@@ -153,7 +153,7 @@ impl Loader {
     }
 
     /// The samples in the order of an epoch (Fisher and Yates).
-    fn order(&self, epoch: u64) -> Vec<usize> {
+    pub fn order(&self, epoch: u64) -> Vec<usize> {
         let mut stream = rng::stream(self.config.seed, "order", [epoch, 0]);
         let mut order: Vec<usize> = (0..self.samples.len()).collect();
         for last in (1..order.len()).rev() {
@@ -200,7 +200,7 @@ impl Loader {
     ) -> Result<()> {
         let mut failure = None;
         for offset in 0..order.len() {
-            let sample = self.samples[order[(place + offset) % order.len()]];
+            let sample = &self.samples[order[(place + offset) % order.len()]];
             match self.draw(sample, epoch, place, (&mut *degraded, &mut *clean)) {
                 Err(error) if self.config.on_error == OnError::Skip => {
                     let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,7 +215,7 @@ impl Loader {
 
     fn draw(
         &self,
-        sample: Sample,
+        sample: &Sample,
         epoch: u64,
         place: usize,
         (degraded, target): (&mut [f32], &mut [f32]),
@@ -241,8 +241,8 @@ impl Loader {
         let symmetry = self.config.augment.draw(&mut stream);
         let whole = Pixels::of(&clean);
         symmetry.planes(whole.from(window.row, window.col), size, target);
-        match sample.degraded {
-            Degraded::Image(index) => {
+        match &sample.degraded {
+            &Degraded::Image(index) => {
                 let image = self.store.image(index)?;
                 if (image.height, image.width) != (clean.height, clean.width) {
                     return Err(Error::value(format!(
@@ -260,7 +260,7 @@ impl Loader {
             }
             Degraded::Synthetic(degradation) => {
                 let mut patch = whole.from(window.row, window.col).crop(size);
-                degradation.apply(&mut patch, window, &mut stream);
+                degradation.apply(&mut patch, window, &mut stream)?;
                 symmetry.planes(Pixels::rows(&patch, size), size, degraded);
             }
         }

@@ -23,7 +23,7 @@ pub struct Loader {
 #[pymethods]
 impl Loader {
     /// `sources` are paths or uint8 arrays (H, W, 3); `samples` name a clean source and either a
-    /// degraded one or a degradation ("noise:25", "rain" or "haze").
+    /// degraded one or a degradation ("noise:25", "blur:1-3+jpeg:50").
     #[new]
     #[pyo3(signature = (sources: "list[str | NDArray[numpy.uint8]]", samples, batch_size, patch_size, augment, seed, on_error, prefetch, cache_bytes))]
     #[allow(clippy::too_many_arguments)]
@@ -116,6 +116,13 @@ impl Batches {
 }
 
 /// A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
+/// Raises ValueError for what is no degradation.
+#[pyfunction]
+pub fn check_degradation(spec: &str) -> PyResult<()> {
+    spec.parse::<Degradation>()?;
+    Ok(())
+}
+
 #[pyfunction]
 #[pyo3(signature = (image: "NDArray[numpy.uint8]", degradation, seed, name) -> "NDArray[numpy.uint8]")]
 pub fn degrade<'py>(
@@ -125,7 +132,7 @@ pub fn degrade<'py>(
     seed: u64,
     name: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let degradation = degradation_of(degradation)?;
+    let degradation: Degradation = degradation.parse()?;
     let image = rgb8(image, "image")?;
     let window = Window {
         row: 0,
@@ -137,7 +144,7 @@ pub fn degrade<'py>(
     };
     let mut pixels = image.data;
     let pixels = enter(py, move || {
-        degradation.apply(&mut pixels, window, &mut rng::stream(seed, name, [0, 0]));
+        degradation.apply(&mut pixels, window, &mut rng::stream(seed, name, [0, 0]))?;
         Ok(pixels)
     })?;
     Ok(to_numpy(py, pixels, &[window.height, window.width, 3])?.into_any())
@@ -184,29 +191,13 @@ fn sample_of(
     };
     let degraded = match (degraded, degradation) {
         (Some(index), None) => Degraded::Image(known(index)?),
-        (None, Some(name)) => Degraded::Synthetic(degradation_of(&name)?),
+        (None, Some(name)) => Degraded::Synthetic(name.parse()?),
         _ => return Err(Error::value("a sample is degraded in one way")),
     };
     Ok(Sample {
         clean: known(clean)?,
         degraded,
     })
-}
-
-fn degradation_of(name: &str) -> Result<Degradation> {
-    let unknown = || {
-        Error::value(format!(
-            "degradation must be 'noise:SIGMA', 'rain' or 'haze', got {name:?}"
-        ))
-    };
-    match name {
-        "rain" => Ok(Degradation::Rain),
-        "haze" => Ok(Degradation::Haze),
-        _ => {
-            let sigma = name.strip_prefix("noise:").ok_or_else(unknown)?;
-            Degradation::noise(sigma.parse().map_err(|_| unknown())?)
-        }
-    }
 }
 
 fn choice(what: &str, choices: &str, got: &str) -> PyErr {

@@ -2,6 +2,8 @@
 
 from mirl.data.degrade import SIGMAS, TASKS, degrade
 from mirl.data.loader import PAPER_CODE_REPEATS, Loader
+from mirl.data.pairs import write_pairs
+from mirl.data.progressive import Progressive
 from mirl.data.sets import Pair, TestSet, test_sets
 
 __all__ = [
@@ -10,7 +12,9 @@ __all__ = [
     "TASKS",
     "Loader",
     "Pair",
+    "Progressive",
     "TestSet",
     "degrade",
     "test_sets",
+    "write_pairs",
 ]

@@ -24,16 +24,41 @@ def degrade(
 ) -> NDArray[np.uint8]:
     """Degrade an image.
 
+    Steps follow each other, ``"blur:0.5-2 + noise:10 + jpeg:30-70"``: each a name and, after a
+    colon, its strength or the range that it is drawn from. Values are rounded to 8 bits after each.
+
+    ================  ==========================================================================
+    ``noise:σ``       white Gaussian noise of standard deviation σ in 8-bit units, clipped and
+                      truncated to 8 bits as published
+    ``poisson:p``     photons: Poisson(p x)/p for x in [0, 1], p photons at white
+    ``iso:λ``         a sensor at high ISO: variance λ_read + λ x of linear light x, ln λ_read =
+                      2.18 ln λ + 1.2 (Brooks et al. 2019, section 3.1); λ from 1e-4 to 0.012
+    ``rain``          bright streaks, added (Yang et al. 2017, eq. 1), about as many and as strong as
+                      in Rain100L
+    ``haze``          scattering, ``J t + A (1 - t)`` with ``t = exp(-β d)``, A in [0.7, 1] and β in
+                      [0.6, 1.8] (RESIDE, Li et al. 2019, eqs. 1 and 2) over a smooth random depth d
+                      in [0, 1]
+    ``underwater``    the same with A and β for each colour, red attenuated most (Li, Anwar & Porikli
+                      2020); ranges chosen by eye
+    ``lowlight:γ``    ``β (α J)^γ``, α in [0.9, 1] and β in [0.5, 1] (Lv, Li & Lu 2021, arXiv
+                      1908.00682); γ from 1.5 to 5
+    ``blur:σ``        a Gaussian of standard deviation σ pixels
+    ``motion:n``      the mean along a line of n pixels in a random direction
+    ``sharpen:a``     unsharp mask, ``J + a (J - G*J)`` with a Gaussian of one pixel
+    ``resize:s``      bicubic (Keys 1981), down to the share s of its sides and back
+    ``jpeg:q``        JPEG of quality q, from 1 to 100
+    ``halftone``      error diffusion to full ink or none, in each colour (Floyd & Steinberg 1976)
+    ``social``        ``resize:0.4-0.9 + sharpen:0.3-1 + jpeg:50-85 + resize:0.6-1 + jpeg:50-85``: a
+                      picture that was shared twice
+    ================  ==========================================================================
+
     Parameters
     ----------
     image
         uint8, shape (H, W, 3).
     task
-        ``"denoise_25"``: Gaussian noise of standard deviation 25 (any number will do), clipped and
-        truncated to 8 bits as published. ``"derain"``: bright streaks, added (Yang et al. 2017,
-        eq. 1), about as many and as strong as in Rain100L. ``"dehaze"``: scattering,
-        ``J t + A (1 - t)`` with ``t = exp(-β d)``, A in [0.7, 1] and β in [0.6, 1.8] (RESIDE, Li et
-        al. 2019, eqs. 1 and 2) over a smooth random depth d in [0, 1].
+        Steps; or a published task: ``"denoise_25"`` (any σ, or a range) is ``noise:25``,
+        ``"derain"`` is ``rain`` and ``"dehaze"`` is ``haze``.
     seed, name
         What is drawn follows from both.
 
@@ -45,7 +70,7 @@ def degrade(
     Raises
     ------
     ValueError
-        An unknown task or an array that is no image.
+        An unknown step, a strength out of range, or an array that is no image.
     TypeError
         Another type than uint8.
     """
@@ -64,20 +89,42 @@ def check_least(least: int, **settings: int) -> None:
 def check_tasks(tasks: Sequence[str], synthesize: Sequence[str]) -> None:
     """Raise ValueError for a task that is unknown, or that cannot be synthesised."""
     if isinstance(tasks, str) or not tasks:
-        raise ValueError(f"tasks must be some of {TASKS}, got {tasks!r}")
-    for task in tasks:
-        if task not in TASKS:
-            raise ValueError(f"tasks must be some of {TASKS}, got {task!r}")
+        raise ValueError(f"tasks must be a sequence of {TASKS} and your own, got {tasks!r}")
     for task in synthesize:
         if task not in _SYNTHETIC:
             raise ValueError(f"synthesize must be some of {tuple(_SYNTHETIC)}, got {task!r}")
 
 
+def has_pairs(task: str, synthesize: Sequence[str] = ()) -> bool:
+    """Whether a task's data sets are pairs, rather than clean images to degrade.
+
+    Raises
+    ------
+    ValueError
+        What can only be a degradation is none.
+    """
+    if task in TASKS:
+        return task != "denoise" and task not in synthesize
+    if {":", "+"} & set(task):
+        _mirl.check_degradation(task)
+        return False
+    try:
+        _mirl.check_degradation(task)
+    except ValueError:
+        return True
+    return False
+
+
 def degradation(task: str) -> str:
-    """Give the core's name for a task's degradation."""
+    """Give the core's name for a task's degradation; raise ValueError where there is none."""
     if task in _SYNTHETIC:
         return _SYNTHETIC[task]
     kind, _, sigma = task.partition("_")
-    if kind != "denoise" or not sigma:
-        raise ValueError(f"task must be 'denoise_SIGMA', 'derain' or 'dehaze', got {task!r}")
+    if kind != "denoise":
+        _mirl.check_degradation(task)
+        return task
+    try:
+        _mirl.check_degradation(f"noise:{sigma}")
+    except ValueError as error:
+        raise ValueError(f"{task}: sigma: {error}") from None
     return f"noise:{sigma}"

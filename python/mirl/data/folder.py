@@ -1,7 +1,8 @@
 """The published folder layout.
 
 ``<root>/<split>/<task>/<set>/``, where denoising sets hold clean images and the others pairs:
-``target/NAME_gt.*`` and ``input/NAME_rainy.*`` or ``input/NAME_hazy.*``.
+``target/NAME_gt.*`` and ``input/NAME_rainy.*`` or ``input/NAME_hazy.*``. Tasks of one's own hold
+pairs of one name, ``target/NAME.*`` and ``input/NAME.*``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import os
 
-_SUFFIX = {"derain": "_rainy", "dehaze": "_hazy"}
+_SUFFIXES = {"derain": ("_gt", "_rainy"), "dehaze": ("_gt", "_hazy")}
 _EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -32,6 +33,11 @@ def sets_of(root: str | os.PathLike[str], split: str, task: str) -> list[Path]:
     return sets
 
 
+def suffixes(task: str) -> tuple[str, str]:
+    """What the names of a task's clean and degraded images end with."""
+    return _SUFFIXES.get(task, ("", ""))
+
+
 def images_of(folder: Path) -> list[Path]:
     """The images in a folder, by name; ValueError where there is none."""
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _EXTENSIONS)
@@ -42,12 +48,12 @@ def images_of(folder: Path) -> list[Path]:
 
 def pairs_of(folder: Path, task: str) -> list[tuple[Path, Path]]:
     """The clean and the degraded image of every pair; ValueError names one without a partner."""
-    suffix = _SUFFIX[task]
-    clean = _by_name(existing(folder / "target"), "_gt")
+    clean_suffix, suffix = suffixes(task)
+    clean = _by_name(existing(folder / "target"), clean_suffix)
     degraded = _by_name(existing(folder / "input"), suffix)
     for have, other, place, ending in (
         (clean, degraded, "input", suffix),
-        (degraded, clean, "target", "_gt"),
+        (degraded, clean, "target", clean_suffix),
     ):
         for name, path in have.items():
             if name not in other:

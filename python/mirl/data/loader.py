@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl import _mirl
-from mirl.data.degrade import SIGMAS, TASKS, check_least, check_tasks, degradation
+from mirl.data.degrade import SIGMAS, TASKS, check_least, check_tasks, degradation, has_pairs
 from mirl.data.folder import images_of, pairs_of, sets_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ PAPER_CODE_REPEATS: Mapping[str, int] = {"denoise": 3, "derain": 120, "dehaze": 
 """How often the published code lists an image of a task in an epoch (denoising: for each sigma)."""
 
 _Image = tuple[str, Any]
+_Sample = tuple[int, int | None, str | None]
 
 
 class Loader:
@@ -35,6 +36,8 @@ class Loader:
 
     _loader: _mirl.Loader
     _description: dict[str, Any]
+    _tasks: list[str]
+    _batch_size: int
     _next_epoch: int
 
     @classmethod
@@ -44,9 +47,10 @@ class Loader:
         *,
         split: str = "train",
         tasks: Sequence[str] = TASKS,
-        sigmas: Sequence[float] = SIGMAS,
+        sigmas: Sequence[float | str] = SIGMAS,
         synthesize: Sequence[str] = (),
         repeats: Mapping[str, int] | None = None,
+        mix: Mapping[str, float] | None = None,
         batch_size: int = 8,
         patch_size: int = 128,
         augment: str = "all",
@@ -62,15 +66,22 @@ class Loader:
         root, split
             Images are taken from ``<root>/<split>/<task>/*``.
         tasks
-            Any of ``"denoise"``, ``"derain"`` and ``"dehaze"``.
+            Any of ``"denoise"``, ``"derain"`` and ``"dehaze"``; any degradation of the denoising
+            images, as `mirl.degrade` has them: ``"blur:1-3 + jpeg:50"``; and any other folder with
+            pairs of one name, ``<set>/target/NAME.*`` and ``<set>/input/NAME.*``.
         sigmas
-            Standard deviations of the noise, in 8-bit units; each is a task of its own.
+            Standard deviations of the noise, in 8-bit units; each is a task of its own. ``"1-50"`` is
+            drawn anew for each patch.
         synthesize
             Which of ``"derain"`` and ``"dehaze"`` are made from the denoising images instead of
             pairs.
         repeats
             How often an epoch shows each image of a task; once by default. `PAPER_CODE_REPEATS`
             holds the published numbers.
+        mix
+            The shares of the tasks in an epoch, as numbers of any size: ``{"denoise": 3, "derain":
+            1, "dehaze": 1}``. The epoch stays as long as it is by `repeats`; what a task has too
+            many is left out, and what is missing repeats, always the same ones, drawn by the seed.
         batch_size, patch_size
             Patches of a batch, and their height and width.
         augment
@@ -99,7 +110,7 @@ class Loader:
         """
         check_tasks(tasks, synthesize)
         photos: list[_Image] = []
-        if any(task == "denoise" or task in synthesize for task in tasks):
+        if not all(has_pairs(task, synthesize) for task in tasks):
             for folder in sets_of(root, split, "denoise"):
                 photos += [(path.name, path) for path in images_of(folder)]
         pairs = {
@@ -109,7 +120,7 @@ class Loader:
                 for clean, degraded in pairs_of(folder, task)
             ]
             for task in tasks
-            if task != "denoise" and task not in synthesize
+            if has_pairs(task, synthesize)
         }
         return cls._make(
             photos,
@@ -117,6 +128,7 @@ class Loader:
             tasks,
             sigmas,
             repeats,
+            mix,
             batch_size,
             patch_size,
             augment,
@@ -132,8 +144,9 @@ class Loader:
         images: Sequence[NDArray[np.uint8]],
         *,
         tasks: Sequence[str] = TASKS,
-        sigmas: Sequence[float] = SIGMAS,
+        sigmas: Sequence[float | str] = SIGMAS,
         repeats: Mapping[str, int] | None = None,
+        mix: Mapping[str, float] | None = None,
         batch_size: int = 8,
         patch_size: int = 128,
         augment: str = "all",
@@ -147,7 +160,7 @@ class Loader:
         ----------
         images
             uint8 arrays (H, W, 3).
-        tasks, sigmas, repeats, batch_size, patch_size, augment, seed, on_error, prefetch
+        tasks, sigmas, repeats, mix, batch_size, patch_size, augment, seed, on_error, prefetch
             See `from_folder`.
         """
         check_tasks(tasks, ())
@@ -160,6 +173,7 @@ class Loader:
             tasks,
             sigmas,
             repeats,
+            mix,
             batch_size,
             patch_size,
             augment,
@@ -175,8 +189,9 @@ class Loader:
         photos: list[_Image],
         pairs: Mapping[str, list[tuple[str, Path, Path]]],
         tasks: Sequence[str],
-        sigmas: Sequence[float],
+        sigmas: Sequence[float | str],
         repeats: Mapping[str, int] | None,
+        mix: Mapping[str, float] | None,
         batch_size: int,
         patch_size: int,
         augment: str,
@@ -186,16 +201,15 @@ class Loader:
         cache_mb: int,
     ) -> Loader:
         repeats = dict(repeats or {})
-        unknown = sorted(repeats.keys() - set(TASKS))
+        unknown = sorted(repeats.keys() - {*TASKS, *tasks})
         if unknown:
             raise ValueError(f"repeats names unknown tasks: {', '.join(unknown)}")
         check_least(1, batch_size=batch_size, patch_size=patch_size, prefetch=prefetch)
         check_least(0, seed=seed, cache_mb=cache_mb)
         sources: list[Any] = [source for _, source in photos]
-        samples: list[tuple[int, int | None, str | None]] = []
-        counts: dict[str, int] = {}
+        by_task: dict[str, list[_Sample]] = {}
         for task in tasks:
-            found: list[tuple[int, int | None, str | None]]
+            found: list[_Sample]
             if task in pairs:
                 first = len(sources)
                 for _, clean, degraded in pairs[task]:
@@ -208,8 +222,10 @@ class Loader:
             repeat = repeats.get(task, 1)
             if repeat < 1:
                 raise ValueError(f"repeats of {task} must be at least 1, got {repeat}")
-            counts[task] = repeat * len(found)
-            samples += repeat * found
+            by_task[task] = repeat * found
+        if mix is not None:
+            by_task = _mixed(by_task, mix, seed)
+        samples = [sample for found in by_task.values() for sample in found]
         loader = cls.__new__(cls)
         loader._loader = _mirl.Loader(
             [os.fspath(source) if isinstance(source, Path) else source for source in sources],
@@ -226,8 +242,8 @@ class Loader:
         names = [name for name, _ in photos]
         names += [path.name for listed in pairs.values() for _, *both in listed for path in both]
         loader._description = {
-            "tasks": counts,
-            "sigmas": [float(sigma) for sigma in sigmas],
+            "tasks": {task: len(found) for task, found in by_task.items()},
+            "sigmas": [sigma if isinstance(sigma, str) else float(sigma) for sigma in sigmas],
             "images": len(sources),
             "fingerprint": f"{zlib.crc32('/'.join(names).encode()):08x}",
             "batch_size": batch_size,
@@ -236,6 +252,10 @@ class Loader:
             "seed": seed,
             "on_error": on_error,
         }
+        if mix is not None:
+            loader._description["mix"] = dict(mix)
+        loader._tasks = [task for task, found in by_task.items() for _ in found]
+        loader._batch_size = batch_size
         loader._next_epoch = 0
         return loader
 
@@ -271,6 +291,18 @@ class Loader:
             self._warn()
             yield batch
 
+    def tasks(self, epoch: int, batch: int) -> list[str]:
+        """The task of each patch of a batch.
+
+        Parameters
+        ----------
+        epoch, batch
+            Numbers from 0. Where damaged images are skipped, another task's may stand in.
+        """
+        first = batch * self._batch_size
+        samples = self._loader.order(epoch)[first : first + self._batch_size]
+        return [self._tasks[sample] for sample in samples]
+
     def describe(self) -> dict[str, Any]:
         """Tell what determines the patches, for the record of a run."""
         return dict(self._description)
@@ -278,3 +310,20 @@ class Loader:
     def _warn(self) -> None:
         for message in self._loader.take_skipped():
             warnings.warn(f"skipped {message}", stacklevel=3)
+
+
+def _mixed(
+    by_task: Mapping[str, list[_Sample]], mix: Mapping[str, float], seed: int
+) -> dict[str, list[_Sample]]:
+    """As many samples as before, of each task its share."""
+    if mix.keys() != by_task.keys():
+        raise ValueError(f"mix must give a share to each of {tuple(by_task)}, got {tuple(mix)}")
+    if not all(share > 0 and np.isfinite(share) for share in mix.values()):
+        raise ValueError(f"shares of mix must be positive, got {dict(mix)}")
+    total = sum(map(len, by_task.values()))
+    mixed = {}
+    for task, found in by_task.items():
+        wanted = max(1, round(total * mix[task] / sum(mix.values())))
+        order = np.random.default_rng([seed, zlib.crc32(task.encode())]).permutation(len(found))
+        mixed[task] = [found[order[index % len(found)]] for index in range(wanted)]
+    return mixed

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mirl import _mirl
-from mirl.data.degrade import SIGMAS, TASKS, check_tasks, degradation, degrade
+from mirl.data.degrade import (
+    SIGMAS,
+    TASKS,
+    check_least,
+    check_tasks,
+    degradation,
+    degrade,
+    has_pairs,
+)
 from mirl.data.folder import existing, images_of, pairs_of, sets_of
 
 if TYPE_CHECKING:
@@ -45,6 +53,8 @@ class TestSet:
     seed: int
     """Of synthetic degradations; what is drawn also follows from task and image name."""
     _pairs: list[tuple[str, Any, Path | None]] = field(repr=False)
+    crop: int | None = None
+    """Height and width that larger images are cut down to."""
 
     @classmethod
     def from_images(
@@ -61,11 +71,11 @@ class TestSet:
     def __iter__(self) -> Iterator[Pair]:
         """Read the pairs one by one."""
         for name, clean, degraded in self._pairs:
-            target = _crop(_read(clean), name)
+            target = _crop(_read(clean), name, self.crop)
             if degraded is None:
                 source = degrade(target, self.task, seed=self.seed, name=f"{self.task}/{name}")
             else:
-                source = _crop(_read(degraded), name)
+                source = _crop(_read(degraded), name, self.crop)
                 if source.shape != target.shape:
                     raise ValueError(
                         f"{degraded} and {clean} differ in size: {source.shape} and {target.shape}"
@@ -79,6 +89,8 @@ def test_sets(
     split: str = "test",
     tasks: Sequence[str] | None = None,
     sigmas: Sequence[float] = SIGMAS,
+    images: int | None = None,
+    crop: int | None = None,
     seed: int = 0,
 ) -> list[TestSet]:
     """All test sets of a folder in the published layout.
@@ -88,9 +100,16 @@ def test_sets(
     root, split
         Sets are taken from ``<root>/<split>/<task>/*``.
     tasks
-        Any of ``"denoise"``, ``"derain"`` and ``"dehaze"``; by default those that have a folder.
+        Any of ``"denoise"``, ``"derain"`` and ``"dehaze"``, by default those that have a folder; any
+        degradation of the images to denoise, as `mirl.degrade` has them; and any other folder with
+        pairs of one name.
     sigmas
         Standard deviations of the noise, in 8-bit units.
+    images
+        How many images of each set are measured, the first by name; by default all, as published.
+    crop
+        Height and width that larger images are cut down to, around their centre; a multiple of 16.
+        By default whole images are measured, as published.
     seed
         Of the noise.
 
@@ -99,8 +118,11 @@ def test_sets(
     FileNotFoundError
         A folder that is not there.
     ValueError
-        An empty folder, or an image without a partner.
+        An empty folder, an image without a partner, a crop that is no multiple of 16.
     """
+    check_least(1, **({} if images is None else {"images": images}))
+    if crop is not None and (crop < _CROP or crop % _CROP):
+        raise ValueError(f"crop must be a multiple of {_CROP}, got {crop}")
     place = Path(root, split)
     if tasks is None:
         tasks = [task for task in TASKS if (place / task).is_dir()]
@@ -110,13 +132,14 @@ def test_sets(
     check_tasks(tasks, ())
     sets = []
     for task in tasks:
-        for folder in sets_of(root, split, task):
-            if task == "denoise":
-                clean = [(path.stem, path, None) for path in images_of(folder)]
-                sets += [TestSet(folder.name, f"denoise_{s}", seed, list(clean)) for s in sigmas]
+        for folder in sets_of(root, split, task if has_pairs(task) else "denoise"):
+            if not has_pairs(task):
+                kinds = [f"denoise_{s}" for s in sigmas] if task == "denoise" else [task]
+                clean = [(path.stem, path, None) for path in images_of(folder)][:images]
+                sets += [TestSet(folder.name, kind, seed, list(clean), crop) for kind in kinds]
             else:
-                pairs = [(good.stem, good, bad) for good, bad in pairs_of(folder, task)]
-                sets.append(TestSet(folder.name, task, seed, list(pairs)))
+                pairs = [(good.stem, good, bad) for good, bad in pairs_of(folder, task)][:images]
+                sets.append(TestSet(folder.name, task, seed, list(pairs), crop))
     return sets
 
 
@@ -130,8 +153,8 @@ def _read(source: Any) -> NDArray[np.uint8]:
     return image
 
 
-def _crop(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-    height, width = (length - length % _CROP for length in image.shape[:2])
+def _crop(image: NDArray[np.uint8], name: str, most: int | None) -> NDArray[np.uint8]:
+    height, width = (min(length - length % _CROP, most or length) for length in image.shape[:2])
     if not height or not width:
         raise ValueError(f"{name}: expected {_CROP}x{_CROP} pixels or more, got {image.shape[:2]}")
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2

@@ -1,0 +1,97 @@
+"""Paired data sets made of photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirl.data.degrade import check_least, degrade
+from mirl.data.degrade import degradation as degradation_of
+from mirl.data.folder import suffixes
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+
+def write_pairs(
+    images: Iterable[str | os.PathLike[str]],
+    root: str | os.PathLike[str],
+    task: str,
+    *,
+    degradation: str | None = None,
+    split: str = "train",
+    name: str = "synthetic",
+    seed: int = 0,
+    force: bool = False,
+    progress: bool = True,
+) -> list[Path]:
+    """Degrade photos and write the pairs in the published layout, for `mirl.Loader` and others.
+
+    ``<root>/<split>/<task>/<name>/`` gets a folder ``target`` of clean images and ``input`` of
+    degraded ones, as PNG. They are named as published, ``NAME_gt`` with ``NAME_rainy`` or
+    ``NAME_hazy``; of other tasks both are just ``NAME``.
+
+    Parameters
+    ----------
+    images
+        Image files; alpha is dropped, 16 bits are rounded to 8.
+    root, split, task, name
+        Make up the folder: `task` is ``"derain"``, ``"dehaze"`` or a name of your own, `name` that
+        of the set.
+    degradation
+        As `mirl.degrade` has them; by default that of the task.
+    seed
+        What is drawn follows from it and the name of the file.
+    force
+        Whether files that are there may be replaced.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    list of Path
+        The degraded images, in order.
+
+    Raises
+    ------
+    ValueError
+        An unknown degradation, no image, or two of one name.
+    FileExistsError
+        A file is there, and `force` is not set. Nothing was written.
+    mirl.errors.FormatError, OSError
+        An image that cannot be read, or a file that cannot be written.
+    """
+    from tqdm.auto import tqdm
+
+    from mirl import _mirl
+    from mirl.io import write_image
+
+    sources = [Path(image) for image in images]
+    steps = degradation_of(task if degradation is None else degradation)
+    check_least(0, seed=seed)
+    folder = Path(root, split, task, name)
+    clean_suffix, suffix = suffixes(task)
+    places: dict[tuple[Path, Path], Path] = {}
+    for source in sources:
+        pair = (
+            folder / "target" / f"{source.stem}{clean_suffix}.png",
+            folder / "input" / f"{source.stem}{suffix}.png",
+        )
+        if pair in places:
+            raise ValueError(f"{source} and {places[pair]} have the same name")
+        places[pair] = source
+    if not places:
+        raise ValueError("there is no image to degrade")
+    there = [path for pair in places for path in pair if path.exists()]
+    if there and not force:
+        raise FileExistsError(f"{there[0]} exists; force overwrites it")
+    for part in ("target", "input"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for (target, degraded), source in tqdm(
+        places.items(), desc="degrade", unit="image", disable=not progress
+    ):
+        clean = _mirl.read_rgb8(str(source))
+        write_image(target, clean, force=force)
+        write_image(degraded, degrade(clean, steps, seed=seed, name=source.stem), force=force)
+    return [degraded for _, degraded in places]

@@ -1,0 +1,71 @@
+"""Patches that grow during training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mirl.data.loader import Loader
+
+
+class Progressive:
+    """Loaders that follow each other: larger patches in smaller batches towards the end.
+
+    Progressive learning (Zamir et al., Restormer, CVPR 2022, section 3.3).
+
+    Parameters
+    ----------
+    stages
+        Each a number of epochs and the `Loader` that they take. After the last stage the first
+        follows, so that every round of `mirl.find_ticket` goes through all of them where its
+        `epochs` are their sum.
+
+    Raises
+    ------
+    ValueError
+        No stage, or one without an epoch.
+    """
+
+    def __init__(self, stages: Sequence[tuple[int, Loader]]) -> None:
+        if not stages or any(epochs < 1 for epochs, _ in stages):
+            raise ValueError("stages must be one or more, each of one epoch or more")
+        self.stages = list(stages)
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of all stages."""
+        return sum(epochs for epochs, _ in self.stages)
+
+    def __len__(self) -> int:
+        """Batches of an epoch: those of the loader that has the fewest."""
+        return min(len(loader) for _, loader in self.stages)
+
+    def epoch(
+        self, epoch: int, start: int = 0
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Go through one epoch of its stage, from its batch `start` on; see `Loader.epoch`."""
+        batches = self._loader(epoch).epoch(epoch, start)
+        for _, batch in zip(range(start, len(self)), batches, strict=False):
+            yield batch
+
+    def tasks(self, epoch: int, batch: int) -> list[str]:
+        """The task of each patch of a batch; see `Loader.tasks`."""
+        return self._loader(epoch).tasks(epoch, batch)
+
+    def describe(self) -> dict[str, Any]:
+        """Tell what determines the patches, for the record of a run."""
+        stages = [{"epochs": epochs, **loader.describe()} for epochs, loader in self.stages]
+        return {"seed": stages[0]["seed"], "stages": stages}
+
+    def _loader(self, epoch: int) -> Loader:
+        place = epoch % self.epochs
+        for epochs, loader in self.stages:
+            if place < epochs:
+                return loader
+            place -= epochs
+        raise AssertionError("an epoch lies in a stage")
