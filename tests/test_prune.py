@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mirl
-from reference import golden, golden_state, random_images
+from reference import SMALL, golden, golden_state, random_images
 
 UNUSED = ("chnl_reduce", "reduce_noise_channel")
 
@@ -93,7 +93,7 @@ def test_ties_fall_in_order(small):
 def test_unused_convolutions_compete_only_where_asked(small):
     mirl.prune(small, 0.9)
     assert not any(name.startswith(UNUSED) for name in small.mask)
-    mirl.prune(small, 0.5, unused=True)
+    mirl.prune(small, 0.5, exclude=())
     assert any(name.startswith(UNUSED) for name in small.mask)
 
 
@@ -122,6 +122,122 @@ def test_a_weight_that_becomes_zero_is_dead_in_the_published_code_only(small):
             if "weight" in k and (preset != "default" or is_candidate(k))
         )
         assert candidates - total == removed
+
+
+def densities(report):
+    return {layer.name: layer.density for layer in report}
+
+
+def test_uniform_and_erk_allot_densities(small):
+    """ERK: the density of a tensor goes with (n_out + n_in + h + w)/(n_out n_in h w)."""
+    mirl.prune(small, 0.3, include=["encoder_level1.*"])
+    before = densities(mirl.prune(small, 1e-9))
+    found = densities(mirl.prune(small, 0.5, "uniform"))
+    kept = [density for name, density in found.items() if density < before[name]]
+    level = max(kept)
+    assert all(found[name] == pytest.approx(min(level, before[name]), abs=0.1) for name in found)
+    large = [n for n, shape in small.shapes.items() if n in found and np.prod(shape) > 1000]
+    shared = [found[name] for name in large if found[name] < before[name]]
+    assert max(shared) == pytest.approx(min(shared), abs=1e-3)
+    assert len(shared) > 10
+
+    model = mirl.PromptIR(seed=1, **SMALL)
+    report = mirl.prune(model, 0.8, "erk")
+    ratios = [
+        layer.density / (sum(model.shapes[layer.name]) / layer.total)
+        for layer in report
+        if layer.density < 1 and layer.total > 1000
+    ]
+    assert min(ratios) == pytest.approx(max(ratios), rel=0.01)
+    assert densities(report)["encoder_level1.0.norm1.body.weight"] == 1
+    total = sum(layer.total for layer in report)
+    assert sum(layer.alive for layer in report) == pytest.approx(0.2 * total, rel=0.01)
+
+
+def test_no_layer_collapses_below_a_least_density(small):
+    state = small.state_dict()
+    state["output.weight"] *= np.float32(1e-6)
+    small.load_state_dict(state)
+    guarded = mirl.PromptIR.from_state_dict(state, {})
+    assert densities(mirl.prune(small, 0.9))["output.weight"] == 0
+    report = mirl.prune(guarded, 0.9, min_density=0.05)
+    assert min(layer.density for layer in report) >= 0.05
+    assert report.alive == mirl.prune(small, 1e-9).alive
+    # The largest stay.
+    weights, mask = np.abs(state["output.weight"]), guarded.mask["output.weight"]
+    assert weights[mask].min() >= weights[~mask].max()
+
+
+def test_whole_channels_go(small):
+    before = small.state_dict()
+    report = mirl.prune(small, 0.25, granularity="channels")
+    channels = {layer.name: small.shapes[layer.name][0] for layer in report}
+    gone = 0
+    for name, mask in small.mask.items():
+        rows = mask.reshape(len(mask), -1)
+        assert (rows.all(axis=1) | ~rows.any(axis=1)).all(), name
+        gone += int((~rows.any(axis=1)).sum())
+    candidates = [n for n in channels if len(small.shapes[n]) >= 2]
+    assert gone == round(0.25 * sum(channels[n] for n in candidates))
+    means = {n: np.abs(before[n]).reshape(channels[n], -1).mean(axis=1) for n in candidates}
+    alive = {n: small.mask.get(n, np.ones(before[n].shape, bool)) for n in candidates}
+    alive = {n: mask.reshape(channels[n], -1).any(axis=1) for n, mask in alive.items()}
+    kept = np.concatenate([means[n][alive[n]] for n in candidates])
+    lost = np.concatenate([means[n][~alive[n]] for n in candidates])
+    assert lost.max() <= kept.min() * (1 + 1e-6)
+
+
+def test_two_of_four_along_the_input_channels(small):
+    before = small.state_dict()
+    mirl.prune(small, granularity="2:4")
+    assert "patch_embed.proj.weight" not in small.mask  # three input channels
+    assert not any("norm" in name or "dwconv" in name for name in small.mask)
+    for name, mask in small.mask.items():
+        groups = np.moveaxis(mask, 1, -1).reshape(-1, 4)
+        assert (groups.sum(axis=1) == 2).all(), name
+        weights = np.abs(np.moveaxis(before[name], 1, -1).reshape(-1, 4))
+        kept = np.where(groups, weights, np.inf).min(axis=1)
+        assert (kept >= np.where(groups, 0, weights).max(axis=1)).all(), name
+    again = {name: mask.copy() for name, mask in small.mask.items()}
+    mirl.prune(small, granularity="2:4")
+    for name, mask in small.mask.items():
+        np.testing.assert_array_equal(mask, again[name])
+
+
+def test_groups_and_patterns_choose_what_competes(small):
+    names = set(small.shapes)
+    for group, part in {
+        "norms": ".norm",
+        "biases": "bias",
+        "prompts": "prompt_param",
+        "temperatures": "temperature",
+        "dead": UNUSED,
+    }.items():
+        report = mirl.prune(small, 0.3, include=[group], exclude=())
+        competed = {layer.name for layer in report}
+        parts = (part,) if isinstance(part, str) else part
+        assert competed == {name for name in names if any(each in name for each in parts)}
+    report = mirl.prune(small, 0.3, include=["weights"], exclude=["dead", "norms", "output.*"])
+    assert {layer.name for layer in report} == {
+        name
+        for name in names
+        if is_candidate(name) and ".norm" not in name and name[:7] != "output."
+    }
+
+
+def test_a_network_without_any_kind_of_weight_runs_sparse_as_dense(small, batch):
+    """Masks of biases, norms, prompts and temperatures too, which are never pruned by default."""
+    mirl.prune(small, 0.5, include=["*"], exclude=(), criterion="random")
+    kinds = ("norm1.body.bias", "prompt_param", "temperature", "dwconv.weight")
+    assert all(any(name.endswith(kind) for name in small.mask) for kind in kinds)
+    dense = mirl.PromptIR.from_state_dict(small.state_dict(), mask={})
+    np.testing.assert_allclose(small(batch[0]), dense(batch[0]), atol=1e-5)
+    expected = dense.gradients(*batch)
+    for name, gradient in small.gradients(*batch).items():
+        scale = np.abs(expected[name]).max()
+        alive = small.mask.get(name, np.ones(gradient.shape, bool))
+        close = np.abs(gradient - expected[name])[alive] <= 1e-4 * scale + 1e-8
+        assert close.all(), name
 
 
 def test_rewinding_sets_back_what_it_should(small, batch):

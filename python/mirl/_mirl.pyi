@@ -20,6 +20,7 @@ __all__ = [
     "Snapshot",
     "Trainer",
     "VERSION",
+    "check_degradation",
     "degrade",
     "get_num_threads",
     "gpu_memory",
@@ -63,7 +64,7 @@ class Loader:
     ) -> Loader:
         """
         `sources` are paths or uint8 arrays (H, W, 3); `samples` name a clean source and either a
-        degraded one or a degradation ("noise:25", "rain" or "haze").
+        degraded one or a degradation ("noise:25", "blur:1-3+jpeg:50").
         """
     @property
     def batches(self, /) -> int: ...
@@ -87,6 +88,10 @@ class Network:
     def device(self, /) -> str:
         """
         "cpu" or "cuda".
+        """
+    def flow(self, /, images: NDArray[numpy.float32]) -> dict[str, NDArray[numpy.float32]]:
+        """
+        The gradient of the sum of all restored values.
         """
     def gradients(
         self, /, degraded: NDArray[numpy.float32], clean: NDArray[numpy.float32]
@@ -123,16 +128,26 @@ class Network:
     def prune(
         self,
         /,
+        names: SupportsGetItem[int, str],
+        scores: dict[str, NDArray[numpy.float32]] | None,
         amount: SupportsFloat | SupportsIndex,
         scope: str,
+        granularity: str,
+        pattern: tuple[SupportsIndex, SupportsIndex],
         threshold: str,
         alive: str,
         output_rate: SupportsFloat | SupportsIndex,
-        unused: bool,
-    ) -> None: ...
-    def report(self, /, unused: bool) -> tuple[list[tuple[str, int, int]], int, int]:
+        min_density: SupportsFloat | SupportsIndex,
+    ) -> None:
         """
-        Counts by mask; parameters that the forward never uses are prunable where `unused`.
+        Removes weights of the named parameters, by scores where there are any. `pattern` is N and M of
+        granularity "pattern".
+        """
+    def report(
+        self, /, names: SupportsGetItem[int, str]
+    ) -> tuple[list[tuple[str, int, int]], int, int]:
+        """
+        Counts by mask, of these parameters.
         """
     def restore(self, /, images: NDArray[numpy.float32], precision: str) -> NDArray[numpy.float32]:
         """
@@ -178,16 +193,36 @@ class Trainer:
         cls,
         /,
         network: Network,
+        loss: SupportsGetItem[int, tuple[str, SupportsFloat | SupportsIndex]],
         betas: tuple[SupportsFloat | SupportsIndex, SupportsFloat | SupportsIndex],
         eps: SupportsFloat | SupportsIndex,
         weight_decay: SupportsFloat | SupportsIndex,
         clip_grad_norm: SupportsFloat | SupportsIndex | None,
         recompute: bool,
         precision: str,
-    ) -> Trainer: ...
+        micro_batch: SupportsIndex | None,
+        ema_decay: SupportsFloat | SupportsIndex | None,
+        movement: bool,
+    ) -> Trainer:
+        """
+        `loss` names losses and their weights.
+        """
+    def average(self, /) -> dict[str, NDArray[numpy.float32]] | None:
+        """
+        The average of the weights by parameter name, where one is kept.
+        """
     def load_checkpoint(self, /, path: str | PathLike[str]) -> str:
         """
         Puts a checkpoint back and returns the progress saved with it.
+        """
+    @property
+    def losses(self, /) -> list[float]:
+        """
+        Of each image of the last batch, on the processor.
+        """
+    def movement(self, /) -> dict[str, NDArray[numpy.float32]] | None:
+        """
+        Movement scores by parameter name, where they are summed up.
         """
     def save_checkpoint(self, /, path: str | PathLike[str], progress: str) -> None: ...
     @property
@@ -200,6 +235,7 @@ class Trainer:
         /,
         degraded: NDArray[numpy.float32],
         clean: NDArray[numpy.float32],
+        weights: SupportsGetItem[int, SupportsFloat | SupportsIndex] | None,
         lr: SupportsFloat | SupportsIndex,
     ) -> float:
         """
@@ -211,13 +247,15 @@ class Trainer:
         Steps taken so far.
         """
 
-def degrade(
-    image: NDArray[numpy.uint8], degradation: str, seed: SupportsIndex, name: str
-) -> NDArray[numpy.uint8]:
+def check_degradation(spec: str) -> None:
     """
     A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
+    Raises ValueError for what is no degradation.
     """
 
+def degrade(
+    image: NDArray[numpy.uint8], degradation: str, seed: SupportsIndex, name: str
+) -> NDArray[numpy.uint8]: ...
 def get_num_threads() -> int: ...
 def gpu_memory() -> int:
     """

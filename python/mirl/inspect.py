@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.groups import prunable
 from mirl.load import NATIVE_KEY, as_float32, file_format, is_native
 from mirl.models import Density, PromptIR, load_native
 from mirl.pytorch import read_checkpoint
@@ -172,13 +173,13 @@ def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
     model = load_native(path)
     about = json.loads(metadata[NATIVE_KEY])
     masks = model.mask
-    prunable = _prunable(model)
+    candidates = set(prunable(model._network, "default"))
     dtype = about.get("dtype", "float32")
     tensors = []
     for name, shape in model.shapes.items():
         count = int(np.prod(shape))
         alive = int(masks[name].sum()) if name in masks else count
-        tensors.append(TensorSummary(name, shape, dtype, count, alive, name in prunable))
+        tensors.append(TensorSummary(name, shape, dtype, count, alive, name in candidates))
     shown = {"format", "network", "config"}
     return Inspection(
         path=str(path),
@@ -198,13 +199,13 @@ def _inspection(
     model = _network(state)
     shapes = {} if model is None else model.shapes
     weights = {name for name in state if "weight" in name}  # the published rule
-    prunable = weights if model is None else _prunable(model)
+    candidates = weights if model is None else set(prunable(model._network, "default"))
     tensors = []
     for name, values in state.items():
         alive = int(np.count_nonzero(values)) if name in weights else values.size
         tensors.append(
             TensorSummary(
-                name, values.shape, values.dtype.name, values.size, alive, name in prunable
+                name, values.shape, values.dtype.name, values.size, alive, name in candidates
             )
         )
     known = {name for name in shapes if name in state and state[name].shape == shapes[name]}
@@ -226,11 +227,6 @@ def _network(state: Mapping[str, NDArray[Any]]) -> PromptIR | None:
         return PromptIR.from_state_dict(as_float32(state), strict=False)
     except ValueError:
         return None
-
-
-def _prunable(model: PromptIR) -> set[str]:
-    layers, _, _ = model._network.report(False)
-    return {name for name, _, _ in layers}
 
 
 def _density(tensors: Iterator[TensorSummary] | tuple[TensorSummary, ...]) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.errors import DeviceError
+from mirl.groups import prunable
 from mirl.machine import device_choice
 from mirl.rounding import cost_of_rounding
 
@@ -334,7 +335,10 @@ class PromptIR:
             ``"paper-code"`` counts the convolutions that the forward never uses as prunable,
             ``"default"`` does not.
         """
-        return density_of(self._network.report(preset_choice(preset) == "paper-code"))
+        names = prunable(self._network, preset_choice(preset))
+        layers, alive, total = self._network.report(names)
+        counts = sum(count for _, _, count in layers)
+        return Density(alive / total, sum(living for _, living, _ in layers) / counts)
 
     def snapshot(self) -> Snapshot:
         """The values of all parameters now, to rewind to."""
@@ -430,10 +434,3 @@ def preset_choice(preset: str) -> str:
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {PRESETS}, got {preset!r}")
     return preset
-
-
-def density_of(report: tuple[list[tuple[str, int, int]], int, int]) -> Density:
-    """Densities from the core's counts."""
-    layers, alive, total = report
-    prunable = sum(count for _, _, count in layers)
-    return Density(alive / total, sum(count for _, count, _ in layers) / prunable)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mirl.models import Density, PromptIR, Snapshot, density_of, preset_choice
+from mirl.criteria import Criterion, criterion_of, first_batches, scores_of
+from mirl.data.degrade import check_least
+from mirl.groups import select
+from mirl.models import Density, PromptIR, Snapshot, preset_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mirl.criteria import Score
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class PruneReport:
     """What is alive after pruning, layer by layer."""
 
     layers: list[Layer]
-    """The prunable parameters, in the network's order."""
+    """The parameters that competed, in the network's order."""
     alive: int
     """Values of all parameters that no mask leaves out."""
     total: int
@@ -58,64 +67,160 @@ def prune(
     amount: float = 0.2,
     scope: str = "global",
     *,
+    criterion: str | Score | Mapping[str, NDArray[np.float32]] = "magnitude",
+    data: Any = None,
+    batches: int = 8,
+    granularity: str = "weights",
+    include: Sequence[str] = ("weights",),
+    exclude: Sequence[str] | None = None,
+    min_density: float = 0.0,
+    seed: int | Sequence[int] = 0,
     preset: str = "default",
     threshold: str | None = None,
     alive: str | None = None,
-    unused: bool | None = None,
     output_rate: float = 0.5,
 ) -> PruneReport:
-    """Remove the smallest surviving weights (MIR-L, arXiv 2510.14463, algorithm 1).
+    """Remove the surviving weights of the smallest scores.
 
-    Prunable is every parameter with ``weight`` in its name, layer-norm weights included; never
-    prompts, temperatures and biases. Removed weights are exactly zero from then on and stay so in
-    training. `model.mask` is extended.
+    By default the smallest magnitudes, as MIR-L does (arXiv 2510.14463, algorithm 1), of every
+    parameter with ``weight`` in its name, layer-norm weights included; prompts, temperatures and
+    biases only where `include` says so. Removed weights are exactly zero from then on and stay so
+    in training. `model.mask` is extended.
 
     Parameters
     ----------
     model
         The network to prune, in place.
     amount
-        Share of the surviving weights to remove, in (0, 1).
+        Share of the surviving weights to remove, in (0, 1); of the surviving channels where
+        `granularity` is ``"channels"``. ``"2:4"`` and its like have no use for it.
     scope
-        ``"global"``: all weights compete. ``"layerwise"``: each tensor loses the same share, the
-        one named ``output`` only `output_rate` times it.
+        ``"global"``: all compete. ``"layerwise"``: each tensor loses the same share, the one named
+        ``output`` only `output_rate` times it. ``"uniform"``: each tensor comes to the same density.
+        ``"erk"``: its density goes with (n_out + n_in + h + w)/(n_out n_in h w), the Erdős–Rényi
+        kernel (Evci et al. 2020, section 3). Nothing that was removed comes back for the last two.
+    criterion
+        ``"magnitude"``; ``"random"``; by gradients ``"snip"``, ``"taylor"``, ``"grasp"``;
+        ``"synflow"``, in a hundred prunings without data: see `mirl.criteria` for formulas and
+        papers. Or a function ``(weights, gradients) -> scores`` of the arrays of one parameter
+        (gradients are zero without `data`); or the scores by parameter name, as of
+        `mirl.Trainer.movement`.
+    data, batches
+        What gradients are taken of: a `mirl.Loader` or any iterable of ``(degraded, clean)``, and
+        how many of its batches, the first ones.
+    granularity
+        ``"weights"``; ``"channels"``: whole output channels of tensors of two or more dimensions, by
+        their mean score; ``"N:M"``, as ``"2:4"``: of each M weights along the input channels the N
+        of the largest scores stay, where the input channels come in whole groups.
+    include, exclude
+        Which parameters compete: groups (``"weights"``, ``"norms"``, ``"biases"``, ``"prompts"``,
+        ``"temperatures"``, ``"dead"``), names, or patterns (``"encoder_level1.*"``). By default
+        ``"dead"``, the six convolutions that the forward never uses, is excluded; in paper-code
+        nothing is.
+    min_density
+        Share of each tensor that stays at least, in [0, 1), so that no layer collapses.
+    seed
+        Of ``"random"``.
     preset
-        ``"default"``, or ``"paper-code"`` for what the published code does. The presets differ in:
+        ``"default"``, or ``"paper-code"`` for what the published code does. The presets differ in
+        `exclude` and:
     threshold
         ``"exact"`` (default): exactly ``round(amount * alive)`` weights go, ties by order.
-        ``"percentile"`` (paper-code): those below numpy's linear percentile of the magnitudes.
+        ``"percentile"`` (paper-code): those below numpy's linear percentile of the scores.
     alive
         ``"mask"`` (default): the mask tells which weights are alive. ``"nonzero"`` (paper-code): a
         weight is alive when it is not zero.
-    unused
-        Whether the convolutions that the forward never uses compete. Default no, paper-code yes.
     output_rate
         Layerwise, the factor on `amount` for the tensor named ``output``; in (0, 1].
 
     Returns
     -------
     PruneReport
-        What is alive, layer by layer, and both densities.
+        What is alive of those that competed, layer by layer, and both densities.
 
     Raises
     ------
     ValueError
-        An argument out of range, or nothing would be left. The network is unchanged then.
+        An argument out of range, a pattern without a parameter, scores that are not finite or do
+        not fit, or nothing would be left. The network is unchanged then.
+
+    Examples
+    --------
+    >>> import numpy as np, mirl
+    >>> model = mirl.PromptIR(
+    ...     dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1,
+    ...     prompt_dims=(8, 16, 40), prompt_sizes=(8, 4, 2),
+    ... )
+    >>> report = mirl.prune(model, 0.9, exclude=("dead", "norms"), min_density=0.01)
+    >>> min(layer.density for layer in report) >= 0.01
+    True
     """
     paper = preset_choice(preset) == "paper-code"
-    unused = paper if unused is None else unused
     network = model._network
-    network.prune(
-        amount,
+    if exclude is None:
+        exclude = () if paper else ("dead",)
+    names = select(network, include, exclude)
+    plain, pattern = _granularity(granularity)
+    settings = (
         scope,
+        plain,
+        pattern,
         threshold or ("percentile" if paper else "exact"),
         alive or ("nonzero" if paper else "mask"),
         output_rate,
-        unused,
+        min_density,
     )
-    report = network.report(unused)
-    layers, living, total = report
-    return PruneReport([Layer(*layer) for layer in layers], living, total, density_of(report))
+    if criterion == "magnitude":
+        network.prune(names, None, amount, *settings)
+    elif isinstance(criterion, Mapping):
+        network.prune(names, dict(criterion), amount, *settings)
+    else:
+        _prune_by(criterion_of(criterion), model, names, amount, settings, data, batches, seed)
+    layers, living, total = network.report(names)
+    return PruneReport([Layer(*layer) for layer in layers], living, total, model.density(preset))
+
+
+def _prune_by(
+    criterion: Criterion,
+    model: PromptIR,
+    names: list[str],
+    amount: float,
+    settings: Any,
+    data: Any,
+    batches: int,
+    seed: int | Sequence[int],
+) -> None:
+    """Remove an amount in as many steps as the criterion takes, or nothing where one of them fails."""
+    if criterion.needs_data and data is None:
+        raise ValueError("this criterion needs data: batches of degraded and clean images")
+    check_least(1, batches=batches)
+    if not 0 < amount < 1:
+        raise ValueError(f"amount must lie in (0, 1), got {amount}")
+    images = [] if data is None else first_batches(data, batches)
+    if data is not None and not images:
+        raise ValueError("data has no batch")
+    seeds = [seed] if isinstance(seed, int) else seed
+    network = model._network
+    state, mask = model.snapshot(), model.mask
+    step = 1 - (1 - amount) ** (1 / criterion.steps)
+    try:
+        for _ in range(criterion.steps):
+            scores = scores_of(model, criterion, names, images, seeds)
+            network.prune(names, scores, step, *settings)
+    except BaseException:
+        model.mask = mask
+        network.load_state_dict(state.state_dict(), True)
+        raise
+
+
+def _granularity(granularity: str) -> tuple[str, tuple[int, int]]:
+    """The core's name, and N and M of a pattern."""
+    kept, colon, group = granularity.partition(":")
+    if colon and kept.isdecimal() and group.isdecimal():
+        return "pattern", (int(kept), int(group))
+    if granularity not in ("weights", "channels"):
+        raise ValueError(f"granularity must be 'weights', 'channels' or 'N:M', got {granularity!r}")
+    return granularity, (0, 0)
 
 
 def rewind(

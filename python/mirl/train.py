@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from mirl import _mirl
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -30,7 +32,7 @@ class StepSeconds(NamedTuple):
 
 
 class Trainer:
-    """L1 loss, backward and AdamW (Loshchilov & Hutter 2019, as PyTorch computes it).
+    """Loss, backward and AdamW (Loshchilov & Hutter 2019, as PyTorch computes it).
 
     Masked weights and their moments stay exactly zero. A parameter that gets no gradient (the
     network's unused convolutions) is left alone, weight decay included.
@@ -41,6 +43,11 @@ class Trainer:
         The network to train, in place.
     lr
         Learning rate; the attribute `lr` may be set between steps.
+    loss
+        What is made small, the mean over the images of a batch: ``"l1"``, the mean absolute error;
+        ``"l2"``, squared; ``"charbonnier"``, of √(e² + ε²) with ε = 1e-3 (Lai et al. 2017);
+        ``"ssim"``, 1 - `mirl.ssim`; ``"fft-l1"``, the mean absolute error of real and imaginary parts
+        of the spectra (Cho et al. 2021). Or several with their weights: ``{"l1": 1, "fft-l1": 0.1}``.
     betas, eps, weight_decay
         AdamW's, with PyTorch's defaults.
     clip_grad_norm
@@ -49,6 +56,15 @@ class Trainer:
     recompute
         ``"block"``: each half of a transformer block keeps nothing but its input and computes the
         rest again in the backward. The same bits for less memory and more time; for large patches.
+    micro_batch
+        Largest number of images whose gradients are computed at once: larger batches are taken in
+        parts, and their gradients summed (gradient accumulation), in less memory. On the processor
+        only.
+    ema_decay
+        Decay of an exponential moving average of the weights, in (0, 1), or (1 + t)/(10 + t) after
+        step t as long as that is less; see `average`. On the processor only.
+    movement
+        Whether to sum up `movement` scores; on the processor only, in as much memory as the weights.
     precision
         ``"float32"``, or on a GPU ``"bfloat16"``: what goes from operator to operator, and the
         operands of matrix products, are rounded to it; weights, their gradients, moments and all
@@ -59,7 +75,8 @@ class Trainer:
     ValueError
         A setting out of range.
     mirl.errors.DeviceError
-        ``"bfloat16"`` for a network on the processor.
+        ``"bfloat16"`` for a network on the processor; for one on a GPU what is for the processor
+        only, ``"ssim"`` and ``"fft-l1"`` included.
     """
 
     def __init__(
@@ -67,12 +84,16 @@ class Trainer:
         model: PromptIR,
         lr: float = 2e-4,
         *,
+        loss: str | Mapping[str, float] = "l1",
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         clip_grad_norm: float | None = None,
         recompute: str | None = None,
         precision: str = "float32",
+        micro_batch: int | None = None,
+        ema_decay: float | None = None,
+        movement: bool = False,
     ) -> None:
         if recompute not in (None, "block"):
             raise ValueError(f"recompute must be None or 'block', got {recompute!r}")
@@ -80,12 +101,16 @@ class Trainer:
         self.lr = lr
         self._trainer = _mirl.Trainer(
             model._network,
+            [(loss, 1.0)] if isinstance(loss, str) else list(loss.items()),
             betas,
             eps,
             weight_decay,
             clip_grad_norm,
             recompute is not None,
             precision,
+            micro_batch,
+            ema_decay,
+            movement,
         )
 
     @property
@@ -98,18 +123,30 @@ class Trainer:
         """Seconds that the parts of the last step took; zeros before the first."""
         return StepSeconds(*self._trainer.seconds)
 
-    def step(self, degraded: NDArray[np.float32], clean: NDArray[np.float32]) -> float:
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each image of the last batch, without its weight; on the processor only."""
+        return self._trainer.losses
+
+    def step(
+        self,
+        degraded: NDArray[np.float32],
+        clean: NDArray[np.float32],
+        weights: Sequence[float] | None = None,
+    ) -> float:
         """Train on one batch.
 
         Parameters
         ----------
         degraded, clean
             float32, both of one shape (N, 3, H, W), RGB in [0, 1].
+        weights
+            What the loss of each image counts, at least 0; by default 1. On the processor only.
 
         Returns
         -------
         float
-            The mean absolute error before the step.
+            The loss before the step: the mean over the images, each times its weight.
 
         Raises
         ------
@@ -119,7 +156,38 @@ class Trainer:
         TypeError, ValueError
             Arrays that do not fit.
         """
-        return self._trainer.step(degraded, clean, self.lr)
+        if weights is not None:
+            weights = [float(weight) for weight in weights]
+        return self._trainer.step(degraded, clean, weights, self.lr)
+
+    def average(self) -> dict[str, NDArray[np.float32]]:
+        """The exponential moving average of all parameters, by name.
+
+        Raises
+        ------
+        ValueError
+            The trainer was made without `ema_decay`.
+        """
+        average = self._trainer.average()
+        if average is None:
+            raise ValueError("this trainer keeps no average of the weights: make it with ema_decay")
+        return average
+
+    def movement(self) -> dict[str, NDArray[np.float32]]:
+        """Movement scores by parameter name: -Σ g w over all steps (Sanh et al. 2020, eq. 2).
+
+        Large where training moves a weight away from zero; the gradients are those of the loss,
+        before clipping. What `mirl.prune` takes as `criterion`.
+
+        Raises
+        ------
+        ValueError
+            The trainer was made without ``movement=True``.
+        """
+        scores = self._trainer.movement()
+        if scores is None:
+            raise ValueError("this trainer sums no movement scores up: make it with movement=True")
+        return scores
 
     def save_checkpoint(self, path: str | os.PathLike[str], progress: str = "") -> None:
         """Write parameters, masks, moments and step count, to continue to the bit.

@@ -12,6 +12,7 @@ pub mod matrix;
 pub mod real;
 pub mod reduce;
 pub mod simd;
+pub mod similarity;
 pub mod sparse;
 pub mod sparsity;
 pub mod strided;

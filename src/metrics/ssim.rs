@@ -1,14 +1,9 @@
-//! Structural similarity (Wang et al. 2004, eq. 13) with uniform 7×7 windows, sample covariance and a
-//! range of 1, averaged over all windows that lie inside the image and over planes.
+//! Structural similarity, averaged over all windows that lie inside the image and over planes.
 
 use super::Planes;
+use crate::kernels::similarity::{COUNT, Means, WINDOW, similarity};
 use crate::{Error, Result};
 use rayon::prelude::*;
-
-const WINDOW: usize = 7;
-/// (K₁·L)² and (K₂·L)² with K₁ = 0.01, K₂ = 0.03, L = 1 (Wang et al. 2004, section III-B).
-const C1: f64 = 0.01 * 0.01;
-const C2: f64 = 0.03 * 0.03;
 
 /// # Errors
 /// Images of different shapes or smaller than a window.
@@ -35,7 +30,7 @@ pub fn ssim(a: Planes, b: Planes) -> Result<f64> {
 /// The sum over the windows of a band of seven rows.
 fn band_sum(a: &[f64], b: &[f64], width: usize) -> f64 {
     // Sums over each column of x, y, x², y² and x·y.
-    let mut columns = vec![[0.0; 5]; width];
+    let mut columns = vec![Means::default(); width];
     for (a, b) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
         for ((column, &x), &y) in columns.iter_mut().zip(a).zip(b) {
             let terms = [x, y, x * x, y * y, x * y];
@@ -44,27 +39,17 @@ fn band_sum(a: &[f64], b: &[f64], width: usize) -> f64 {
             }
         }
     }
-    columns.windows(WINDOW).map(similarity).sum()
+    columns.windows(WINDOW).map(of_columns).sum()
 }
 
-fn similarity(columns: &[[f64; 5]]) -> f64 {
-    const COUNT: f64 = (WINDOW * WINDOW) as f64;
-    let mut sums = [0.0; 5];
+fn of_columns(columns: &[Means]) -> f64 {
+    let mut sums = Means::default();
     for column in columns {
         for (sum, value) in sums.iter_mut().zip(column) {
             *sum += value;
         }
     }
-    let [x, y, xx, yy, xy] = sums.map(|sum| sum / COUNT);
-    // The sample covariance divides by one less than the number of pixels.
-    let sample = COUNT / (COUNT - 1.0);
-    let (vx, vy, vxy) = (
-        sample * (xx - x * x),
-        sample * (yy - y * y),
-        sample * (xy - x * y),
-    );
-    let numerator = (2.0 * x * y + C1) * (2.0 * vxy + C2);
-    numerator / ((x * x + y * y + C1) * (vx + vy + C2))
+    similarity(sums.map(|sum| sum / COUNT))
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 mod cuda;
 mod network;
+mod objective;
 mod pad;
 pub mod promptir;
 
 pub use network::{Declared, Images, Network};
+pub use objective::{Loss, Objective};
 pub use promptir::PromptIrConfig;

@@ -1,18 +1,20 @@
 //! A network with its parameters and masks, whatever its architecture.
 
 use super::cuda::Restoration;
+use super::objective::{Loss, Objective};
 use super::pad::reflect_pad;
 use super::promptir::{PromptIr, PromptIrConfig};
 use crate::kernels::Precision;
 use crate::nn::{Builder, Parameters, StateDict};
 use crate::ops::{self, Gradients, Keep, Mode, Tensor, Values};
-use crate::prune::{self, Masks, PruneOptions, PruneReport};
+use crate::prune::{self, Masks, PruneOptions};
 use crate::runtime::cpu;
 use crate::runtime::gpu::Gpu;
 use crate::{Error, Result};
 use candle_core::Device;
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What an architecture provides beside its constructor.
@@ -64,6 +66,17 @@ pub struct Images<'a> {
 }
 
 impl Images<'_> {
+    /// Some of the images.
+    pub fn part(&self, images: Range<usize>) -> Self {
+        let [n, c, h, w] = self.shape;
+        let (first, last) = (images.start.min(n), images.end.min(n));
+        let image = c * h * w;
+        Self {
+            data: &self.data[first * image..last * image],
+            shape: [last - first, c, h, w],
+        }
+    }
+
     /// Values that noise may reach beyond [0, 1]; images of 0…255 lie far outside.
     const RANGE: std::ops::RangeInclusive<f32> = -1.0..=2.0;
 
@@ -223,17 +236,14 @@ impl Network {
     }
 
     /// Removes weights; see [`prune::prune`].
-    pub fn prune(&mut self, options: &PruneOptions) -> Result<()> {
-        let modules = self.any().unused();
-        let unused = |name: &str| is_unused(modules, name);
-        prune::prune(&self.parameters, &mut self.masks, options, unused)?;
+    pub fn prune(
+        &mut self,
+        names: &[String],
+        scores: Option<&StateDict>,
+        options: &PruneOptions,
+    ) -> Result<()> {
+        prune::prune(&self.parameters, &mut self.masks, names, scores, options)?;
         self.build()
-    }
-
-    /// What is alive. Parameters that the forward never uses are prunable where `unused`.
-    pub fn report(&self, unused: bool) -> PruneReport {
-        let counted = |name: &str| unused || !self.is_unused(name);
-        prune::report(&self.parameters, &self.masks, counted)
     }
 
     /// Sets parameters; masked weights stay zero.
@@ -272,10 +282,16 @@ impl Network {
         Ok(images.flatten_all()?.to_vec1()?)
     }
 
-    /// The mean absolute error between the restored images and the clean ones, and its gradients.
-    pub fn loss(&self, degraded: Images, clean: Images, mode: Mode) -> Result<Loss> {
+    /// The losses between the restored images and the clean ones, and their gradients.
+    pub fn loss(
+        &self,
+        degraded: Images,
+        clean: Images,
+        objective: &Objective,
+        mode: Mode,
+    ) -> Result<Loss> {
         let size = (degraded.shape[2], degraded.shape[3]);
-        self.loss_of(self.pair(degraded, clean)?, size, mode)
+        self.loss_of(self.pair(degraded, clean)?, size, objective, mode)
     }
 
     /// Degraded images, padded, and clean ones, where the network lies.
@@ -297,19 +313,32 @@ impl Network {
         &self,
         [degraded, clean]: [Values; 2],
         (height, width): (usize, usize),
+        objective: &Objective,
         mode: Mode,
     ) -> Result<Loss> {
         let architecture = self.architecture(mode)?;
         let restored = architecture.forward(&Tensor::constant(degraded))?;
         let restored = ops::crop(restored, height, width)?;
-        Ok(Loss(ops::l1_loss(&restored, &Tensor::constant(clean))?))
+        objective.loss(&restored, &Tensor::constant(clean))
     }
 
-    /// The gradient of the loss by every parameter that it depends on.
+    /// The gradient of the mean absolute error by every parameter that it depends on.
     pub fn gradients(&self, degraded: Images, clean: Images) -> Result<StateDict> {
-        let gradients = self
-            .loss(degraded, clean, Mode::Differentiate)?
-            .backward()?;
+        let loss = self.loss(degraded, clean, &Objective::default(), Mode::Differentiate)?;
+        self.gradients_of(loss.backward(None)?)
+    }
+
+    /// The gradient of the sum of all restored values.
+    pub fn flow(&self, images: Images) -> Result<StateDict> {
+        let architecture = self.architecture(Mode::Differentiate)?;
+        let padded = images.values("images", architecture.multiple(), self.gpu())?;
+        let restored = architecture.forward(&Tensor::constant(padded))?;
+        let restored = ops::crop(restored, images.shape[2], images.shape[3])?;
+        let ones = restored.values().filled(1.0)?;
+        self.gradients_of(restored.backward(ones)?)
+    }
+
+    fn gradients_of(&self, gradients: Gradients) -> Result<StateDict> {
         let mut state = StateDict::default();
         for (name, parameter) in self.parameters.iter() {
             if let Some(values) = parameter.gradient(&gradients, <[f32]>::to_vec)? {
@@ -317,24 +346,6 @@ impl Network {
             }
         }
         Ok(state)
-    }
-}
-
-/// A loss with its graph.
-pub struct Loss(Tensor);
-
-impl Loss {
-    pub fn values(&self) -> &Values {
-        self.0.values()
-    }
-
-    pub fn value(&self) -> Result<f64> {
-        Ok(f64::from(self.0.values().scalar()?))
-    }
-
-    pub fn backward(self) -> Result<Gradients> {
-        let one = self.0.values().one()?;
-        self.0.backward(one)
     }
 }
 

@@ -33,6 +33,10 @@ impl StateDict {
         self.index.get(name).map(|&at| &self.entries[at].1)
     }
 
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Values> {
+        self.entries.iter_mut().map(|(_, values)| values)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Values)> {
         self.entries
             .iter()

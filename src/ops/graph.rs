@@ -49,6 +49,24 @@ impl Gradients {
     }
 }
 
+impl Gradients {
+    /// Adds those of another result by the same variables.
+    pub fn add(&mut self, others: Self) -> Result<()> {
+        for (number, gradient) in others.0 {
+            match self.0.entry(number) {
+                Entry::Vacant(place) => {
+                    place.insert(gradient);
+                }
+                Entry::Occupied(mut place) => {
+                    let sum = place.get().add(&gradient)?;
+                    place.insert(sum);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Node {
     fn new(record: Option<Record>) -> Arc<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);

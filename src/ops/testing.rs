@@ -78,6 +78,16 @@ pub fn check_gradient_where(
     wanted: impl Fn(usize, usize) -> bool,
 ) {
     check_cuda(what, &f, inputs);
+    check_differences(what, f, inputs, wanted);
+}
+
+/// The same on the processor alone.
+pub fn check_differences(
+    what: &str,
+    f: impl Fn(&[Tensor]) -> crate::Result<Tensor>,
+    inputs: &[Tensor],
+    wanted: impl Fn(usize, usize) -> bool,
+) {
     const STEP: f64 = 1e-4;
     const TOLERANCE: f64 = 1e-7;
     let value = |inputs: &[Tensor]| -> f64 {

@@ -57,28 +57,18 @@ impl Values {
         }
     }
 
-    /// The only number.
-    pub fn scalar(&self) -> Result<f32> {
+    /// As many values, all the same, on the same device.
+    pub fn filled(&self, value: f32) -> Result<Self> {
         match self {
-            Self::Cpu(values) => Ok(values.to_scalar()?),
-            Self::Cuda(values) => match values.to_vec()?[..] {
-                [value] => Ok(value),
-                _ => Err(Error::value(format!(
-                    "shape {:?} of a scalar",
-                    values.shape()
-                ))),
-            },
-        }
-    }
-
-    /// The number one, on the same device.
-    pub fn one(&self) -> Result<Self> {
-        match self {
-            Self::Cpu(values) => Ok(values.ones_like()?.into()),
+            Self::Cpu(values) => Ok(values.ones_like()?.affine(f64::from(value), 0.0)?.into()),
             Self::Cuda(values) => {
-                let one = Array::new(values.gpu(), &[])?;
-                one.each("fill", 1, arguments![&one, 1.0, 1])?;
-                Ok(one.into())
+                let filled = values.like()?;
+                filled.each(
+                    "fill",
+                    filled.len(),
+                    arguments![&filled, value, filled.len()],
+                )?;
+                Ok(filled.into())
             }
         }
     }

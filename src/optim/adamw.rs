@@ -173,31 +173,31 @@ impl AdamW {
         }
     }
 
-    /// One step with learning rate `lr`, and the norm over all gradients at living weights, to which
-    /// they are clipped. A parameter without a gradient is left alone, decay included, as PyTorch
-    /// does. Where the mask is 0, weight and moments become exactly 0. Nothing changes where the norm
-    /// is not finite.
-    pub fn step(
-        &mut self,
-        all: &Parameters,
-        masks: &Masks,
-        gradients: &Gradients,
-        lr: f64,
-    ) -> Result<f64> {
-        let scalars = self.scalars(lr);
-        let State::Cpu(moments) = &mut self.state else {
-            return Err(moved());
-        };
+    /// The norm over all gradients at living weights.
+    pub fn norm(&self, all: &Parameters, masks: &Masks, gradients: &Gradients) -> Result<f64> {
         let mut squares = 0.0;
         for (name, parameter) in all.iter() {
             let mask = masks.get(name);
             let sum = parameter.gradient(gradients, |g| sum_of_squares(g, mask))?;
             squares += sum.unwrap_or(0.0);
         }
-        let norm = squares.sqrt();
-        if !norm.is_finite() {
-            return Ok(norm);
-        }
+        Ok(squares.sqrt())
+    }
+
+    /// One step with learning rate `lr` by gradients of that norm, which is finite and to which they
+    /// are clipped. A parameter without a gradient is left alone, decay included, as PyTorch does.
+    /// Where the mask is 0, weight and moments become exactly 0.
+    pub fn step(
+        &mut self,
+        all: &Parameters,
+        masks: &Masks,
+        (gradients, norm): (&Gradients, f64),
+        lr: f64,
+    ) -> Result<()> {
+        let scalars = self.scalars(lr);
+        let State::Cpu(moments) = &mut self.state else {
+            return Err(moved());
+        };
         let largest = self.config.clip_grad_norm.unwrap_or(f64::INFINITY);
         let scale = (largest / (norm + CLIP_EPSILON)).min(1.0) as f32;
         let is_new = !masks.is(&self.masks);
@@ -211,7 +211,7 @@ impl AdamW {
                 .transpose()?;
         }
         self.steps += 1;
-        Ok(norm)
+        Ok(())
     }
 
     /// What a step on a GPU needs before it. A step is recorded for one version of the parameters.
@@ -223,8 +223,8 @@ impl AdamW {
         }
     }
 
-    /// [`Self::step`] on a GPU, where the loss is not finite either: it lies first in `outcome`, and
-    /// the norm goes second. The step counts once [`Self::count`] is called.
+    /// [`Self::norm`] and [`Self::step`] on a GPU. The loss lies first in `outcome`, the norm goes
+    /// second; where either is not finite, nothing changes. The step counts once [`Self::count`] is called.
     pub fn step_cuda(
         &self,
         all: &Parameters,

@@ -1,35 +1,54 @@
 //! Which candidates are ranked together, and how far up the ranking weights go.
 
-use super::score::magnitude;
+use super::select::Candidate;
 use super::{PruneOptions, Scope};
+use crate::nn::Parameter;
 use std::ops::Range;
 
 pub struct Contest {
     /// Those of all candidates that compete.
     pub candidates: Range<usize>,
-    /// The share of their living weights that goes.
+    /// The share of their living units that goes.
     pub amount: f64,
 }
 
 impl Contest {
-    /// Those among candidates of these names.
-    pub fn all(names: &[&str], options: &PruneOptions) -> Vec<Self> {
-        let amount = options.amount;
-        let alone = |(at, name): (usize, &&str)| Self {
+    /// Those among some candidates. `living` gives the units of one that are alive, where it is asked.
+    pub fn all(
+        candidates: &[Candidate],
+        living: impl Fn(usize) -> usize,
+        options: &PruneOptions,
+    ) -> Vec<Self> {
+        let alone = |(at, amount)| Self {
             candidates: at..at + 1,
-            amount: if name.contains("output") {
-                options.output_rate * amount
-            } else {
-                amount
-            },
+            amount,
         };
-        match options.scope {
-            Scope::Global => vec![Self {
-                candidates: 0..names.len(),
-                amount,
-            }],
-            Scope::Layerwise => names.iter().enumerate().map(alone).collect(),
-        }
+        let amounts: Vec<f64> = match options.scope {
+            Scope::Global => {
+                return vec![Self {
+                    candidates: 0..candidates.len(),
+                    amount: options.amount,
+                }];
+            }
+            Scope::Layerwise => candidates
+                .iter()
+                .map(|(name, _)| match name.contains("output") {
+                    true => options.output_rate * options.amount,
+                    false => options.amount,
+                })
+                .collect(),
+            Scope::Uniform | Scope::ErdosRenyiKernel => {
+                let tensors = candidates.iter().enumerate();
+                let tensors: Vec<Tensor> = tensors
+                    .map(|(at, (_, parameter))| Tensor {
+                        wish: wish(parameter, options.scope),
+                        alive: living(at) as f64,
+                    })
+                    .collect();
+                allocate(&tensors, 1.0 - options.amount)
+            }
+        };
+        amounts.into_iter().enumerate().map(alone).collect()
     }
 
     /// How many of the living go, [`super::Threshold::Exact`].
@@ -58,8 +77,74 @@ pub struct Percentile {
 
 impl Percentile {
     /// The score there, by the scores at `low` and at `high`.
-    pub fn between(&self, low: u32, high: u32) -> u32 {
-        let [low, high] = [low, high].map(|score| f64::from(f32::from_bits(score)));
-        magnitude((high - low).mul_add(self.fraction, low) as f32)
+    pub fn between(&self, low: f32, high: f32) -> f32 {
+        let [low, high] = [low, high].map(f64::from);
+        (high - low).mul_add(self.fraction, low) as f32
+    }
+}
+
+/// A tensor when densities are allotted.
+struct Tensor {
+    /// What it would get of the living, up to a factor that all share.
+    wish: f64,
+    alive: f64,
+}
+
+fn wish(parameter: &Parameter, scope: Scope) -> f64 {
+    let (shape, count) = (parameter.shape(), parameter.count() as f64);
+    match scope {
+        // The number of weights times (n_out + n_in + h + w)/(n_out·n_in·h·w).
+        Scope::ErdosRenyiKernel => shape.iter().sum::<usize>() as f64,
+        _ => count,
+    }
+}
+
+/// The share that each tensor loses when `kept` of all living are left: each gets its wish times one
+/// factor, those whose wish goes beyond what is alive keep that, and the others share the rest.
+fn allocate(tensors: &[Tensor], kept: f64) -> Vec<f64> {
+    let mut order: Vec<&Tensor> = tensors.iter().filter(|t| t.alive > 0.0).collect();
+    order.sort_by(|a, b| (a.alive / a.wish).total_cmp(&(b.alive / b.wish)));
+    let mut left = kept * order.iter().map(|t| t.alive).sum::<f64>();
+    let mut wishes: f64 = order.iter().map(|t| t.wish).sum();
+    let mut factor = 0.0;
+    for tensor in order {
+        factor = left / wishes;
+        if tensor.wish * factor <= tensor.alive {
+            break;
+        }
+        left -= tensor.alive;
+        wishes -= tensor.wish;
+    }
+    let lost = |t: &Tensor| match t.alive > 0.0 {
+        true => 1.0 - (t.wish * factor / t.alive).min(1.0),
+        false => 0.0,
+    };
+    tensors.iter().map(lost).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_allotted_is_what_is_kept() {
+        let tensors: Vec<Tensor> = [(1.0, 10.0), (5.0, 100.0), (20.0, 30.0), (3.0, 0.0)]
+            .map(|(wish, alive)| Tensor { wish, alive })
+            .into();
+        for kept in [0.9, 0.5, 0.2, 0.01] {
+            let lost = allocate(&tensors, kept);
+            let left = tensors
+                .iter()
+                .zip(&lost)
+                .map(|(t, lost)| t.alive * (1.0 - lost));
+            let left: Vec<f64> = left.collect();
+            assert!((left.iter().sum::<f64>() - kept * 140.0).abs() < 1e-9);
+            // Those that lose anything are left in proportion to their wishes.
+            let ratios = tensors.iter().zip(&left).zip(&lost);
+            let ratios = ratios.filter(|(_, lost)| **lost > 0.0);
+            let ratios: Vec<f64> = ratios.map(|((t, left), _)| left / t.wish).collect();
+            assert!(ratios.iter().all(|ratio| (ratio - ratios[0]).abs() < 1e-9));
+            assert!(!ratios.is_empty());
+        }
     }
 }

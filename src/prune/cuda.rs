@@ -19,17 +19,18 @@ const PLACE_BITS: u32 = u32::BITS;
 /// Elements of an array that a key takes, or a word of a mask.
 const WORD: usize = size_of::<u64>() / size_of::<f32>();
 
-/// The masks of the candidates when the losers of `contests` are gone.
+/// The masks of the candidates when the smallest magnitudes are gone, for plain options.
 pub fn select(
     gpu: &Arc<Gpu>,
     candidates: &[Candidate],
-    contests: &[Contest],
     old: &Masks,
     options: &PruneOptions,
 ) -> Result<Vec<Mask>> {
     let field = Field::new(gpu, candidates, old, options.alive)?;
-    let limits = field.limits(contests, options.threshold)?;
-    field.cut(contests, &limits)?;
+    // Plain options do not ask how many live.
+    let contests = Contest::all(candidates, |_| 0, options);
+    let limits = field.limits(&contests, options.threshold)?;
+    field.cut(&contests, &limits)?;
     field.masks()
 }
 
@@ -107,8 +108,10 @@ impl<'a> Field<'a> {
                 let (low, high) = (at(|p| p.low)?, at(|p| p.high)?);
                 let scores = percentiles.iter().zip(low.iter().zip(&high));
                 scores
-                    .map(|(p, (&low, &high))| p.between(low as u32, high as u32))
-                    .map(|score| u64::from(score) << PLACE_BITS)
+                    .map(|(p, (&low, &high))| {
+                        let [low, high] = [low, high].map(|score| f32::from_bits(score as u32));
+                        u64::from(p.between(low, high).to_bits()) << PLACE_BITS
+                    })
                     .collect()
             }
             Threshold::Exact => {

@@ -1,5 +1,5 @@
-//! Pruning by the lottery-ticket recipe of MIR-L (Katraouras & Rafailidis, arXiv 2510.14463, algorithm 1):
-//! which parameters may lose weights, which weights go, and how the rest is rewound.
+//! Pruning by the lottery-ticket recipe of MIR-L (Katraouras & Rafailidis, arXiv 2510.14463, algorithm 1)
+//! and its relatives: which weights go, and how the rest is rewound.
 //! This room knows named parameters, no network.
 
 mod contest;
@@ -10,9 +10,10 @@ mod report;
 mod rewind;
 mod score;
 mod select;
+mod units;
 
 pub use mask::Masks;
-pub use options::{Alive, PruneOptions, RewindOptions, Scope, Threshold, is_prunable};
+pub use options::{Alive, Granularity, PruneOptions, RewindOptions, Scope, Threshold, is_prunable};
 pub use report::{LayerReport, PruneReport, report};
 pub use rewind::rewind;
 pub use select::prune;

@@ -1,7 +1,6 @@
-//! The switches of pruning and rewinding, and their two presets.
-//!
-//! `paper_code` does what the published code does; the default corrects what is plainly a slip there.
+//! The switches of pruning and rewinding.
 
+use super::units;
 use crate::{Error, Result};
 
 /// The published rule: every parameter with `weight` in its name, so also layer-norm weights and the
@@ -16,6 +15,26 @@ pub enum Scope {
     Global,
     /// Each tensor loses the same share.
     Layerwise,
+    /// Each tensor comes to the same density, as far as it has not less already.
+    Uniform,
+    /// The Erdős–Rényi kernel (Evci et al. 2020, section 3): the density of a tensor goes with
+    /// (n_out + n_in + h + w)/(n_out·n_in·h·w).
+    ErdosRenyiKernel,
+}
+
+/// What is removed as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granularity {
+    Weights,
+    /// Output channels of tensors of two or more dimensions, ranked by the mean score of their weights
+    /// (Li et al. 2017, section 3.1, divided by the size, so that layers compare).
+    Channels,
+    /// Of `of` weights that follow each other along the input channels, `kept` stay (Mishra et al.
+    /// 2021, section 3: 2 of 4). There is no ranking between groups, and no amount.
+    Pattern {
+        kept: usize,
+        of: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,33 +58,32 @@ pub struct PruneOptions {
     /// The share of the surviving candidates that goes, in (0, 1).
     pub amount: f64,
     pub scope: Scope,
+    pub granularity: Granularity,
     pub threshold: Threshold,
     pub alive: Alive,
     /// Layerwise, the tensor whose name contains `output` loses `output_rate·amount`.
     pub output_rate: f64,
-    /// Whether parameters that the forward never uses compete.
-    pub unused: bool,
+    /// The share of each tensor that stays at least, in [0, 1): no layer collapses.
+    pub min_density: f64,
+}
+
+impl Granularity {
+    /// Whether a parameter of that shape has it.
+    pub(super) fn divides(self, shape: &[usize]) -> bool {
+        match self {
+            Self::Weights => true,
+            Self::Channels => shape.len() >= 2,
+            Self::Pattern { of, .. } => units::has_pattern(shape, of),
+        }
+    }
 }
 
 impl PruneOptions {
-    pub fn new(amount: f64, scope: Scope) -> Self {
-        Self {
-            amount,
-            scope,
-            threshold: Threshold::Exact,
-            alive: Alive::Mask,
-            output_rate: 0.5,
-            unused: false,
-        }
-    }
-
-    pub fn paper_code(amount: f64, scope: Scope) -> Self {
-        Self {
-            threshold: Threshold::Percentile,
-            alive: Alive::NonZero,
-            unused: true,
-            ..Self::new(amount, scope)
-        }
+    /// Whether nothing but single weights in one ranking or in one a tensor: what a GPU finds itself.
+    pub(super) fn is_plain(&self) -> bool {
+        self.granularity == Granularity::Weights
+            && matches!(self.scope, Scope::Global | Scope::Layerwise)
+            && self.min_density == 0.0
     }
 
     pub fn validate(&self) -> Result<()> {
@@ -81,6 +99,19 @@ impl PruneOptions {
         open("amount", self.amount)?;
         if self.output_rate != 1.0 {
             open("output_rate", self.output_rate)?;
+        }
+        if !(0.0..1.0).contains(&self.min_density) {
+            return Err(Error::value(format!(
+                "min_density must lie in [0, 1), got {}",
+                self.min_density
+            )));
+        }
+        if let Granularity::Pattern { kept, of } = self.granularity
+            && !(0 < kept && kept < of)
+        {
+            return Err(Error::value(format!(
+                "a pattern N:M keeps 0 < N < M weights, got {kept}:{of}"
+            )));
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! What is alive, layer by layer.
 
-use super::{Masks, is_prunable};
+use super::Masks;
 use crate::nn::Parameters;
+use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerReport {
@@ -12,31 +13,34 @@ pub struct LayerReport {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PruneReport {
-    /// The prunable parameters, in the network's order.
+    /// The parameters that were asked for.
     pub layers: Vec<LayerReport>,
     /// Values of all parameters, and those that no mask leaves out.
     pub total: usize,
     pub alive: usize,
 }
 
-/// Counts by mask. `counted` tells which prunable parameters are candidates.
-pub fn report(all: &Parameters, masks: &Masks, counted: impl Fn(&str) -> bool) -> PruneReport {
+/// Counts by mask, of the parameters in `names`.
+///
+/// # Errors
+/// A name that is no parameter.
+pub fn report(all: &Parameters, masks: &Masks, names: &[String]) -> Result<PruneReport> {
     let alive = |name: &str, total| masks.get(name).map_or(total, |mask| mask.alive());
-    let layers = all
-        .iter()
-        .filter(|(name, _)| is_prunable(name) && counted(name))
-        .map(|(name, parameter)| LayerReport {
+    let layer = |name: &String| {
+        let unknown = || Error::value(format!("{name} is no parameter"));
+        let total = all.get(name).ok_or_else(unknown)?.count();
+        Ok(LayerReport {
             name: name.to_owned(),
-            alive: alive(name, parameter.count()),
-            total: parameter.count(),
+            alive: alive(name, total),
+            total,
         })
-        .collect();
-    PruneReport {
-        layers,
+    };
+    Ok(PruneReport {
+        layers: names.iter().map(layer).collect::<Result<_>>()?,
         total: all.count(),
         alive: all
             .iter()
             .map(|(name, parameter)| alive(name, parameter.count()))
             .sum(),
-    }
+    })
 }

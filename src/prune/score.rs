@@ -1,11 +1,43 @@
-//! Scores of weights: the smallest go first. Scores are kept as the bits of non-negative floats,
-//! whose order as integers is that of the numbers.
+//! Scores of weights: the smallest go first. They are compared as keys, whole numbers in their order.
 
+use super::select::Candidate;
+use crate::nn::StateDict;
+use crate::{Error, Result};
 use rayon::prelude::*;
 
-/// |w|.
-pub fn magnitude(weight: f32) -> u32 {
-    weight.abs().to_bits()
+const SIGN: u32 = 1 << 31;
+
+/// Larger for larger scores; equal for zeros of both signs.
+pub fn key(score: f32) -> u32 {
+    let bits = (score + 0.0).to_bits();
+    if bits & SIGN == 0 { bits | SIGN } else { !bits }
+}
+
+/// The score of a key.
+pub fn value(key: u32) -> f32 {
+    f32::from_bits(if key & SIGN == 0 { !key } else { key ^ SIGN })
+}
+
+/// The keys of a candidate's weights: of their `scores`, or else of their magnitudes.
+///
+/// # Errors
+/// No scores for it, of another shape, or not finite.
+pub fn keys((name, parameter): &Candidate, scores: Option<&StateDict>) -> Result<Vec<u32>> {
+    let Some(scores) = scores else {
+        return parameter.read(|weights| weights.iter().map(|weight| key(weight.abs())).collect());
+    };
+    let wrong = |what: String| Err(Error::value(format!("{name}: {what}")));
+    let Some(scores) = scores.get(name) else {
+        return wrong("no scores".into());
+    };
+    if scores.shape != parameter.shape() {
+        let shapes = (&scores.shape, parameter.shape());
+        return wrong(format!("scores of shape {:?} for {:?}", shapes.0, shapes.1));
+    }
+    match scores.data.iter().find(|score| !score.is_finite()) {
+        Some(bad) => wrong(format!("a score of {bad}")),
+        None => Ok(scores.data.iter().copied().map(key).collect()),
+    }
 }
 
 /// Leading bits by which [`kth_smallest`] sorts into bins.
@@ -57,11 +89,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn keys_are_in_the_order_of_scores() {
+        let scores = [f32::MIN, -2.5, -1.0, -1e-40, 0.0, 1e-40, 0.5, 3.0, f32::MAX];
+        let keys = scores.map(key);
+        assert!(keys.is_sorted_by(|a, b| a < b));
+        assert_eq!(keys.map(value), scores);
+        assert_eq!(key(-0.0), key(0.0));
+    }
+
+    #[test]
     fn kth_smallest_agrees_with_sorting() {
         let lists: Vec<Vec<u32>> = (1..4u32)
             .map(|list| {
                 (0..97)
-                    .map(|i| magnitude(((i * 7919 * list) % 31) as f32 - 15.0))
+                    .map(|i| key(((i * 7919 * list) % 31) as f32 - 15.0))
                     .collect()
             })
             .collect();

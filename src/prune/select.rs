@@ -1,38 +1,48 @@
-//! Which weights go: the smallest magnitudes of all candidates, or of each tensor.
+//! Which weights go: those of the smallest scores, of all candidates or of each tensor.
 
 use super::contest::Contest;
-use super::score::{kth_smallest, magnitude};
-use super::{Alive, Masks, PruneOptions, Threshold, cuda, is_prunable};
+use super::score::{key, keys, kth_smallest, value};
+use super::units::{self, Units};
+use super::{Granularity, Masks, PruneOptions, Threshold, cuda};
 use crate::kernels::Mask;
-use crate::nn::{Parameter, Parameters};
+use crate::nn::{Parameter, Parameters, StateDict};
 use crate::{Error, Result};
 use rayon::prelude::*;
-use std::cmp::Ordering;
 
 /// A parameter that may lose weights, by name.
 pub type Candidate<'a> = (&'a str, Parameter<'a>);
 
-/// Prunes: extends `masks` and zeroes the weights that go. `unused` names the parameters that no
-/// forward uses. Nothing is changed on an error.
+/// Prunes: extends `masks` and zeroes the weights that go, of the parameters in `names` that have the
+/// granularity. By `scores`, or else by magnitude. Nothing is changed on an error.
 ///
 /// # Errors
-/// Options out of range; a request that would leave no weight.
+/// Options out of range; a name that is no parameter; none that has the granularity; scores that do not
+/// fit; a request that would leave no weight.
 pub fn prune(
     all: &Parameters,
     masks: &mut Masks,
+    names: &[String],
+    scores: Option<&StateDict>,
     options: &PruneOptions,
-    unused: impl Fn(&str) -> bool,
 ) -> Result<()> {
     options.validate()?;
-    let candidates: Vec<Candidate> = all
-        .iter()
-        .filter(|(name, _)| is_prunable(name) && (options.unused || !unused(name)))
-        .collect();
-    let names: Vec<&str> = candidates.iter().map(|(name, _)| *name).collect();
-    let contests = Contest::all(&names, options);
+    let mut candidates: Vec<Candidate> = vec![];
+    for name in names {
+        let Some(parameter) = all.get(name) else {
+            return Err(Error::value(format!("{name} is no parameter")));
+        };
+        if options.granularity.divides(parameter.shape()) {
+            candidates.push((name, parameter));
+        }
+    }
+    if candidates.is_empty() {
+        return Err(Error::value("there is no parameter to prune"));
+    }
     let pruned = match all.gpu() {
-        Some(gpu) => cuda::select(gpu, &candidates, &contests, masks, options)?,
-        None => select(&candidates, &contests, masks, options)?,
+        Some(gpu) if scores.is_none() && options.is_plain() => {
+            cuda::select(gpu, &candidates, masks, options)?
+        }
+        _ => select(&candidates, scores, masks, options)?,
     };
     if pruned.iter().all(|mask| mask.alive() == 0) {
         return Err(Error::value(format!(
@@ -40,7 +50,7 @@ pub fn prune(
             options.amount
         )));
     }
-    for (name, mask) in names.into_iter().zip(pruned) {
+    for ((name, _), mask) in candidates.into_iter().zip(pruned) {
         if mask.alive() < mask.len() {
             masks.insert(name, mask);
         }
@@ -48,87 +58,76 @@ pub fn prune(
     masks.apply(all)
 }
 
-/// The masks of the candidates when the losers of `contests` are gone.
+/// The masks of the candidates when those that have to go are gone.
 fn select(
     candidates: &[Candidate],
-    contests: &[Contest],
+    scores: Option<&StateDict>,
     old: &Masks,
     options: &PruneOptions,
 ) -> Result<Vec<Mask>> {
-    let scores = candidates
+    let ranked = candidates
         .par_iter()
-        .map(|(name, parameter)| scores(*parameter, options.alive, old.get(name)))
+        .map(|candidate| {
+            let (name, parameter) = candidate;
+            let living = units::living(parameter, options.alive, old.get(name))?;
+            Ok((keys(candidate, scores)?, living))
+        })
         .collect::<Result<Vec<_>>>()?;
+    let both = candidates.par_iter().zip(ranked);
+    if let Granularity::Pattern { kept, of } = options.granularity {
+        let left = both.map(|((_, parameter), (keys, living))| {
+            units::pattern(parameter.shape(), &keys, &living, kept, of)
+        });
+        return Ok(left.collect());
+    }
+    let units: Vec<Units> = both
+        .map(|((_, parameter), (keys, living))| {
+            let (granularity, least) = (options.granularity, options.min_density);
+            Units::new(parameter, keys, living, granularity, least)
+        })
+        .collect();
     let mut masks = Vec::with_capacity(candidates.len());
-    for contest in contests {
-        let range = contest.candidates.clone();
-        let Cut { score, mut ties } = cut(&scores[range.clone()], contest, options.threshold);
-        for (name, parameter) in &candidates[range] {
-            let old = old.get(name);
-            masks.push(parameter.read(|weights| {
-                Mask::from_fn(weights.len(), |i| {
-                    if !is_alive(weights[i], i, options.alive, old) {
-                        return false;
-                    }
-                    match magnitude(weights[i]).cmp(&score) {
-                        Ordering::Less => false,
-                        Ordering::Equal if ties > 0 => {
-                            ties -= 1;
-                            false
-                        }
-                        _ => true,
-                    }
-                })
-            })?);
-        }
+    for contest in Contest::all(candidates, |at| units[at].alive(), options) {
+        let field = &units[contest.candidates.clone()];
+        let Cut { key, mut ties } = cut(field, &contest, options.threshold);
+        masks.extend(field.iter().map(|units| units.survivors(key, &mut ties)));
     }
     Ok(masks)
 }
 
-fn is_alive(weight: f32, i: usize, alive: Alive, mask: Option<&Mask>) -> bool {
-    match alive {
-        Alive::NonZero => weight != 0.0,
-        Alive::Mask => mask.is_none_or(|mask| mask.get(i)),
-    }
-}
-
-/// The scores of the weights that are alive.
-fn scores(parameter: Parameter, alive: Alive, mask: Option<&Mask>) -> Result<Vec<u32>> {
-    parameter.read(|weights| {
-        let living = weights.iter().enumerate();
-        living
-            .filter(|&(i, &weight)| is_alive(weight, i, alive, mask))
-            .map(|(_, &weight)| magnitude(weight))
-            .collect()
-    })
-}
-
-/// Weights with a score below `score` go, and the first `ties` of those that equal it.
+/// Units with a key below `key` go, and the first `ties` of those that equal it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cut {
-    score: u32,
+    key: u32,
     ties: usize,
 }
 
-/// What ends the weights of a contest that go; nobody's end where none lives.
-fn cut(scores: &[Vec<u32>], contest: &Contest, threshold: Threshold) -> Cut {
-    let alive: usize = scores.iter().map(Vec::len).sum();
+/// What ends the units of a contest that go; nobody's end where none lives.
+fn cut(field: &[Units], contest: &Contest, threshold: Threshold) -> Cut {
+    let alive: usize = field.iter().map(Units::alive).sum();
+    // A percentile is one of all; where the safe do not count, others go in their stead.
+    let all = threshold == Threshold::Percentile;
+    let lists: Vec<Vec<u32>> = field.par_iter().map(|units| units.keys(all)).collect();
     let found = match threshold {
         Threshold::Percentile => {
             let percentile = contest.percentile(alive);
-            kth_smallest(scores, percentile.low).map(|(low, high)| Cut {
-                score: percentile.between(low, high.unwrap_or(low)),
-                ties: 0,
+            kth_smallest(&lists, percentile.low).map(|(low, high)| {
+                let [low, high] = [low, high.unwrap_or(low)].map(value);
+                Cut {
+                    key: key(percentile.between(low, high)),
+                    ties: 0,
+                }
             })
         }
         Threshold::Exact => {
             let count = contest.count(alive);
+            let count = count.min(lists.iter().map(Vec::len).sum());
             let last = count.checked_sub(1);
-            last.and_then(|last| kth_smallest(scores, last))
-                .map(|(score, _)| {
-                    let below = |list: &Vec<u32>| list.iter().filter(|&&s| s < score).count();
-                    let ties = count - scores.par_iter().map(below).sum::<usize>();
-                    Cut { score, ties }
+            last.and_then(|last| kth_smallest(&lists, last))
+                .map(|(key, _)| {
+                    let below = |list: &Vec<u32>| list.iter().filter(|&&k| k < key).count();
+                    let ties = count - lists.par_iter().map(below).sum::<usize>();
+                    Cut { key, ties }
                 })
         }
     };
@@ -137,10 +136,10 @@ fn cut(scores: &[Vec<u32>], contest: &Contest, threshold: Threshold) -> Cut {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Scope;
+    use super::super::{Alive, Scope};
     use super::*;
     use crate::kernels::Precision;
-    use crate::nn::{Builder, Init, StateDict};
+    use crate::nn::{Builder, Init};
     use crate::ops::Mode;
     use crate::runtime::gpu::Gpu;
     use crate::runtime::rng;
@@ -186,6 +185,13 @@ mod tests {
         }
     }
 
+    fn weights(all: &Parameters, unused: bool) -> Vec<String> {
+        let names = all.iter().map(|(name, _)| name.to_owned());
+        names
+            .filter(|name| name.contains("weight") && (unused || !name.contains("unused")))
+            .collect()
+    }
+
     fn bits(all: &Parameters) -> Vec<Vec<u32>> {
         let bits = |w: &[f32]| w.iter().map(|w| w.to_bits()).collect();
         all.iter().map(|(_, p)| p.read(bits).unwrap()).collect()
@@ -200,9 +206,13 @@ mod tests {
                     [Alive::NonZero, Alive::Mask]
                         .into_iter()
                         .map(move |alive| PruneOptions {
+                            amount,
+                            scope,
+                            granularity: Granularity::Weights,
                             threshold,
                             alive,
-                            ..PruneOptions::new(amount, scope)
+                            output_rate: 0.5,
+                            min_density: 0.0,
                         })
                 })
         })
@@ -211,9 +221,8 @@ mod tests {
     #[test]
     fn a_gpu_takes_the_same_weights() {
         let Ok(gpu) = Gpu::open() else { return };
-        let unused = |name: &str| name.contains("unused");
         for amount in [0.01, 0.3, 0.9] {
-            for mut options in every_choice(amount) {
+            for options in every_choice(amount) {
                 let on_cpu = parameters();
                 let on_gpu = on_cpu.to(Some(&gpu)).unwrap();
                 let (mut masks, mut masks_of_gpu) = (Masks::default(), Masks::default());
@@ -223,9 +232,10 @@ mod tests {
                         fill(&on_cpu, round);
                         fill(&on_gpu, round);
                     }
-                    options.unused = round % 2 == 1;
-                    let done = prune(&on_cpu, &mut masks, &options, unused).is_ok();
-                    let on_gpu_done = prune(&on_gpu, &mut masks_of_gpu, &options, unused).is_ok();
+                    let names = weights(&on_cpu, round % 2 == 1);
+                    let done = prune(&on_cpu, &mut masks, &names, None, &options).is_ok();
+                    let on_gpu_done =
+                        prune(&on_gpu, &mut masks_of_gpu, &names, None, &options).is_ok();
                     assert_eq!(done, on_gpu_done, "{options:?}, round {round}");
                     assert_eq!(masks, masks_of_gpu, "{options:?}, round {round}");
                     assert_eq!(bits(&on_cpu), bits(&on_gpu), "{options:?}, round {round}");
@@ -247,7 +257,8 @@ mod tests {
                 masks.insert(name, Mask::from_fn(parameter.count(), |_| false));
             }
             let before = masks.clone();
-            assert!(prune(&all, &mut masks, &options, |_| false).is_err());
+            let names = weights(&all, true);
+            assert!(prune(&all, &mut masks, &names, None, &options).is_err());
             assert_eq!(masks, before);
         }
     }

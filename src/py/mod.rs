@@ -19,7 +19,7 @@ mod _mirl {
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
-    use super::data::{Batches, Loader, degrade};
+    use super::data::{Batches, Loader, check_degradation, degrade};
     #[pymodule_export]
     use super::error::{DeviceError, DivergenceError, FormatError, InternalError};
     #[pymodule_export]

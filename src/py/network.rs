@@ -7,7 +7,7 @@ use crate::kernels::{Mask, Precision};
 use crate::models::{self, PromptIrConfig};
 use crate::nn::StateDict;
 use crate::prune::{
-    self, Alive, Masks, PruneOptions, PruneReport, RewindOptions, Scope, Threshold,
+    self, Alive, Granularity, Masks, PruneOptions, RewindOptions, Scope, Threshold,
 };
 use crate::runtime::gpu::Gpu;
 use crate::ticket::{self, Storage};
@@ -128,6 +128,20 @@ impl Network {
         state_to_dict(py, &gradients)
     }
 
+    /// The gradient of the sum of all restored values.
+    #[pyo3(signature = (images: "NDArray[numpy.float32]") -> "dict[str, NDArray[numpy.float32]]")]
+    fn flow<'py>(
+        &self,
+        py: Python<'py>,
+        images: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let images = owned::<f32>(images, "images")?;
+        let gradients = enter_with(py, &self.shared, |network| {
+            network.flow(images.images("images")?)
+        })?;
+        state_to_dict(py, &gradients)
+    }
+
     #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]]")]
     fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let state = enter_with(py, &self.shared, |network| network.parameters().state())?;
@@ -198,47 +212,75 @@ impl Network {
         })
     }
 
-    /// Counts by mask; parameters that the forward never uses are prunable where `unused`.
-    fn report(&self, py: Python<'_>, unused: bool) -> Report {
-        plain(peek(py, &self.shared, |network| network.report(unused)))
+    /// Counts by mask, of these parameters.
+    fn report(&self, py: Python<'_>, names: Vec<String>) -> PyResult<Report> {
+        let report = peek(py, &self.shared, |network| {
+            prune::report(network.parameters(), network.masks(), &names)
+        })?;
+        let layers = report.layers.into_iter();
+        let layers = layers.map(|layer| (layer.name, layer.alive, layer.total));
+        Ok((layers.collect(), report.alive, report.total))
     }
 
-    #[pyo3(signature = (amount, scope, threshold, alive, output_rate, unused))]
+    /// Removes weights of the named parameters, by scores where there are any. `pattern` is N and M of
+    /// granularity "pattern".
+    #[pyo3(signature = (
+        names,
+        scores: "dict[str, NDArray[numpy.float32]] | None",
+        amount,
+        scope,
+        granularity,
+        pattern,
+        threshold,
+        alive,
+        output_rate,
+        min_density,
+    ))]
     #[allow(clippy::too_many_arguments)]
     fn prune(
         &self,
         py: Python<'_>,
+        names: Vec<String>,
+        scores: Option<&Bound<'_, PyDict>>,
         amount: f64,
         scope: &str,
+        granularity: &str,
+        pattern: (usize, usize),
         threshold: &str,
         alive: &str,
         output_rate: f64,
-        unused: bool,
+        min_density: f64,
     ) -> PyResult<()> {
+        let (kept, of) = pattern;
+        let scopes = [
+            ("global", Scope::Global),
+            ("layerwise", Scope::Layerwise),
+            ("uniform", Scope::Uniform),
+            ("erk", Scope::ErdosRenyiKernel),
+        ];
+        let granularities = [
+            ("weights", Granularity::Weights),
+            ("channels", Granularity::Channels),
+            ("pattern", Granularity::Pattern { kept, of }),
+        ];
+        let thresholds = [
+            ("exact", Threshold::Exact),
+            ("percentile", Threshold::Percentile),
+        ];
+        let lives = [("mask", Alive::Mask), ("nonzero", Alive::NonZero)];
         let options = PruneOptions {
             amount,
-            scope: one_of(
-                "scope",
-                scope,
-                [("global", Scope::Global), ("layerwise", Scope::Layerwise)],
-            )?,
-            threshold: one_of(
-                "threshold",
-                threshold,
-                [
-                    ("exact", Threshold::Exact),
-                    ("percentile", Threshold::Percentile),
-                ],
-            )?,
-            alive: one_of(
-                "alive",
-                alive,
-                [("mask", Alive::Mask), ("nonzero", Alive::NonZero)],
-            )?,
+            scope: one_of("scope", scope, scopes)?,
+            granularity: one_of("granularity", granularity, granularities)?,
+            threshold: one_of("threshold", threshold, thresholds)?,
+            alive: one_of("alive", alive, lives)?,
             output_rate,
-            unused,
+            min_density,
         };
-        enter_with(py, &self.shared, |network| network.prune(&options))
+        let scores = scores.map(state_from_dict).transpose()?;
+        enter_with(py, &self.shared, |network| {
+            network.prune(&names, scores.as_ref(), &options)
+        })
     }
 
     fn rewind(
@@ -338,12 +380,6 @@ fn json(config: &PromptIrConfig) -> PyResult<String> {
     Ok(serde_json::to_string(config).map_err(|error| Error::value(error.to_string()))?)
 }
 
-fn plain(report: PruneReport) -> Report {
-    let layers = report.layers.into_iter();
-    let layers = layers.map(|layer| (layer.name, layer.alive, layer.total));
-    (layers.collect(), report.alive, report.total)
-}
-
 fn float_of(name: &str) -> PyResult<Float> {
     let choices = [
         ("float32", Float::F32),
@@ -362,7 +398,11 @@ pub(super) fn precision_of(name: &str) -> PyResult<Precision> {
     Ok(one_of("precision", name, choices)?)
 }
 
-fn one_of<T: Copy, const N: usize>(what: &str, got: &str, choices: [(&str, T); N]) -> Result<T> {
+pub(super) fn one_of<T: Copy, const N: usize>(
+    what: &str,
+    got: &str,
+    choices: [(&str, T); N],
+) -> Result<T> {
     let found = choices.iter().find(|(name, _)| *name == got);
     found.map(|&(_, value)| value).ok_or_else(|| {
         let names = choices.map(|(name, _)| format!("{name:?}")).join(" or ");

@@ -1,13 +1,15 @@
 //! Training steps and checkpoints.
 
-use super::array::owned;
+use super::array::{owned, state_to_dict};
 use super::enter::{lock, peek, run};
-use super::network::{Network, precision_of};
-use crate::models;
+use super::network::{Network, one_of, precision_of};
+use crate::models::{self, Objective};
+use crate::ops::loss::Kind;
 use crate::ops::{Keep, Mode};
 use crate::optim::AdamWConfig;
-use crate::train;
+use crate::train::{self, TrainerConfig};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -19,19 +21,24 @@ pub struct Trainer {
 
 #[pymethods]
 impl Trainer {
+    /// `loss` names losses and their weights.
     #[new]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         network: &Network,
+        loss: Vec<(String, f64)>,
         betas: (f64, f64),
         eps: f64,
         weight_decay: f64,
         clip_grad_norm: Option<f64>,
         recompute: bool,
         precision: &str,
+        micro_batch: Option<usize>,
+        ema_decay: Option<f64>,
+        movement: bool,
     ) -> PyResult<Self> {
-        let config = AdamWConfig {
+        let optimizer = AdamWConfig {
             betas,
             eps,
             weight_decay,
@@ -42,11 +49,25 @@ impl Trainer {
         } else {
             Keep::Projections
         };
-        let mode = Mode::Train(keep, precision_of(precision)?);
+        let kinds = [
+            ("l1", Kind::L1),
+            ("l2", Kind::L2),
+            ("charbonnier", Kind::Charbonnier),
+            ("ssim", Kind::Ssim),
+            ("fft-l1", Kind::FftL1),
+        ];
+        let terms = loss.iter();
+        let terms = terms.map(|(name, weight)| Ok((one_of("loss", name, kinds)?, *weight)));
+        let config = TrainerConfig {
+            optimizer,
+            mode: Mode::Train(keep, precision_of(precision)?),
+            objective: Objective::new(terms.collect::<crate::Result<_>>()?)?,
+            micro_batch,
+            ema_decay,
+            movement,
+        };
         let network = network.shared.clone();
-        let trainer = peek(py, &network, |network| {
-            train::Trainer::new(network, config, mode)
-        })?;
+        let trainer = peek(py, &network, |network| train::Trainer::new(network, config))?;
         Ok(Self {
             network,
             trainer: Mutex::new(trainer),
@@ -67,20 +88,45 @@ impl Trainer {
     }
 
     /// Trains on one batch and returns its loss from before the step.
-    #[pyo3(signature = (degraded: "NDArray[numpy.float32]", clean: "NDArray[numpy.float32]", lr))]
+    #[pyo3(signature = (degraded: "NDArray[numpy.float32]", clean: "NDArray[numpy.float32]", weights, lr))]
     fn step(
         &self,
         py: Python<'_>,
         degraded: &Bound<'_, PyAny>,
         clean: &Bound<'_, PyAny>,
+        weights: Option<Vec<f64>>,
         lr: f64,
     ) -> PyResult<f64> {
         let degraded = owned::<f32>(degraded, "degraded")?;
         let clean = owned::<f32>(clean, "clean")?;
         self.with(py, |network, trainer| {
-            let (degraded, clean) = (degraded.images("degraded")?, clean.images("clean")?);
-            trainer.step(network, degraded, clean, lr)
+            let images = (degraded.images("degraded")?, clean.images("clean")?);
+            trainer.step(network, images, weights.as_deref(), lr)
         })
+    }
+
+    /// Of each image of the last batch, on the processor.
+    #[getter]
+    fn losses(&self, py: Python<'_>) -> Vec<f64> {
+        peek(py, &self.trainer, |trainer| trainer.losses().to_vec())
+    }
+
+    /// The average of the weights by parameter name, where one is kept.
+    #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]] | None")]
+    fn average<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let average = peek(py, &self.trainer, |trainer| {
+            trainer.average().map(|average| average.state().clone())
+        });
+        average.map(|state| state_to_dict(py, &state)).transpose()
+    }
+
+    /// Movement scores by parameter name, where they are summed up.
+    #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]] | None")]
+    fn movement<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let scores = peek(py, &self.trainer, |trainer| {
+            trainer.movement().map(|movement| movement.scores().clone())
+        });
+        scores.map(|scores| state_to_dict(py, &scores)).transpose()
     }
 
     fn save_checkpoint(&self, py: Python<'_>, path: PathBuf, progress: &str) -> PyResult<()> {

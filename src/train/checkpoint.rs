@@ -1,8 +1,11 @@
 //! The state between two steps: parameters, masks, moments and the loop's own place in words.
 
 use super::Trainer;
+use super::average::Average;
+use super::movement::Movement;
 use crate::io::safetensors::File;
 use crate::models::Network;
+use crate::nn::StateDict;
 use crate::optim::Moments;
 use crate::ticket::{self, Storage};
 use crate::{Error, Result};
@@ -10,6 +13,8 @@ use std::path::Path;
 
 const EXP_AVG: &str = "exp_avg.";
 const EXP_AVG_SQ: &str = "exp_avg_sq.";
+const MOVEMENT: &str = "movement.";
+const AVERAGE: &str = "average.";
 /// Metadata keys.
 const STEPS: &str = "optimizer_steps";
 const PROGRESS: &str = "progress";
@@ -22,6 +27,14 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
         let shape = parameter.shape().to_vec();
         file.insert(format!("{EXP_AVG}{name}"), shape.clone(), &moments.exp_avg);
         file.insert(format!("{EXP_AVG_SQ}{name}"), shape, &moments.exp_avg_sq);
+    }
+    let movement = trainer.movement().map(Movement::scores);
+    let average = trainer.average().map(Average::state);
+    for (prefix, state) in [(MOVEMENT, movement), (AVERAGE, average)] {
+        for (name, values) in state.iter().flat_map(|state| state.iter()) {
+            let name = format!("{prefix}{name}");
+            file.insert(name, values.shape.clone(), &values.data);
+        }
     }
     let steps = trainer.optimizer().steps().to_string();
     file.metadata.insert(STEPS.into(), steps);
@@ -66,9 +79,25 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
             })
         })
         .collect::<Result<_>>()?;
+    let state = |prefix: &str| {
+        let mut state = StateDict::default();
+        for (name, parameter) in network.parameters().iter() {
+            let values = moment(prefix, name, parameter.count())?;
+            state.insert(name, parameter.shape().to_vec(), values);
+        }
+        Ok::<_, Error>(state)
+    };
+    let movement = trainer.movement().map(|_| state(MOVEMENT)).transpose()?;
+    let average = trainer.average().map(|_| state(AVERAGE)).transpose()?;
     network.set_masks(saved.masks().clone())?;
     network.load(&saved.parameters().state()?, true)?;
     let all = network.parameters();
     trainer.optimizer_mut().resume(steps, all, moments)?;
+    if let (Some(held), Some(saved)) = (trainer.movement_mut(), movement) {
+        held.resume(saved);
+    }
+    if let (Some(held), Some(saved)) = (trainer.average_mut(), average) {
+        held.resume(saved);
+    }
     Ok(progress)
 }

@@ -2,7 +2,7 @@
 //! replayed.
 
 use super::trainer::Seconds;
-use crate::models::{Images, Network};
+use crate::models::{Images, Network, Objective};
 use crate::ops::{Mode, Values};
 use crate::optim::AdamW;
 use crate::runtime::gpu::{self, Array, Gpu, Repeated};
@@ -42,7 +42,7 @@ impl Step {
         gpu: &Arc<Gpu>,
         network: &Network,
         optimizer: &AdamW,
-        mode: Mode,
+        (objective, mode): (&Objective, Mode),
         (degraded, clean): (Images, Images),
     ) -> Result<((f64, f64), Seconds)> {
         let start = Instant::now();
@@ -78,12 +78,10 @@ impl Step {
                 Ok(start.elapsed().as_secs_f64())
             };
             let inputs = [&arrays.degraded, &arrays.clean].map(|array| array.clone().into());
-            let loss = network.loss_of(inputs, size, mode)?;
-            arrays
-                .outcome
-                .copy_from(0, &array(loss.values().clone())?)?;
+            let loss = network.loss_of(inputs, size, objective, mode)?;
+            loss.write_mean(&arrays.outcome)?;
             let forward = since_start()?;
-            let gradients = loss.backward()?;
+            let gradients = loss.backward(None)?;
             let both = since_start()?;
             optimizer.step_cuda(network.parameters(), &gradients, &arrays.outcome)?;
             parts.set(Seconds {

@@ -1,8 +1,10 @@
 //! One training step, and all that a run must save to continue to the bit.
 
+mod average;
 mod checkpoint;
 mod cuda;
+mod movement;
 mod trainer;
 
 pub use checkpoint::{load, save};
-pub use trainer::Trainer;
+pub use trainer::{Trainer, TrainerConfig};

@@ -1,0 +1,203 @@
+"""What a weight is worth: criteria of pruning. The weights of the smallest scores go.
+
+A criterion of your own is a function of a parameter's weights and gradients that returns scores of
+the same shape; see `mirl.prune`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mirl.models import PromptIR
+
+Array = NDArray[np.float32]
+State = Mapping[str, Array]
+Batches = Sequence[tuple[Array, Array]]
+Score = Callable[[Array, Array], Any]
+
+SYNFLOW_STEPS = 100
+"""Prunings of SynFlow (Tanaka et al. 2020, section 6)."""
+SYNFLOW_SIZE = 64
+"""Height and width of the image of ones that flows through the network; scores hardly depend on it."""
+HESSIAN_STEP = 3e-4
+"""Norm of the two steps from the weights, relative to theirs, between which gradients differ by Hg:
+with larger ones the kinks of the absolute error show, with smaller ones float32 does."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A score, and what it is computed from."""
+
+    score: Score
+    """Scores by the weights of a parameter and what `signals` has for it."""
+    signals: Callable[[PromptIR, Batches, Sequence[int]], Iterator[State]]
+    """Arrays by parameter name, from a network, batches and a seed; the scores of all that it yields
+    are averaged."""
+    needs_data: bool = False
+    steps: int = 1
+    """Prunings, each with scores of its own, in which an amount is removed."""
+
+
+def magnitude(weights: Array, _: Array) -> Any:
+    """|w| (Han et al. 2015)."""
+    return np.abs(weights)
+
+
+def random(_: Array, uniform: Array) -> Any:
+    """A number drawn for each weight."""
+    return uniform
+
+
+def snip(weights: Array, gradients: Array) -> Any:
+    """|g w|, by how much the loss changes with the weight (Lee et al. 2019, eq. 4)."""
+    return np.abs(gradients * weights)
+
+
+def taylor(weights: Array, gradients: Array) -> Any:
+    """(g w)² of each batch, averaged (Molchanov et al. 2019, eq. 8)."""
+    return np.square(gradients * weights)
+
+
+def grasp(weights: Array, hessian_gradient: Array) -> Any:
+    """(Hg) w: what is left of the gradients' flow (Wang et al. 2020, eq. 8, with its sign turned)."""
+    return hessian_gradient * weights
+
+
+def synflow(weights: Array, flow: Array) -> Any:
+    """|w ∂R/∂w|, R the sum of the outputs of the network of |w| (Tanaka et al. 2020, eq. 2)."""
+    return np.abs(flow * weights)
+
+
+def _nothing(model: PromptIR, _: Batches, __: Sequence[int]) -> Iterator[State]:
+    yield {}
+
+
+def _uniform(model: PromptIR, _: Batches, seed: Sequence[int]) -> Iterator[State]:
+    draw = {
+        name: np.random.default_rng([*seed, zlib.crc32(name.encode())]) for name in model.shapes
+    }
+    yield {name: draw[name].random(shape, np.float32) for name, shape in model.shapes.items()}
+
+
+def _batch_gradients(model: PromptIR, batches: Batches, _: Sequence[int]) -> Iterator[State]:
+    for degraded, clean in batches:
+        yield model.gradients(degraded, clean)
+
+
+def _gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) -> Iterator[State]:
+    """The gradient of the mean loss of all batches, which is one where there is no batch."""
+    if not batches:
+        yield {}
+        return
+    sums: dict[str, NDArray[np.float64]] = {}
+    for gradients in _batch_gradients(model, batches, seed):
+        for name, values in gradients.items():
+            sums[name] = sums.get(name, 0.0) + values.astype(np.float64)
+    yield {name: (total / len(batches)).astype(np.float32) for name, total in sums.items()}
+
+
+def _hessian_gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) -> Iterator[State]:
+    """The product Hg, as the difference of gradients at two points on the line along g."""
+    (gradient,) = _gradient(model, batches, seed)
+    mask, state = model.mask, model.state_dict()
+    alive = {name: values * mask.get(name, True) for name, values in gradient.items()}
+    step = HESSIAN_STEP * _norm(state) / (_norm(alive) or 1.0)
+    sides = []
+    for sign in (1, -1):
+        moved = {
+            name: (values + sign * step * alive[name]).astype(np.float32)
+            for name, values in state.items()
+            if name in alive
+        }
+        (side,) = _gradient(_copy(model, state | moved), batches, seed)
+        sides.append(side)
+    yield {name: (sides[0][name] - sides[1][name]) / np.float32(2 * step) for name in alive}
+
+
+def _flow(model: PromptIR, _: Batches, __: Sequence[int]) -> Iterator[State]:
+    positive = _copy(model, {name: np.abs(values) for name, values in model.state_dict().items()})
+    yield positive._network.flow(np.ones((1, 3, SYNFLOW_SIZE, SYNFLOW_SIZE), np.float32))
+
+
+CRITERIA: dict[str, Criterion] = {
+    "magnitude": Criterion(magnitude, _nothing),
+    "random": Criterion(random, _uniform),
+    "snip": Criterion(snip, _gradient, needs_data=True),
+    "taylor": Criterion(taylor, _batch_gradients, needs_data=True),
+    "grasp": Criterion(grasp, _hessian_gradient, needs_data=True),
+    "synflow": Criterion(synflow, _flow, steps=SYNFLOW_STEPS),
+}
+
+
+def criterion_of(criterion: str | Score) -> Criterion:
+    """The criterion of a name, or around a function of weights and gradients.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name.
+    TypeError
+        Neither a name nor a function.
+    """
+    if isinstance(criterion, str):
+        if criterion not in CRITERIA:
+            raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {criterion!r}")
+        return CRITERIA[criterion]
+    if not callable(criterion):
+        kind = type(criterion).__name__
+        raise TypeError(f"criterion must be a name, a function or scores by name, got {kind}")
+    return Criterion(criterion, _gradient)
+
+
+def scores_of(
+    model: PromptIR,
+    criterion: Criterion,
+    names: Iterable[str],
+    batches: Batches,
+    seed: Sequence[int],
+) -> dict[str, Array]:
+    """Scores of the named parameters; what has no gradient scores as if it were zero.
+
+    Raises
+    ------
+    ValueError
+        Scores of another shape than the weights.
+    """
+    state = model.state_dict()
+    sums: dict[str, NDArray[np.float64]] = {}
+    count = 0
+    for signal in criterion.signals(model, batches, seed):
+        count += 1
+        for name in names:
+            weights = state[name]
+            scores = np.asarray(criterion.score(weights, signal.get(name, np.zeros_like(weights))))
+            if scores.shape != weights.shape:
+                raise ValueError(
+                    f"{name}: the criterion returned scores of shape {scores.shape}"
+                    f" for weights of shape {weights.shape}"
+                )
+            sums[name] = sums.get(name, 0.0) + scores.astype(np.float64)
+    return {name: (total / count).astype(np.float32) for name, total in sums.items()}
+
+
+def first_batches(data: Any, count: int) -> list[tuple[Array, Array]]:
+    """The first batches of an iterable, as arrays."""
+    return [(np.asarray(a), np.asarray(b)) for a, b in islice(iter(data), count)]
+
+
+def _copy(model: PromptIR, state: State) -> PromptIR:
+    """A network of these values, with the same masks, in the same place."""
+    return type(model).from_state_dict(state, model.mask).to(model.device)
+
+
+def _norm(state: State) -> float:
+    squares = (np.square(values, dtype=np.float64).sum() for values in state.values())
+    return float(np.sqrt(sum(squares)))

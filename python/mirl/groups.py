@@ -1,0 +1,68 @@
+"""Parameters by name: patterns, and groups that have a name of their own."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mirl import _mirl
+
+GROUPS = {
+    "weights": "*weight*",
+    "norms": "*.norm[12].*",
+    "biases": "*bias",
+    "prompts": "*prompt_param",
+    "temperatures": "*temperature",
+}
+"""Patterns of the groups, but for ``"dead"``: what the forward never uses. ``"weights"`` is the
+published rule of what may be pruned."""
+
+
+def select(
+    network: _mirl.Network, include: Iterable[str], exclude: Iterable[str] = ()
+) -> list[str]:
+    """Names of the parameters that are in `include` and not in `exclude`, in the network's order.
+
+    Parameters
+    ----------
+    network
+        Whose parameters.
+    include, exclude
+        Groups (``"weights"``, ``"norms"``, ``"biases"``, ``"prompts"``, ``"temperatures"``,
+        ``"dead"``), names, or patterns of names as of a shell (``"encoder_level1.*"``).
+
+    Raises
+    ------
+    ValueError
+        A pattern that no parameter matches, or nothing is selected.
+    """
+    names = [name for name, _ in network.parameters()]
+    chosen, without = (_matching(network, names, wanted) for wanted in (include, exclude))
+    selected = [name for name in names if name in chosen and name not in without]
+    if not selected:
+        raise ValueError("include and exclude leave no parameter")
+    return selected
+
+
+def prunable(network: _mirl.Network, preset: str) -> list[str]:
+    """Names of what a preset prunes: the published code also what the forward never uses."""
+    return select(network, ("weights",), () if preset == "paper-code" else ("dead",))
+
+
+def _matching(network: _mirl.Network, names: list[str], wanted: Iterable[str]) -> set[str]:
+    if isinstance(wanted, str):
+        raise TypeError(f"include and exclude are sequences of names, got {wanted!r}")
+    found: set[str] = set()
+    for pattern in wanted:
+        if pattern == "dead":
+            found.update(name for name in names if network.is_unused(name))
+            continue
+        shape = GROUPS.get(pattern, pattern)
+        matching = [name for name in names if fnmatchcase(name, shape)]
+        if not matching:
+            raise ValueError(f"no parameter matches {pattern!r}; groups: dead, {', '.join(GROUPS)}")
+        found.update(matching)
+    return found

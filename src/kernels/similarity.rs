@@ -1,0 +1,51 @@
+//! Structural similarity (Wang et al. 2004, eq. 13) of one window of two images, with uniform weights,
+//! sample covariance and a range of 1.
+
+/// Height and width of a window.
+pub const WINDOW: usize = 7;
+/// Pixels of a window.
+pub const COUNT: f64 = (WINDOW * WINDOW) as f64;
+
+/// (K₁·L)² and (K₂·L)² with K₁ = 0.01, K₂ = 0.03, L = 1 (Wang et al. 2004, section III-B).
+const C1: f64 = 0.01 * 0.01;
+const C2: f64 = 0.03 * 0.03;
+/// The sample covariance divides by one less than the number of pixels.
+const SAMPLE: f64 = COUNT / (COUNT - 1.0);
+
+/// The means of x, y, x², y² and x·y over a window.
+pub type Means = [f64; 5];
+
+/// The four factors of the similarity: luminance and structure, above and below the line.
+fn factors([x, y, xx, yy, xy]: Means) -> [f64; 4] {
+    let (vx, vy, vxy) = (
+        SAMPLE * (xx - x * x),
+        SAMPLE * (yy - y * y),
+        SAMPLE * (xy - x * y),
+    );
+    [
+        2.0 * x * y + C1,
+        2.0 * vxy + C2,
+        x * x + y * y + C1,
+        vx + vy + C2,
+    ]
+}
+
+pub fn similarity(means: Means) -> f64 {
+    let [a, b, c, d] = factors(means);
+    a * b / (c * d)
+}
+
+/// Its derivatives by the means of x, x² and x·y.
+pub fn slopes(means: Means) -> [f64; 3] {
+    let [x, y, ..] = means;
+    let [a, b, c, d] = factors(means);
+    let below = c * d;
+    let by_structure = 2.0 * SAMPLE * a / below;
+    let by_variance = -SAMPLE * a * b / (below * d);
+    let by_mean = 2.0 * y * b / below - 2.0 * x * a * b / (below * c);
+    [
+        by_mean - y * by_structure - 2.0 * x * by_variance,
+        by_variance,
+        by_structure,
+    ]
+}

@@ -1,0 +1,238 @@
+"""Criteria: each against its formula, and what a user's own may do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import mirl
+from mirl.criteria import CRITERIA, HESSIAN_STEP, criterion_of, first_batches, scores_of
+from reference import SMALL
+
+
+@pytest.fixture
+def batches(batch):
+    degraded, clean = batch
+    return [(degraded, clean), (degraded[:, :, ::-1].copy(), clean[:, :, ::-1].copy())]
+
+
+def scores(model, name, batches=(), seed=0):
+    criterion = CRITERIA[name]
+    return scores_of(model, criterion, list(model.shapes), list(batches), [seed])
+
+
+def test_gradient_criteria_are_their_formulas(small, batches):
+    weights = small.state_dict()
+    gradients = [small.gradients(*batch) for batch in batches]
+    found = {name: scores(small, name, batches) for name in ("snip", "taylor")}
+    for name in gradients[0]:
+        both = [each[name].astype(np.float64) for each in gradients]
+        snip = np.abs(weights[name] * np.mean(both, axis=0))
+        taylor = np.mean([(weights[name] * gradient) ** 2 for gradient in both], axis=0)
+        np.testing.assert_allclose(found["snip"][name], snip, rtol=1e-4, atol=1e-9)
+        np.testing.assert_allclose(found["taylor"][name], taylor, rtol=1e-4, atol=1e-12)
+    assert not found["snip"]["chnl_reduce1.weight"].any()
+
+
+def loss(model, batches):
+    errors = [np.abs(model(degraded).astype(np.float64) - clean) for degraded, clean in batches]
+    return float(np.mean(errors))
+
+
+def test_grasp_is_what_the_loss_bends_along_the_gradient(small, batches):
+    """With the gradient for weights, the sum of the scores is gᵀHg."""
+    gradients = small.gradients(*batches[0])
+    weights = small.state_dict()
+    (product,) = CRITERIA["grasp"].signals(small, batches[:1], [0])
+    norm, size = (
+        np.sqrt(sum(float(np.sum(np.square(v, dtype=np.float64))) for v in d.values()))
+        for d in (gradients, weights)
+    )
+    step = HESSIAN_STEP * size / norm
+    at = []
+    for place in (-1, 0, 1):
+        moved = {n: v + np.float32(place * step) * gradients.get(n, 0) for n, v in weights.items()}
+        at.append(loss(mirl.PromptIR.from_state_dict(moved, {}), batches[:1]))
+    bend = (at[0] - 2 * at[1] + at[2]) / step**2
+    found = sum(float(np.sum(gradients[n].astype(np.float64) * product[n])) for n in product)
+    assert found == pytest.approx(bend, rel=0.1)
+
+
+def test_synflow_is_conserved_where_a_layer_is_linear(small):
+    """What flows out of the network flows through its last convolution: the scores add up to R - x."""
+    found = scores(small, "synflow")
+    positive = {name: np.abs(values) for name, values in small.state_dict().items()}
+    ones = np.ones((1, 3, 64, 64), np.float32)
+    out = mirl.PromptIR.from_state_dict(positive, {})(ones)
+    through = float(out.astype(np.float64).sum() - ones.sum())
+    assert float(found["output.weight"].sum()) == pytest.approx(through, rel=1e-4)
+    assert all((values >= 0).all() for values in found.values())
+
+
+def test_random_follows_from_the_seed_and_the_name(small):
+    first, again, other = (scores(small, "random", seed=seed) for seed in (1, 1, 2))
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+        if first[name].size > 1:
+            assert not np.array_equal(first[name], other[name])
+    assert not np.array_equal(
+        first["encoder_level1.0.norm1.body.weight"], first["encoder_level1.0.norm2.body.weight"]
+    )
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_the_smallest_scores_go(batches, name):
+    model = mirl.PromptIR(seed=1, **SMALL)
+    report = mirl.prune(model, 0.4, criterion=name, data=batches, seed=3)
+    assert sum(layer.alive for layer in report) == pytest.approx(
+        0.6 * sum(layer.total for layer in report), abs=CRITERIA[name].steps
+    )
+    if CRITERIA[name].steps == 1:
+        of = mirl.PromptIR(seed=1, **SMALL)
+        found = scores_of(of, CRITERIA[name], list(model.mask), batches, [3])
+        kept = np.concatenate([found[n][mask] for n, mask in model.mask.items()])
+        gone = np.concatenate([found[n][~mask] for n, mask in model.mask.items()])
+        assert gone.max() <= kept.min()
+
+
+def test_a_criterion_of_your_own(small, batches):
+    seen = []
+
+    def large(weights, gradients):
+        seen.append(gradients.any())
+        return -np.abs(weights)
+
+    before = small.state_dict()
+    mirl.prune(small, 0.3, criterion=large, data=batches, include=["encoder_level1.*"])
+    assert any(seen)
+    name = "encoder_level1.0.attn.qkv.weight"
+    kept, gone = (np.abs(before[name][each]) for each in (small.mask[name], ~small.mask[name]))
+    assert kept.max() <= gone.min()
+
+
+def test_scores_can_be_given(small):
+    values = {name: np.ones(shape, np.float32) for name, shape in small.shapes.items()}
+    values["output.weight"][0] = -1
+    count = values["output.weight"][0].size
+    total = sum(layer.total for layer in mirl.prune(small, 1e-9))
+    mirl.prune(small, count / total, criterion=values)
+    assert small.mask.keys() == {"output.weight"}
+    np.testing.assert_array_equal(small.mask["output.weight"], values["output.weight"] > 0)
+
+
+def test_movement_is_summed_over_the_steps(small, batch):
+    trainer = mirl.Trainer(small, lr=1e-3, movement=True)
+    expected = {name: np.zeros(shape) for name, shape in small.shapes.items()}
+    for _ in range(3):
+        weights, gradients = small.state_dict(), small.gradients(*batch)
+        for name, gradient in gradients.items():
+            expected[name] -= gradient.astype(np.float64) * weights[name]
+        trainer.step(*batch)
+    for name, values in trainer.movement().items():
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(values, expected[name], atol=1e-5 * scale + 1e-12)
+    mirl.prune(small, 0.5, criterion=trainer.movement())
+    assert small.density().prunable == pytest.approx(0.5, abs=1e-4)
+    with pytest.raises(ValueError, match="movement=True"):
+        mirl.Trainer(small).movement()
+
+
+def test_movement_survives_a_checkpoint(small, batch, tmp_path):
+    trainer = mirl.Trainer(small, movement=True)
+    trainer.step(*batch)
+    trainer.save_checkpoint(tmp_path / "x.safetensors")
+    before = trainer.movement()
+    trainer.step(*batch)
+    trainer.load_checkpoint(tmp_path / "x.safetensors")
+    for name, values in trainer.movement().items():
+        np.testing.assert_array_equal(values, before[name])
+    mirl.Trainer(small).save_checkpoint(tmp_path / "y.safetensors")
+    with pytest.raises(mirl.errors.FormatError, match=r"movement\..* is missing"):
+        trainer.load_checkpoint(tmp_path / "y.safetensors")
+
+
+@pytest.mark.cuda
+def test_movement_is_for_the_processor(small, cuda):
+    with pytest.raises(mirl.errors.DeviceError, match="movement"):
+        mirl.Trainer(small.to(cuda), movement=True)
+
+
+@pytest.mark.cuda
+def test_a_gpu_is_pruned_by_scores_alike(batches, cuda):
+    for settings in (
+        {"criterion": "taylor", "data": batches},
+        {"granularity": "channels"},
+        {"granularity": "2:4"},
+        {"scope": "erk", "min_density": 0.1},
+    ):
+        settings.setdefault("criterion", lambda weights, _: np.abs(weights))
+        models = [mirl.PromptIR(seed=1, **SMALL, device=device) for device in ("cpu", cuda)]
+        for model in models:
+            mirl.prune(model, 0.5, **settings)
+        agree = [(models[0].mask[n] == mask).mean() for n, mask in models[1].mask.items()]
+        assert models[0].mask.keys() == models[1].mask.keys()
+        assert np.mean(agree) > (0.99 if "data" in settings else 1 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"criterion": "size"}, ValueError, "criterion must be one of"),
+        ({"criterion": 3}, TypeError, "criterion must be a name"),
+        ({"criterion": "snip"}, ValueError, "needs data"),
+        ({"criterion": "snip", "data": []}, ValueError, "data has no batch"),
+        ({"criterion": "random", "batches": 0}, ValueError, "batches"),
+        ({"criterion": {}}, ValueError, "no scores"),
+        ({"criterion": lambda w, g: w.ravel()}, ValueError, "scores of shape"),
+        ({"criterion": lambda w, g: w * np.nan}, ValueError, "a score of NaN"),
+        ({"criterion": "synflow", "amount": 1.5}, ValueError, "amount"),
+        ({"granularity": "rows"}, ValueError, "granularity must be"),
+        ({"granularity": "4:4"}, ValueError, "pattern"),
+        ({"granularity": "0:4"}, ValueError, "pattern"),
+        ({"granularity": "2:1021"}, ValueError, "no parameter to prune"),
+        (
+            {"include": ["encoder_level9.*"]},
+            ValueError,
+            r"no parameter matches 'encoder_level9\.\*'",
+        ),
+        ({"include": "weights"}, TypeError, "sequences of names"),
+        ({"exclude": ["*"]}, ValueError, "leave no parameter"),
+        ({"min_density": 1.0}, ValueError, "min_density"),
+        ({"min_density": float("nan")}, ValueError, "min_density"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_changes_nothing(small, settings, error, message):
+    before = small.state_dict()
+    with pytest.raises(error, match=message):
+        mirl.prune(small, **({"amount": 0.3} | settings))
+    assert small.mask == {}
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+def test_a_failure_between_two_prunings_undoes_the_first(small, monkeypatch):
+    calls = iter(range(100))
+
+    def later(weights, _):
+        if next(calls) > 40:
+            raise RuntimeError("enough")
+        return np.abs(weights)
+
+    before = small.state_dict()
+    monkeypatch.setitem(CRITERIA, "later", replace(criterion_of(later), steps=50))
+    with pytest.raises(RuntimeError, match="enough"):
+        mirl.prune(small, 0.5, criterion="later", include=["output.weight"])
+    assert small.mask == {}
+    np.testing.assert_array_equal(small.state_dict()["output.weight"], before["output.weight"])
+
+
+def test_only_the_first_batches_are_asked_for(batch):
+    asked = []
+
+    def batches():
+        for index in range(10):
+            asked.append(index)
+            yield batch
+
+    assert len(first_batches(batches(), 3)) == 3
+    assert asked == [0, 1, 2]
