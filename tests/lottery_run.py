@@ -18,6 +18,9 @@ class Noise:
     def describe(self):
         return {"seed": 5}
 
+    def tasks(self, epoch, batch):
+        return ["rain", "haze"]
+
     def epoch(self, epoch, start=0):
         for step in range(start, 3):
             rng = np.random.default_rng([5, epoch, step])
@@ -31,10 +34,10 @@ def quality(model):
     return {"noise": {"psnr": float(np.abs(grey).mean()), "ssim": float(grey.std())}}
 
 
-def run(out, **changes):
+def run(out, data=None, **changes):
     settings = {"rounds": 2, "epochs": 2, "amount": 0.3, "lr": 1e-3, "evaluate": quality}
     settings |= {"checkpoint_seconds": 0.0, "loggers": (), "out": out}
-    return mirl.find_ticket(mirl.PromptIR(seed=3, **SMALL), Noise(), **(settings | changes))
+    return mirl.find_ticket(mirl.PromptIR(seed=3, **SMALL), data or Noise(), **(settings | changes))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from mirl.optim import linear_warmup_cosine
 from mirl.prune import PruneReport, prune, rewind
 from mirl.restore import restore
 from mirl.train import Trainer
+from mirl.uncertainty import TaskUncertainty
 
 __version__ = _mirl.VERSION
 
@@ -46,6 +47,7 @@ __all__ = [
     "PruneReport",
     "Result",
     "Snapshot",
+    "TaskUncertainty",
     "TestSet",
     "Trainer",
     "degrade",

@@ -1,6 +1,34 @@
-"""The lottery-ticket experiment: rounds of training, pruning and rewinding."""
+"""The lottery-ticket lab: runs, their controls, sweeps of them, and what they say."""
 
+from mirl.lottery.analysis import (
+    Connectivity,
+    Overlap,
+    dense_sizes,
+    linear_connectivity,
+    mask_overlap,
+    overlap_matrix,
+)
+from mirl.lottery.experiment import Experiment
 from mirl.lottery.loop import Result, find_ticket
 from mirl.lottery.recipe import Recipe
+from mirl.lottery.report import report
+from mirl.lottery.results import results, save_results, summary
+from mirl.lottery.sweep import Sweep
 
-__all__ = ["Recipe", "Result", "find_ticket"]
+__all__ = [
+    "Connectivity",
+    "Experiment",
+    "Overlap",
+    "Recipe",
+    "Result",
+    "Sweep",
+    "dense_sizes",
+    "find_ticket",
+    "linear_connectivity",
+    "mask_overlap",
+    "overlap_matrix",
+    "report",
+    "results",
+    "save_results",
+    "summary",
+]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mirl.errors import FormatError
 from mirl.io import write_text
+from mirl.models import load_native
 
 if TYPE_CHECKING:
     import os
+
+    from mirl.models import PromptIR
 
 
 class RunFolder:
@@ -28,13 +33,62 @@ class RunFolder:
         self.recipe = self.path / "recipe.json"
         self.record = self.path / "record.jsonl"
         self.initial = self.path / "initial.safetensors"
+        self.late = self.path / "late.safetensors"
+        """The network after the step that is rewound to."""
+        self.dense = self.path / "dense.safetensors"
+        """The whole network at the end of round 0."""
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.ticket = self.path / "ticket.mirl.safetensors"
         self._held: IO[bytes] | None = None
 
+    @classmethod
+    def existing(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """The folder of a run that is there.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none.
+        """
+        recipe = Path(path) / "recipe.json"
+        if not recipe.exists():
+            raise FileNotFoundError(errno.ENOENT, "not there, so no folder of a run", str(recipe))
+        return cls(path)
+
+    def description(self) -> dict[str, Any]:
+        """What determines the run.
+
+        Raises
+        ------
+        mirl.errors.FormatError
+            The file is damaged.
+        """
+        try:
+            described: dict[str, Any] = json.loads(self.recipe.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FormatError(f"{self.recipe}: no recipe of a run: {error}") from error
+        return described
+
+    def records(self) -> list[dict[str, Any]]:
+        """What is known of each finished round."""
+        if not self.record.exists():
+            return []
+        lines = self.record.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def network(self, round_: int) -> PromptIR:
+        """The network at the end of a round."""
+        return load_native(self.ticket_of(round_))
+
     def ticket_of(self, round_: int) -> Path:
         """The packed network at the end of a round."""
         return self.path / f"round_{round_:02d}.mirl.safetensors"
+
+    def inherit(self, parent: RunFolder) -> None:
+        """Copy what rounds start from."""
+        for theirs, own in ((parent.initial, self.initial), (parent.late, self.late)):
+            if theirs.exists():
+                shutil.copyfile(theirs, own)
 
     def claim(self, description: dict[str, Any]) -> bool:
         """Take the folder for the run that `description` determines.
@@ -53,10 +107,7 @@ class RunFolder:
             write_text(self.recipe, json.dumps(description, indent=2) + "\n")
             self._lock()
             return False
-        try:
-            held = json.loads(self.recipe.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FormatError(f"{self.recipe}: no recipe of a run: {error}") from error
+        held = self.description()
         wanted = json.loads(json.dumps(description))
         differing = sorted(_differences("", held, wanted))
         if differing:

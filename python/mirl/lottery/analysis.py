@@ -1,0 +1,192 @@
+"""What tickets have in common, and whether their losses are connected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirl.groups import prunable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from mirl.models import PromptIR
+
+WIDTH_STEP = 2
+"""Channels of the first level come in pairs."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many survivors two networks of one size share."""
+
+    jaccard: float
+    """Survivors of both over survivors of either, in [0, 1]."""
+    chance: float
+    """What masks of the same layer densities would have if they were drawn."""
+    layers: dict[str, float]
+    """The Jaccard index of each prunable parameter; 1 where nothing is left in either."""
+
+
+def mask_overlap(first: PromptIR, second: PromptIR) -> Overlap:
+    """Compare the masks of two networks.
+
+    Which weights do the tickets of two tasks share, those of two seeds, or two rounds?
+
+    Parameters
+    ----------
+    first, second
+        Of the same sizes.
+
+    Returns
+    -------
+    Overlap
+        The Jaccard index |a ∩ b| / |a ∪ b| of the survivors, of all prunable weights and of each
+        parameter, and what to expect by chance: Σ n d_a d_b / Σ n (d_a + d_b - d_a d_b) over
+        parameters of n weights and densities d.
+
+    Raises
+    ------
+    ValueError
+        Networks of different sizes.
+    """
+    if first.shapes != second.shapes:
+        raise ValueError("networks of different sizes have no weights to share")
+    masks = first.mask, second.mask
+    layers = {}
+    both = either = by_chance = of_either = 0.0
+    for name in prunable(first._network, "default"):
+        whole = np.ones(first.shapes[name], bool)
+        a, b = (mask.get(name, whole) for mask in masks)
+        shared, union = int((a & b).sum()), int((a | b).sum())
+        expected = float(a.mean() * b.mean() * a.size)
+        both, either = both + shared, either + union
+        by_chance, of_either = by_chance + expected, of_either + a.sum() + b.sum() - expected
+        layers[name] = shared / union if union else 1.0
+    return Overlap(
+        both / either if either else 1.0, by_chance / of_either if of_either else 1.0, layers
+    )
+
+
+def overlap_matrix(networks: Mapping[str, PromptIR]) -> NDArray[np.float64]:
+    """Jaccard indices between all of some networks, in their order.
+
+    Parameters
+    ----------
+    networks
+        Of the same sizes, by name.
+
+    Returns
+    -------
+    numpy.ndarray
+        Symmetric, float64 (N, N), ones on the diagonal.
+    """
+    all_ = list(networks.values())
+    matrix = np.ones((len(all_), len(all_)))
+    for i, first in enumerate(all_):
+        for j in range(i):
+            matrix[i, j] = matrix[j, i] = mask_overlap(first, all_[j]).jaccard
+    return matrix
+
+
+@dataclass(frozen=True)
+class Connectivity:
+    """The loss on the line between two networks."""
+
+    positions: NDArray[np.float64]
+    """From 0, the first network, to 1, the second."""
+    losses: NDArray[np.float64]
+    """The mean absolute error at each."""
+
+    @property
+    def barrier(self) -> float:
+        """The most by which the loss exceeds the line between its ends; 0 where it never does."""
+        line = (1 - self.positions) * self.losses[0] + self.positions * self.losses[-1]
+        return float((self.losses - line).max())
+
+
+def linear_connectivity(
+    first: PromptIR, second: PromptIR, data: Any, *, points: int = 11, batches: int = 8
+) -> Connectivity:
+    """The loss along the straight line between the weights of two networks.
+
+    Two runs from the same start are stable to the order of their data where there is no barrier
+    between them (Frankle et al., Linear Mode Connectivity and the Lottery Ticket Hypothesis, ICML
+    2020, section 2).
+
+    Parameters
+    ----------
+    first, second
+        Of the same sizes.
+    data
+        A `mirl.Loader` or any iterable of ``(degraded, clean)`` batches.
+    points
+        Places on the line, both ends included.
+    batches
+        How many batches the loss is the mean of, the first ones.
+
+    Returns
+    -------
+    Connectivity
+        Places, losses, and the barrier.
+
+    Raises
+    ------
+    ValueError
+        Networks of different sizes, less than two points, data without a batch.
+    """
+    if first.shapes != second.shapes:
+        raise ValueError("there is no line between networks of different sizes")
+    if points < 2:
+        raise ValueError(f"points must be at least 2, got {points}")
+    pairs = [(np.asarray(x), np.asarray(y)) for x, y in islice(iter(data), batches)]
+    if not pairs:
+        raise ValueError("data has no batch")
+    positions = np.linspace(0, 1, points)
+    ends = first.state_dict(), second.state_dict()
+    losses = []
+    for position in positions:
+        state = {
+            name: ((1 - position) * ends[0][name] + position * ends[1][name]).astype(np.float32)
+            for name in ends[0]
+        }
+        between = type(first).from_state_dict(state, {}).to(first.device)
+        errors = [np.abs(between(x) - y).mean(dtype=np.float64) for x, y in pairs]
+        losses.append(float(np.mean(errors)))
+    return Connectivity(positions, np.array(losses))
+
+
+def dense_sizes(ticket: PromptIR) -> dict[str, Any]:
+    """Sizes of a dense network with as many parameters as a ticket has left.
+
+    The same depth, and all widths narrower by one factor: the control that asks whether a small
+    network would do as well.
+
+    Parameters
+    ----------
+    ticket
+        A pruned network.
+
+    Returns
+    -------
+    dict
+        Arguments of `mirl.PromptIR`: of all widths the one whose count comes nearest.
+    """
+    config = ticket.config
+    wanted = ticket.density().all * ticket.num_parameters
+    widths = range(WIDTH_STEP, config["dim"] + 1, WIDTH_STEP)
+    sizes = [_narrowed(config, width) for width in widths]
+    return min(sizes, key=lambda size: abs(type(ticket)(**size).num_parameters - wanted))
+
+
+def _narrowed(config: dict[str, Any], dim: int) -> dict[str, Any]:
+    factor = dim / config["dim"]
+    # Blocks on features and prompts split their channels into the heads of their level.
+    step = max(config["heads"])
+    dims = [max(step, round(factor * width / step) * step) for width in config["prompt_dims"]]
+    return config | {"dim": dim, "prompt_dims": dims}

@@ -1,0 +1,177 @@
+"""A run as a recipe that can be written down: network, data, ticket and evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirl.errors import FormatError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from mirl.loggers import Logger
+    from mirl.lottery.loop import Result
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that determines a run; the fields are the tables of a TOML file.
+
+    Examples
+    --------
+    A file ``recipe.toml``, for ``mirl train recipe.toml --out run``:
+
+    .. code-block:: toml
+
+        seed = 0
+
+        [network]            # sizes of mirl.PromptIR
+        dim = 16
+
+        [data]               # arguments of mirl.Loader.from_folder
+        root = "data"        # seen from the folder of this file
+        synthesize = ["derain", "dehaze"]
+
+        [ticket]             # arguments of mirl.find_ticket
+        rounds = 15
+        epochs = 4
+
+        [evaluate]           # arguments of mirl.test_sets; without this table, nothing is measured
+        root = "data"
+    """
+
+    data: dict[str, Any]
+    """Arguments of `mirl.Loader.from_folder`."""
+    network: dict[str, Any] = field(default_factory=dict)
+    """Sizes, as `mirl.PromptIR` takes them."""
+    ticket: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `mirl.find_ticket`, but for what is not of the science: `out` and the like."""
+    evaluate: dict[str, Any] | None = None
+    """Arguments of `mirl.test_sets`."""
+    seed: int = 0
+    """Of the initial values, of the data, and of what criteria and controls draw."""
+    device: str = "cpu"
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Experiment:
+        """Read a TOML file.
+
+        Raises
+        ------
+        mirl.errors.FormatError
+            The file is no TOML, or has a table or a key that is none of ours.
+        OSError
+            The file cannot be read.
+        """
+        return cls.from_tables(read_toml(path), Path(path))
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Any], path: Path) -> Experiment:
+        """Make one of the tables of a file, whose folder its paths are seen from.
+
+        Raises
+        ------
+        mirl.errors.FormatError
+            A table or a key that is none of ours; no data.
+        """
+        known = {each.name for each in fields(cls)}
+        unknown = sorted(tables.keys() - known)
+        if unknown:
+            raise FormatError(f"{path}: unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+        for name in ("data", "network", "ticket", "evaluate"):
+            if not isinstance(tables.get(name, {}), dict):
+                raise FormatError(f"{path}: {name} must be a table")
+        if "root" not in tables.get("data", {}):
+            raise FormatError(f"{path}: the table data must name its root")
+        settings = dict(tables)
+        for name in ("data", "evaluate"):
+            if name in settings and "root" in settings[name]:
+                root = str(path.parent / settings[name]["root"])
+                settings[name] = {**settings[name], "root": root}
+        if "evaluate" in settings:
+            settings["evaluate"] = {"root": settings["data"]["root"], **settings["evaluate"]}
+        return cls(**settings)
+
+    def changed(self, changes: Mapping[str, Any]) -> Experiment:
+        """The same with other values, named as in ``{"ticket.lr": 1e-3, "seed": 2}``.
+
+        Raises
+        ------
+        ValueError
+            There is no such table.
+        """
+        experiment = self
+        for name, value in changes.items():
+            table, _, key = name.partition(".")
+            if table not in {each.name for each in fields(self)}:
+                raise ValueError(f"{name}: an experiment has no {table}")
+            if key:
+                value = {**(getattr(experiment, table) or {}), key: value}
+            experiment = replace(experiment, **{table: value})
+        return experiment
+
+    def hash(self) -> str:
+        """Eight hexadecimal digits that tell two experiments apart, whatever folders they are in."""
+        settings = asdict(self)
+        for name in ("data", "evaluate"):
+            if settings[name]:
+                settings[name].pop("root", None)
+        text = json.dumps(settings, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def run(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        loggers: Sequence[Logger] | None = None,
+        progress: bool = True,
+    ) -> Result:
+        """Run it in a folder, or go on with it there; see `mirl.find_ticket`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A setting that is unknown or out of range, by name.
+        """
+        from mirl.data import Loader, test_sets
+        from mirl.lottery.loop import find_ticket
+        from mirl.models import PromptIR
+
+        data = Loader.from_folder(**{"seed": self.seed, **self.data})
+        sets = None if self.evaluate is None else test_sets(**self.evaluate)
+        model = PromptIR(**{"seed": self.seed, **self.network}, device=self.device)
+        return find_ticket(
+            model,
+            data,
+            **{"seed": self.seed, **self.ticket},
+            evaluate=sets,
+            out=out,
+            loggers=loggers,
+            progress=progress,
+        )
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises
+    ------
+    mirl.errors.FormatError
+        It is no TOML.
+    OSError
+        It cannot be read.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path}: {error}") from error

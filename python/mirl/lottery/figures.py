@@ -1,0 +1,159 @@
+"""Figures of a sweep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirl.lottery.table import task_name
+from mirl.plot import COLORS, MARKERS, density_ticks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+MOST_LABELS = 45
+"""Names of layers that fit beside a picture of their densities."""
+MOST_NUMBERS = 14
+"""Rows of a matrix whose numbers can be read."""
+
+
+def quality_figure(means: DataFrame) -> Figure:
+    """Draw PSNR against density, a panel a task and a line a method, with intervals.
+
+    Parameters
+    ----------
+    means
+        As `mirl.lottery.summary` gives them.
+    """
+    tasks = list(dict.fromkeys(means["task"]))
+    figure, axes = _panels(len(tasks) + 1, width=3.6, height=3.1)
+    methods = _methods(means)
+    for axis, task in zip(axes, tasks, strict=False):
+        of_task = means[means["task"] == task]
+        for index, method in enumerate(methods):
+            line = of_task[of_task["method"] == method].sort_values("round")
+            if line.empty:
+                continue
+            color = COLORS[index % len(COLORS)]
+            densities, psnr = 100 * line["density_prunable"], line["psnr"]
+            axis.plot(densities, psnr, color=color, marker=MARKERS[index % len(MARKERS)], ms=4)
+            half = line["psnr_interval"].fillna(0)
+            axis.fill_between(densities, psnr - half, psnr + half, color=color, alpha=0.15, lw=0)
+        axis.axhline(of_task["psnr_input"].iloc[0], color="0.3", lw=1, ls=(0, (4, 3)))
+        axis.set_title(task_name(task), fontsize=11)
+        axis.set_xscale("log")
+        places = sorted(set((100 * of_task["density_prunable"]).round(1)), reverse=True)
+        axis.set_xlim(max(places) * 1.1, min(places) / 1.1)
+        density_ticks(axis, places, places)
+        axis.grid(alpha=0.25)
+        axis.tick_params(labelsize=8)
+    legend = axes[len(tasks)]
+    for index, method in enumerate(methods):
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        legend.plot([], [], color=color, marker=marker, ms=5, label=method)
+    legend.plot([], [], color="0.3", lw=1, ls=(0, (4, 3)), label="input unchanged")
+    legend.legend(loc="center", frameon=False)
+    legend.axis("off")
+    runs = int(means["runs"].max())
+    figure.supxlabel("density of the prunable weights (%)", fontsize=10)
+    of = f", mean of {runs} runs and its 95 % interval" if runs > 1 else ""
+    figure.supylabel(f"PSNR (dB){of}", fontsize=10)
+    return figure
+
+
+def seconds_figure(table: DataFrame) -> Figure:
+    """Draw what a round takes, relative to round 0 of all runs, against its density."""
+    figure, (axis,) = _panels(1, width=6.5, height=3.6)
+    rounds = table.drop_duplicates(["method", "seed", "round"])
+    whole = rounds[rounds["round"] == 0]["seconds"].median()
+    for index, method in enumerate(_methods(table)):
+        line = rounds[rounds["method"] == method].groupby("round")
+        densities = 100 * line["density_prunable"].mean()
+        share = line["seconds"].median() / whole
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        axis.plot(densities, share, color=color, marker=marker, ms=5, label=method)
+    axis.set_xscale("log")
+    places = sorted(set((100 * rounds["density_prunable"]).round(1)), reverse=True)
+    axis.set_xlim(max(places) * 1.1, min(places) / 1.1)
+    density_ticks(axis, places, places)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("density of the prunable weights (%)")
+    axis.set_ylabel("time of a round / dense")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def layers_figure(profiles: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Draw the density of every layer in every round, a panel a method.
+
+    Parameters
+    ----------
+    profiles
+        By method the records of a run.
+    """
+    names = list(next(iter(profiles.values()))[0]["layers"])
+    figure, axes = _panels(
+        len(profiles), width=1.7, height=max(4.0, 0.14 * min(len(names), MOST_LABELS) + 1), rows=1
+    )
+    figure.set_figwidth(figure.get_figwidth() + 3)
+    for place, (axis, (method, records)) in enumerate(zip(axes, profiles.items(), strict=True)):
+        density = np.array([[record["layers"][name] for record in records] for name in names])
+        picture = axis.imshow(100 * density, aspect="auto", vmin=0, vmax=100, cmap="viridis")
+        axis.set_title(method, fontsize=10)
+        axis.set_xticks(range(len(records)), [record["round"] for record in records], fontsize=8)
+        axis.set_xlabel("round", fontsize=9)
+        every = -(-len(names) // MOST_LABELS)
+        shown = range(0, len(names), every) if place == 0 else ()
+        axis.set_yticks(list(shown), [names[index] for index in shown], fontsize=6)
+    figure.colorbar(picture, ax=list(axes), label="density (%)", fraction=0.05)
+    return figure
+
+
+def overlap_figure(names: Sequence[str], matrix: NDArray[np.float64]) -> Figure:
+    """Draw a matrix of Jaccard indices.
+
+    Parameters
+    ----------
+    names
+        Of the rows and columns.
+    matrix
+        As `mirl.lottery.overlap_matrix` gives it.
+    """
+    size = max(4.0, 0.34 * len(names) + 2.2)
+    figure, (axis,) = _panels(1, width=size + 1, height=size)
+    others = matrix[~np.eye(len(names), dtype=bool)]
+    most = float(others.max()) if others.size else 1.0
+    picture = axis.imshow(matrix, vmin=0, vmax=most, cmap="viridis")
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    if len(names) <= MOST_NUMBERS:
+        for (row, column), value in np.ndenumerate(matrix):
+            shade = "black" if value > 0.6 * most else "white"
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, c=shade)
+    figure.colorbar(picture, ax=axis, label="survivors of both / of either", fraction=0.05)
+    return figure
+
+
+def _methods(table: DataFrame) -> list[str]:
+    return list(dict.fromkeys(table["method"]))
+
+
+def _panels(
+    count: int, *, width: float, height: float, rows: int | None = None
+) -> tuple[Figure, Any]:
+    """A figure and its axes, in three columns unless in so many rows; those left over are off."""
+    from matplotlib.figure import Figure
+
+    columns = -(-count // rows) if rows else min(count, 3)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(columns * width, lines * height), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes[count:]:
+        axis.axis("off")
+    return figure, axes[:count]

@@ -1,0 +1,183 @@
+"""A sweep as one page: tables and figures."""
+
+from __future__ import annotations
+
+import html
+import json
+from base64 import b64encode
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirl.io import write_text
+from mirl.lottery.analysis import mask_overlap, overlap_matrix
+from mirl.lottery.figures import layers_figure, overlap_figure, quality_figure, seconds_figure
+from mirl.lottery.results import about, results, run_folders, summary
+from mirl.lottery.table import task_name
+from mirl.plot import save_figure
+
+if TYPE_CHECKING:
+    import os
+
+    from pandas import DataFrame
+
+    from mirl.lottery.folder import RunFolder
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; }}
+table {{ border-collapse: collapse; font-size: 0.85em; margin: 1em 0; }}
+th, td {{ padding: 0.15em 0.7em; text-align: right; border-bottom: 1px solid #ddd; }}
+th:first-child, td:first-child {{ text-align: left; }}
+img {{ max-width: 100%; }}
+pre {{ background: #f5f5f5; padding: 1em; overflow-x: auto; font-size: 0.8em; }}
+</style>
+<h1>{title}</h1>
+{body}
+</html>
+"""
+
+
+def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = None) -> Path:
+    """Write figures and an HTML page of a sweep, as far as it has come.
+
+    Quality against density with intervals, a panel a task; the density of every layer; what the
+    last masks have in common; the time of a round; the numbers; and the recipes.
+
+    Parameters
+    ----------
+    out
+        The folder of a sweep, or of one run.
+    page
+        Where the page goes; by default ``report.html`` in `out`. The figures lie beside it as PNG,
+        and in it.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no run in the folder.
+    ValueError
+        No run has measured anything: they have no `evaluate`.
+    ImportError
+        pandas, scipy or matplotlib is not installed.
+    """
+    page = Path(out, "report.html") if page is None else Path(page)
+    table = results(out)
+    if table.empty:
+        raise ValueError(f"{out}: no run has measured a round yet")
+    table["method"] = _series(table)
+    means = summary(table)
+    runs = [run for run in run_folders(out) if run.records()]
+    figures = {
+        "quality": (
+            "Quality against density",
+            "Dashed: the input left unchanged. Bands: 95 % confidence intervals over the seeds.",
+            quality_figure(means),
+        ),
+        "layers": (
+            "Density of the layers",
+            f"One run of each method, seed {about(runs[0])['seed']}.",
+            layers_figure(_profiles(runs)),
+        ),
+        **_overlaps(runs),
+        "seconds": (
+            "Time of a round",
+            "Median over the seeds. Only as good as the machine was quiet: for claims about time see"
+            " the benchmarks.",
+            seconds_figure(table),
+        ),
+    }
+    page.parent.mkdir(parents=True, exist_ok=True)
+    parts = [_numbers(means)]
+    for name, (title, text, figure) in figures.items():
+        path = page.with_name(f"{name}.png")
+        save_figure(figure, path)
+        image = b64encode(path.read_bytes()).decode()
+        parts.append(
+            f'<h2>{title}</h2><p>{text}</p><img alt="{title}" src="data:image/png;base64,{image}">'
+        )
+    parts.append(_recipes(runs))
+    title = f"Runs of {Path(out).resolve().name}"
+    write_text(page, PAGE.format(title=html.escape(title), body="\n".join(parts)))
+    return page
+
+
+def _series(table: DataFrame) -> Any:
+    """The method with its place in the grid, where there is one."""
+    points = [name for name in table.columns if "." in name]
+    series = table["method"]
+    for name in points:
+        series = series + " " + name.rpartition(".")[2] + "=" + table[name].astype(str)
+    return series
+
+
+def _profiles(runs: list[RunFolder]) -> dict[str, list[dict[str, Any]]]:
+    seed = about(runs[0])["seed"]
+    return {about(run)["method"]: run.records() for run in runs if about(run)["seed"] == seed}
+
+
+def _overlaps(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
+    """The last masks of all runs that came to the same round, in one matrix."""
+    last = max(run.records()[-1]["round"] for run in runs)
+    ended = [run for run in runs if run.records()[-1]["round"] == last]
+    if last == 0 or len(ended) < 2:
+        return {}
+    networks = {run.path.name: run.network(last) for run in ended}
+    first, second, *_ = networks.values()
+    chance = mask_overlap(first, second).chance
+    figure = overlap_figure(list(networks), overlap_matrix(networks))
+    text = (
+        f"Survivors of both over survivors of either, after round {last}. Masks of the layer"
+        f" densities of the first two runs would have {chance:.2f} if they were drawn."
+    )
+    return {"overlap": ("What masks have in common", text, figure)}
+
+
+def _numbers(means: DataFrame) -> str:
+    """PSNR of every method, round and task."""
+    parts = ["<h2>PSNR in dB</h2>"]
+    for round_, group in means.groupby("round"):
+        density = 100 * group["density_prunable"].mean()
+        cells = group.assign(
+            task=[task_name(task) for task in group["task"]],
+            cell=[
+                f"{psnr:.2f}" + (f" ± {half:.2f}" if half == half else "")
+                for psnr, half in zip(group["psnr"], group["psnr_interval"], strict=True)
+            ],
+        )
+        grid = cells.pivot_table(
+            index="method", columns="task", values="cell", aggfunc="first", sort=False
+        )
+        grid.index.name = grid.columns.name = None
+        parts.append(f"<h3>Round {round_}: {density:.3g} % of the prunable weights</h3>")
+        parts.append(grid.to_html(border=0, na_rep=""))
+    return "\n".join(parts)
+
+
+def _recipes(runs: list[RunFolder]) -> str:
+    shown: dict[str, str] = {}
+    for run in runs:
+        described = run.description()
+        described.pop("initial", None)
+        described.pop("masks_of", None)
+        text = json.dumps(described, indent=1)
+        shown.setdefault(about(run)["method"], f"{run.path.name}\n{text}")
+    parts = [
+        f"<details><summary>{html.escape(method)}</summary><pre>{html.escape(text)}</pre></details>"
+        for method, text in shown.items()
+    ]
+    versions = runs[0].records()[0]["versions"]
+    machine = about(runs[0])["machine"]
+    return (
+        "<h2>Recipes</h2>"
+        + "\n".join(parts)
+        + f"<p>{html.escape(json.dumps(versions))}<br>{html.escape(str(machine))}</p>"
+    )

@@ -1,0 +1,135 @@
+"""The runs of a sweep as a tidy table: a line for each run, round and task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirl.io import atomic, write_text
+from mirl.lottery.folder import RunFolder
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from pandas import DataFrame
+
+CONFIDENCE = 0.95
+"""Of the intervals."""
+
+
+def results(out: str | os.PathLike[str]) -> DataFrame:
+    """Read what the runs of a sweep, or a single run, have come to so far.
+
+    Parameters
+    ----------
+    out
+        The folder of a sweep, or of one run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A line for each run, round and task: ``method``, ``seed``, the places in the grid, ``hash``
+        of the recipe, ``round``, ``task``, ``density`` and ``density_prunable`` in [0, 1], ``psnr``
+        and ``psnr_input`` in dB, ``ssim`` and ``ssim_input``, ``loss`` (the last epoch's),
+        ``seconds`` of the round, ``machine``, and versions.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no run in the folder.
+    ImportError
+        pandas is not installed.
+    """
+    try:
+        from pandas import DataFrame
+    except ImportError as error:
+        raise ImportError('tables of results need pandas: pip install "mirl[lab]"') from error
+    runs = run_folders(out)
+    return DataFrame([line for run in runs for line in _lines(run)])
+
+
+def run_folders(out: str | os.PathLike[str]) -> list[RunFolder]:
+    """The runs in a folder, by name; or the folder itself, where it is one.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+    out = Path(out)
+    if (out / "recipe.json").exists():
+        return [RunFolder.existing(out)]
+    recipes = sorted(out.glob("*/recipe.json"))
+    if not recipes:
+        raise FileNotFoundError(f"{out}: no run is in this folder")
+    return [RunFolder.existing(recipe.parent) for recipe in recipes]
+
+
+def save_results(out: str | os.PathLike[str]) -> DataFrame:
+    """Write the table of a sweep to ``results.csv`` and ``results.parquet`` in its folder."""
+    table = results(out)
+    write_text(Path(out) / "results.csv", table.to_csv(index=False))
+    with atomic(Path(out) / "results.parquet") as path:
+        table.to_parquet(path, index=False)
+    return table
+
+
+def summary(table: DataFrame) -> DataFrame:
+    """Means over the seeds, with half the width of their 95 % confidence intervals.
+
+    Parameters
+    ----------
+    table
+        As `results` gives it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A line for each method, place in the grid, round and task: ``density``,
+        ``density_prunable``, ``psnr`` and ``ssim``; ``psnr_interval`` and ``ssim_interval`` by
+        Student's t over the ``runs``, NaN where there is but one.
+    """
+    from scipy.stats import t
+
+    points = [name for name in table.columns if "." in name]
+    groups = table.groupby(["method", *points, "round", "task"], sort=False)
+    shared = ["density", "density_prunable", "psnr", "ssim", "psnr_input", "ssim_input"]
+    means = groups[shared].mean()
+    means["runs"] = groups.size()
+    quantile = t.ppf((1 + CONFIDENCE) / 2, means["runs"] - 1)
+    for name in ("psnr", "ssim"):
+        means[f"{name}_interval"] = quantile * groups[name].std() / means["runs"] ** 0.5
+    return means.reset_index()
+
+
+def about(run: RunFolder) -> dict[str, Any]:
+    """What tells a run apart from others of its sweep."""
+    described = run.path / "run.json"
+    if described.exists():
+        told: dict[str, Any] = json.loads(described.read_text(encoding="utf-8"))
+        return told
+    seed = run.description()["recipe"]["seed"]
+    return {"method": run.path.name, "seed": seed, "point": {}, "hash": None, "machine": None}
+
+
+def _lines(run: RunFolder) -> Iterator[dict[str, Any]]:
+    told = about(run)
+    for record in run.records():
+        for task, metrics in record["metrics"].items():
+            yield {
+                "method": told["method"],
+                "seed": told["seed"],
+                **told["point"],
+                "hash": told["hash"],
+                "round": record["round"],
+                "task": task,
+                "density": record["density"],
+                "density_prunable": record["density_prunable"],
+                **metrics,
+                "loss": record["loss"][-1],
+                "seconds": record["seconds"],
+                "machine": told["machine"],
+                **record["versions"],
+            }

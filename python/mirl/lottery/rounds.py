@@ -1,0 +1,179 @@
+"""What lies between two rounds: pruning, controls, and where the survivors start from."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from mirl.groups import select
+from mirl.lottery.control import controlled_masks, reinitialised
+from mirl.models import load_native
+from mirl.prune import prune, rewind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mirl.lottery.folder import RunFolder
+    from mirl.lottery.recipe import Recipe
+    from mirl.models import PromptIR, Snapshot
+    from mirl.train import Trainer
+
+GRADUAL_PRUNINGS = 20
+"""Prunings of a gradual round."""
+GRADUAL_SPAN = (1 / 8, 3 / 4)
+"""The share of a round's steps after which the first and the last of them come: after the published
+warm-up, and early enough for what is left to recover."""
+
+
+class Rounds:
+    """Makes the network that a round trains of the one that the last round has trained.
+
+    Parameters
+    ----------
+    model
+        The network, changed in place.
+    recipe
+        The settings of the run.
+    initial
+        Its values before round 0.
+    parent
+        The run whose masks are taken, where the recipe says so.
+    """
+
+    def __init__(
+        self, model: PromptIR, recipe: Recipe, initial: Snapshot, parent: RunFolder | None
+    ) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.initial = initial
+        self.parent = parent
+        self.late: Snapshot | None = None
+        """The values after the step of round 0 that the recipe rewinds to."""
+        self.dense: Snapshot | None = None
+        """The values at the end of round 0."""
+
+    def resume(self, folder: RunFolder) -> None:
+        """Take what the folder of this run, or of its parent, holds to start from."""
+        self.initial = load_native(folder.initial).snapshot()
+        if isinstance(self.recipe.rewind, int) and folder.late.exists():
+            self.late = load_native(folder.late).snapshot()
+        if self.recipe.pruning == "one-shot" and folder.dense.exists():
+            self.dense = load_native(folder.dense).snapshot()
+
+    def keep_late(self, folder: RunFolder | None) -> None:
+        """Keep the network as it is, to rewind to."""
+        self.late = self.model.snapshot()
+        if folder is not None:
+            self.model.save(folder.late)
+
+    def keep_dense(self, folder: RunFolder | None) -> None:
+        """Keep the network as it is, to prune at once."""
+        self.dense = self.model.snapshot()
+        if folder is not None:
+            self.model.save(folder.dense)
+
+    def begin(self, round_: int, trainer: Trainer, batches: Callable[[], Iterable[Any]]) -> None:
+        """Make the network of `round_` (from 1); `batches` gives those of its first epoch."""
+        recipe, model = self.recipe, self.model
+        if self.parent is not None:
+            self._masks_of_parent(round_)
+        elif recipe.pruning == "iterative":
+            self._prune(recipe.amount, round_, trainer, batches)
+        else:
+            model.mask = {}
+            start = self.dense if recipe.pruning == "one-shot" else self.initial
+            assert start is not None
+            model.load_state_dict(start.state_dict())
+            if recipe.pruning != "gradual":
+                self._prune(1 - (1 - recipe.amount) ** round_, round_, trainer, batches)
+        if recipe.rewinds:
+            rewind(
+                model,
+                self._start(round_),
+                preset=recipe.preset,
+                biases=recipe.rewinds_biases(round_),
+                prompts=recipe.rewind_prompts,
+                temperatures=recipe.rewind_temperatures,
+            )
+
+    def during(
+        self,
+        round_: int,
+        step: int,
+        steps: int,
+        trainer: Trainer,
+        batches: Callable[[], Iterable[Any]],
+    ) -> None:
+        """Prune before `step` (from 0) of a round's `steps`, where pruning is gradual."""
+        if self.recipe.pruning != "gradual" or round_ == 0:
+            return
+        final = (1 - self.recipe.amount) ** round_
+        wanted = gradual_density(step, steps, final)
+        if wanted is None:
+            return
+        names = select(self.model._network, self.recipe.include, self.recipe.excluded)
+        layers, _, _ = self.model._network.report(names)
+        density = sum(alive for _, alive, _ in layers) / sum(total for *_, total in layers)
+        if wanted < density:
+            self._prune(1 - wanted / density, round_, trainer, batches)
+
+    def _prune(
+        self,
+        amount: float,
+        round_: int,
+        trainer: Trainer,
+        batches: Callable[[], Iterable[Any]],
+    ) -> None:
+        recipe = self.recipe
+        by_movement = recipe.criterion == "movement"
+        prune(
+            self.model,
+            amount,
+            recipe.scope,
+            criterion=trainer.movement() if by_movement else recipe.criterion,
+            data=None if by_movement else islice(batches(), recipe.criterion_batches),
+            batches=recipe.criterion_batches,
+            granularity=recipe.granularity,
+            include=recipe.include,
+            exclude=recipe.exclude,
+            min_density=recipe.min_density,
+            seed=(recipe.seed, round_),
+            preset=recipe.preset,
+        )
+
+    def _masks_of_parent(self, round_: int) -> None:
+        """The parent's network as it began that round, under its masks or a control's."""
+        assert self.parent is not None
+        recipe, model = self.recipe, self.model
+        model.mask = {}
+        model.load_state_dict(self.parent.network(round_ - 1).state_dict())
+        names = select(model._network, recipe.include, recipe.excluded)
+        # A packed file counts what the forward never uses as pruned.
+        masks = self.parent.network(round_).mask
+        masks = {name: masks[name] for name in names if name in masks}
+        model.mask = controlled_masks(recipe.control, masks, names, model, (recipe.seed, round_))
+
+    def _start(self, round_: int) -> Snapshot:
+        recipe = self.recipe
+        if recipe.control == "reinit":
+            return reinitialised(self.model, (recipe.seed, round_))
+        if not isinstance(recipe.rewind, int):
+            return self.initial
+        assert self.late is not None
+        return self.late
+
+
+def gradual_density(step: int, steps: int, final: float) -> float | None:
+    """The density to prune to before `step` of `steps`, if there is a pruning then.
+
+    ``final + (1 - final) (1 - i/n)³`` at the i-th of n prunings (Zhu & Gupta 2018, eq. 1).
+    """
+    first, last = (round(share * steps) for share in GRADUAL_SPAN)
+    places = [
+        first + (last - first) * index // (GRADUAL_PRUNINGS - 1)
+        for index in range(GRADUAL_PRUNINGS)
+    ]
+    if step not in places:
+        return None
+    index = GRADUAL_PRUNINGS - places[::-1].index(step)
+    return float(final + (1 - final) * (1 - index / GRADUAL_PRUNINGS) ** 3)

@@ -1,0 +1,323 @@
+"""Grids of experiments, on the cores and GPUs of this machine or of a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirl.errors import FormatError
+from mirl.lottery.experiment import Experiment, read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+RETRIES = 5
+"""How often a run whose worker was lost is taken up again."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment of a sweep."""
+
+    method: str
+    """Its table of the sweep."""
+    point: dict[str, Any]
+    """Its place in the grid."""
+    experiment: Experiment
+    after: str | None = field(default=None)
+    """The run whose masks it takes."""
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return _name(self.method, self.point, self.experiment.seed)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Experiments that differ in method, in their place in a grid, and in their seed.
+
+    Examples
+    --------
+    A file ``sweep.toml``, for ``mirl sweep sweep.toml --out results``:
+
+    .. code-block:: toml
+
+        recipe = "recipe.toml"        # what they share, seen from the folder of this file
+        seeds = [0, 1, 2]
+
+        [methods.mir-l]
+
+        [methods.late]
+        ticket.rewind = 100
+
+        [methods.reinit]
+        after = "mir-l"               # takes the masks of that method's run of the same seed
+        ticket.control = "reinit"
+
+        [grid]                        # every method with every combination
+        ticket.lr = [1e-3, 2e-3]
+    """
+
+    runs: tuple[Run, ...]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Sweep:
+        """Read a TOML file.
+
+        Raises
+        ------
+        mirl.errors.FormatError
+            The file is no TOML, has a key that is none of ours, or a method after one that there is
+            not.
+        OSError
+            A file cannot be read.
+        """
+        tables = read_toml(path)
+        unknown = sorted(tables.keys() - {"recipe", "seeds", "methods", "grid"})
+        if unknown:
+            raise FormatError(f"{path}: unknown: {', '.join(unknown)}")
+        if not isinstance(tables.get("recipe"), str):
+            raise FormatError(f"{path}: recipe must name the file of what the runs share")
+        shared = Experiment.load(Path(path).parent / tables["recipe"])
+        try:
+            methods = {name: _flat(each) for name, each in tables.get("methods", {}).items()}
+            grid = _flat(tables.get("grid", {}))
+            return cls.of(shared, methods or {"mir-l": {}}, tables.get("seeds", [0]), grid)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise FormatError(f"{path}: {error}") from error
+
+    @classmethod
+    def of(
+        cls,
+        shared: Experiment,
+        methods: Mapping[str, Mapping[str, Any]],
+        seeds: Iterable[int] = (0,),
+        grid: Mapping[str, Iterable[Any]] | None = None,
+    ) -> Sweep:
+        """Every method with every combination of the grid and every seed.
+
+        Parameters
+        ----------
+        shared
+            What the runs share.
+        methods
+            By name what differs, as `Experiment.changed` takes it; and under ``"after"`` the method
+            whose masks are taken.
+        seeds
+            Of the replicates.
+        grid
+            By setting the values that it takes.
+
+        Raises
+        ------
+        ValueError
+            A method after one that there is not, or in a circle; an unknown table.
+        TypeError
+            Seeds or values that are no list.
+        """
+        grid = {name: _list(f"grid: {name}", values) for name, values in (grid or {}).items()}
+        order: list[str] = []
+        while len(order) < len(methods):
+            ready = [
+                name
+                for name, changes in methods.items()
+                if name not in order and changes.get("after") in (None, *order)
+            ]
+            if not ready:
+                left = [name for name in methods if name not in order]
+                raise ValueError(f"methods after one that there is not: {', '.join(left)}")
+            order += ready
+        runs = []
+        for seed in _list("seeds", seeds):
+            for values in product(*grid.values()):
+                point = dict(zip(grid, values, strict=True))
+                for method in order:
+                    changes = dict(methods[method])
+                    after = changes.pop("after", None)
+                    experiment = shared.changed({**point, **changes, "seed": seed})
+                    name = None if after is None else _name(after, point, seed)
+                    runs.append(Run(method, point, experiment, name))
+        return cls(tuple(runs))
+
+    def run(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        workers: int = 1,
+        threads: int | None = None,
+        address: str | None = None,
+        wandb: str | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Run all that are not done, in folders of `out`; those that were begun go on.
+
+        Parameters
+        ----------
+        out
+            Folder of the results, one folder a run; on a cluster one that all machines see.
+        workers
+            Runs at once. One needs nothing; for more, and for a cluster, Ray (the extra ``lab``).
+        threads
+            Of each run; by default the cores of this machine shared by the workers.
+        address
+            Of a Ray cluster, ``"auto"`` for the one that this machine belongs to.
+        wandb
+            A project of Weights & Biases that is told of every run.
+        progress
+            Whether to show a progress bar.
+
+        Raises
+        ------
+        ImportError
+            Several workers, but Ray is not installed; or `wandb`, but that is not.
+        RuntimeError
+            A run has failed; the others have come to their ends, and the message names them all.
+        """
+        out = Path(out).resolve()
+        out.mkdir(parents=True, exist_ok=True)
+        threads = threads or max(1, (os.cpu_count() or 1) // workers)
+        from tqdm.auto import tqdm
+
+        failures: dict[str, str] = {}
+        with tqdm(total=len(self.runs), desc="sweep", unit="run", disable=not progress) as bar:
+
+            def done(run: Run, failure: str | None) -> None:
+                if failure is not None:
+                    failures[run.name] = failure
+                bar.update()
+
+            if workers == 1 and address is None:
+                self._one_by_one(out, wandb, done)
+            else:
+                self._on_ray(out, workers, threads, address, wandb, done)
+        if failures:
+            lines = "\n".join(f"{name}: {failure}" for name, failure in failures.items())
+            raise RuntimeError(f"{len(failures)} of {len(self.runs)} runs failed\n{lines}")
+
+    def _one_by_one(
+        self, out: Path, wandb: str | None, done: Callable[[Run, str | None], None]
+    ) -> None:
+        failed: set[str] = set()
+        for run in self.runs:
+            failure = f"{run.after} failed" if run.after in failed else execute(run, out, wandb)
+            if failure is not None:
+                failed.add(run.name)
+            done(run, failure)
+
+    def _on_ray(
+        self,
+        out: Path,
+        workers: int,
+        threads: int,
+        address: str | None,
+        wandb: str | None,
+        done: Callable[[Run, str | None], None],
+    ) -> None:
+        ray = _ray()
+        gpus = 1 if any(run.experiment.device == "cuda" for run in self.runs) else 0
+        # What is not ours on this machine is not asked: it is the workers that share the cores.
+        cluster = {"address": address} if address else {"num_cpus": workers * threads}
+        ray.init(**cluster, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        try:
+            remote = ray.remote(_execute_after).options(
+                num_cpus=threads, num_gpus=gpus, max_retries=RETRIES, retry_exceptions=False
+            )
+            references: dict[str, Any] = {}
+            for run in self.runs:
+                before = None if run.after is None else references[run.after]
+                references[run.name] = remote.remote(run, str(out), threads, wandb, before)
+            waiting = {references[run.name]: run for run in self.runs}
+            while waiting:
+                (ready,), _ = ray.wait(list(waiting), num_returns=1)
+                try:
+                    failure = ray.get(ready)
+                except ray.exceptions.RayError as error:
+                    failure = f"its worker was lost: {error}"
+                done(waiting.pop(ready), failure)
+        finally:
+            ray.shutdown()
+
+
+def execute(run: Run, out: Path, wandb: str | None = None) -> str | None:
+    """Run an experiment in its folder of `out`, or go on with it; what went wrong, if anything did.
+
+    What tells the run apart is written to ``run.json`` beside its record.
+    """
+    from mirl.io import write_text
+    from mirl.loggers import WeightsAndBiases
+    from mirl.machine import devices
+
+    folder = out / run.name
+    experiment = run.experiment
+    if run.after is not None:
+        experiment = experiment.changed({"ticket.masks_of": str(out / run.after)})
+    about = {
+        "method": run.method,
+        "seed": experiment.seed,
+        "point": run.point,
+        "after": run.after,
+        "hash": run.experiment.hash(),
+        "machine": devices()[experiment.device],
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "run.json", json.dumps(about, indent=2) + "\n")
+        loggers = [] if wandb is None else [WeightsAndBiases(wandb, **_named(run, out))]
+        experiment.run(folder, loggers=loggers)
+    except Exception as error:  # what a run raises is its result: the others go on
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _named(run: Run, out: Path) -> dict[str, str]:
+    """What Weights & Biases calls a run; one that is resumed keeps its id."""
+    return {"name": run.name, "group": out.name, "id": f"{run.name}-{run.experiment.hash()}"}
+
+
+def _execute_after(
+    run: Run, out: str, threads: int, wandb: str | None, before: str | None
+) -> str | None:
+    """`execute` in a worker, once the run that it takes masks of is done."""
+    import mirl
+
+    if before is not None:
+        return f"{run.after} failed"
+    if mirl.get_num_threads() != threads:
+        mirl.set_num_threads(threads)
+    return execute(run, Path(out), wandb)
+
+
+def _list(what: str, values: Any) -> list[Any]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{what} must be a list of values, got {values!r}")
+    return list(values)
+
+
+def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of tables by dotted name; a table within a table is a value."""
+    flat: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{key}": each for key, each in value.items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def _name(method: str, point: Mapping[str, Any], seed: int) -> str:
+    places = [f"{name.rpartition('.')[2]}={value}" for name, value in point.items()]
+    return "-".join([method, *places, f"seed{seed}"])
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError('several workers need Ray: pip install "mirl[lab]"') from error
+    return ray

@@ -1,0 +1,288 @@
+"""What lies between rounds: how they are pruned, where they start from, and the controls."""
+
+import json
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+import mirl
+from lottery_run import Noise, run
+from mirl.lottery.rounds import GRADUAL_PRUNINGS, gradual_density
+from reference import SMALL
+from test_lottery import assert_same
+
+EPOCHS, STEPS = 2, 3
+
+WAYS = {
+    "one-shot": {"pruning": "one-shot"},
+    "one-shot-layerwise": {"pruning": "one-shot", "scope": "layerwise", "rewind": "learning-rate"},
+    "initial": {"pruning": "initial", "criterion": "snip", "criterion_batches": 2},
+    "random": {"pruning": "initial", "criterion": "random", "scope": "erk", "seed": 4},
+    "gradual": {"pruning": "gradual", "criterion": "movement"},
+    "movement": {"criterion": "movement", "min_density": 0.1},
+    "late": {"rewind": 4},
+    "learning-rate": {"rewind": "learning-rate"},
+    "fine-tune": {"rewind": "fine-tune", "min_lr": 1e-4},
+    "channels": {"granularity": "channels", "exclude": ("norms", "dead")},
+    "average": {"ema_decay": 0.9, "micro_batch": 1, "pruning": "one-shot"},
+    "weighted": {"task_weighting": "uncertainty", "loss": {"l1": 1.0, "ssim": 0.1}},
+    "paper-code": {"preset": "paper-code"},
+}
+
+
+class StopError(Exception):
+    pass
+
+
+class Stopping(Noise):
+    """Batches that end with an error after so many."""
+
+    def __init__(self, batches):
+        self.left = batches
+
+    def epoch(self, epoch, start=0):
+        for batch in super().epoch(epoch, start):
+            if self.left == 0:
+                raise StopError
+            self.left -= 1
+            yield batch
+
+
+def resumed(out, **settings):
+    """A run that is stopped after every five batches."""
+    for _ in range(40):
+        with suppress(StopError):
+            return run(out, data=Stopping(5), **settings)
+    raise AssertionError("the run does not come on")
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parent")
+    run(folder, rewind=2)
+    return folder
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    return WAYS[request.param], folder, run(folder, **WAYS[request.param])
+
+
+def test_every_way_keeps_the_same_shares_and_resumes_to_the_bit(way, tmp_path):
+    settings, folder, result = way
+    resumed(tmp_path, **settings)
+    assert_same(tmp_path, folder)
+    assert [record["round"] for record in result.rounds] == [0, 1, 2]
+    if settings.get("granularity") == "channels":
+        return
+    for record in result.rounds:
+        share = 0.7 ** record["round"]
+        alive = record["density_prunable"]
+        assert alive == pytest.approx(share, abs=0.01 + 0.03 * ("layerwise" in str(settings)))
+
+
+def state(folder, round_):
+    return mirl.load(folder / f"round_{round_:02d}.mirl.safetensors").state_dict()
+
+
+def masks(folder, round_):
+    return mirl.load(folder / f"round_{round_:02d}.mirl.safetensors").mask
+
+
+class Watch:
+    """Keeps the network as each round begins, and the rates of its steps."""
+
+    def __init__(self, model):
+        self.model, self.begun, self.rates = model, [], []
+
+    def round_start(self, *_):
+        self.begun.append(self.model.state_dict())
+        self.rates.append([])
+
+    def step(self, step, loss, lr):
+        self.rates[-1].append(lr)
+
+    def __getattr__(self, event):
+        return lambda *_: None
+
+
+def watched(**settings):
+    model = mirl.PromptIR(seed=3, **SMALL)
+    watch = Watch(model)
+    mirl.find_ticket(
+        model,
+        Noise(),
+        **({"rounds": 2, "epochs": EPOCHS, "amount": 0.3, "lr": 1e-3} | settings),
+        loggers=[watch],
+    )
+    return watch
+
+
+def test_one_shot_prunes_the_dense_network_at_once(tmp_path):
+    run(tmp_path, pruning="one-shot")
+    for round_ in (1, 2):
+        dense = mirl.PromptIR.from_state_dict(state(tmp_path, 0), mask={})
+        mirl.prune(dense, 1 - 0.7**round_)
+        found = masks(tmp_path, round_)
+        for name, mask in dense.mask.items():
+            np.testing.assert_array_equal(found[name], mask)
+
+
+def test_pruning_at_the_start_needs_no_training(tmp_path):
+    data = Noise()
+    run(tmp_path, pruning="initial", criterion="snip", criterion_batches=2)
+    for round_ in (1, 2):
+        model = mirl.PromptIR(seed=3, **SMALL)
+        batches = list(data.epoch(EPOCHS * round_))[:2]
+        mirl.prune(model, 1 - 0.7**round_, criterion="snip", data=batches, seed=(0, round_))
+        found = masks(tmp_path, round_)
+        for name, mask in model.mask.items():
+            np.testing.assert_array_equal(found[name], mask)
+
+
+def test_late_rewinding_goes_to_the_step(tmp_path):
+    watch = watched(rewind=4)
+    model, data = mirl.PromptIR(seed=3, **SMALL), Noise()
+    trainer = mirl.Trainer(model)
+    rates = [mirl.linear_warmup_cosine(t, 6, warmup=1, base=1e-3) for t in range(6)]
+    batches = [batch for epoch in range(EPOCHS) for batch in data.epoch(epoch)]
+    for rate, batch in zip(rates[:4], batches, strict=False):
+        trainer.lr = rate
+        trainer.step(*batch)
+    late = model.state_dict()
+    assert watch.rates == [rates, rates[4:], rates[4:]]
+    for begun in watch.begun[1:]:
+        for name, values in begun.items():
+            if "weight" in name:
+                kept = values != 0
+                np.testing.assert_array_equal(values[kept], late[name][kept])
+            elif "bias" in name:
+                np.testing.assert_array_equal(values, late[name])
+
+
+def test_learning_rate_rewinding_and_fine_tuning_keep_the_weights():
+    constant = [1e-4] * (EPOCHS * STEPS)
+    for rewind, settings in (("learning-rate", {}), ("fine-tune", {"min_lr": 1e-4})):
+        watch = watched(rewind=rewind, **settings)
+        assert watch.rates[1] == (constant if rewind == "fine-tune" else watch.rates[0])
+        initial = mirl.PromptIR(seed=3, **SMALL).state_dict()
+        name = "latent.0.ffn.project_in.weight"
+        begun = watch.begun[1][name]
+        kept = begun != 0
+        assert 0.2 < kept.mean() < 0.9
+        assert not np.array_equal(begun[kept], initial[name][kept])
+
+
+def test_gradual_density_is_the_cubic_schedule():
+    steps, final = 400, 0.1
+    found = [gradual_density(step, steps, final) for step in range(steps)]
+    wanted = [density for density in found if density is not None]
+    assert len(wanted) == GRADUAL_PRUNINGS
+    for index, density in enumerate(wanted, 1):
+        share = 1 - index / GRADUAL_PRUNINGS
+        assert density == pytest.approx(final + (1 - final) * share**3)
+    places = [step for step, density in enumerate(found) if density is not None]
+    assert (places[0], places[-1]) == (50, 300)
+    # A round of few steps comes to the end all the same.
+    short = [gradual_density(step, 6, final) for step in range(6)]
+    assert [density for density in short if density is not None][-1] == pytest.approx(final)
+
+
+@pytest.mark.parametrize("control", ["reinit", "shuffle", "random", None])
+def test_controls_are_what_they_say(parent, tmp_path, control):
+    settings = {"masks_of": parent, "control": control, "rewind": 2, "seed": 7}
+    data = Noise() if control else Other()
+    result = run(tmp_path / "whole", data=data, **settings)
+    assert [record["round"] for record in result.rounds] == [1, 2]
+    theirs = [json.loads(line) for line in (parent / "record.jsonl").read_text().splitlines()]
+    for record, their in zip(result.rounds, theirs[1:], strict=True):
+        assert record["alive"] == their["alive"]
+        if control != "random":
+            assert record["layers"] == their["layers"]
+        else:
+            assert record["layers"] != their["layers"]
+    for round_ in (1, 2):
+        own, their = masks(tmp_path / "whole", round_), masks(parent, round_)
+        same = all(np.array_equal(own[name], their[name]) for name in their)
+        assert same == (control in ("reinit", None))
+    if control:
+        resumed(tmp_path / "resumed", **settings)
+        assert_same(tmp_path / "resumed", tmp_path / "whole")
+    else:
+        # The ticket under other data is another network.
+        assert not np.array_equal(
+            state(tmp_path / "whole", 2)["output.weight"], state(parent, 2)["output.weight"]
+        )
+
+
+class Other(Noise):
+    """Other images."""
+
+    def describe(self):
+        return {"seed": 6}
+
+    def epoch(self, epoch, start=0):
+        yield from ((clean, clean) for _, clean in super().epoch(epoch + 100, start))
+
+
+def test_a_ticket_begins_where_its_parent_did(parent, tmp_path):
+    """Without a control and on the same data, the second run is the first."""
+    run(tmp_path, masks_of=parent, rewind=2)
+    for round_ in (1, 2):
+        for name, values in state(parent, round_).items():
+            np.testing.assert_array_equal(state(tmp_path, round_)[name], values)
+
+
+def test_survivors_of_reinit_start_anew(parent):
+    model = mirl.PromptIR(seed=3, **SMALL)
+    watch = Watch(model)
+    settings = {"rounds": 2, "amount": 0.3, "lr": 1e-3, "masks_of": parent, "loggers": [watch]}
+    mirl.find_ticket(model, Noise(), control="reinit", **settings)
+    initial = mirl.load(parent / "initial.safetensors").state_dict()
+    name = "latent.0.ffn.project_in.weight"
+    first, second = (begun[name] for begun in watch.begun)
+    for begun in (first, second):
+        kept = begun != 0
+        # Of 24 random bits, a few may be the same.
+        assert (begun[kept] != initial[name][kept]).mean() > 0.999
+        # Of the same distribution: uniform in ±1/√64.
+        assert np.abs(begun).max() == pytest.approx(1 / 8, rel=0.01)
+    assert (first[second != 0] != second[second != 0]).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pruning": "twice"}, "pruning must be one of"),
+        ({"criterion": "size"}, "criterion must be one of"),
+        ({"criterion": "movement", "pruning": "one-shot"}, "movement"),
+        ({"rewind": "late"}, "rewind must be"),
+        ({"rewind": 0}, "rewind must be at least 1"),
+        ({"rewind": 6}, "rewind must be less than the 6 steps"),
+        ({"rewind": "fine-tune"}, "min_lr"),
+        ({"rewind": 2, "pruning": "initial"}, "nothing to rewind to"),
+        ({"control": "reinit"}, "masks_of"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_what_contradicts_is_named(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "x", **settings)
+    assert not (tmp_path / "x" / "checkpoint.safetensors").exists()
+
+
+def test_what_does_not_fit_a_parent_is_named(parent, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"recipe\.json"):
+        run(None, masks_of=tmp_path)
+    with pytest.raises(ValueError, match="rounds must be at least 1"):
+        run(None, masks_of=parent, rounds=0)
+    with pytest.raises(ValueError, match="its rewind is 2, not 3"):
+        run(None, masks_of=parent, rewind=3)
+    with pytest.raises(FileNotFoundError, match="round_03"):
+        run(None, masks_of=parent, rounds=3)
+    with pytest.raises(ValueError, match="control must be one of"):
+        run(None, masks_of=parent, control="nothing")
+    with pytest.raises(ValueError, match="shape"):
+        mirl.find_ticket(mirl.PromptIR(seed=3, **(SMALL | {"dim": 16})), Noise(), masks_of=parent)
