@@ -35,6 +35,10 @@ Network = Annotated[
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (faster).")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
+WandB = Annotated[
+    str | None,
+    typer.Option(help="Project of Weights & Biases that is told, too.", show_default=False),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
@@ -92,8 +96,14 @@ def demo(
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[
-        Path, typer.Argument(help="Folder in the published layout.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="DATA|RECIPE",
+            help="Folder in the published layout; or a recipe (.toml), which says all else.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path,
@@ -121,7 +131,10 @@ def train(
     patch_size: Annotated[int, typer.Option(help="Their height and width.")] = 128,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="denoise, derain, dehaze; by default all.", show_default=False),
+        typer.Option(
+            help='denoise, derain, dehaze (by default all), your own, or "jpeg:20-60".',
+            show_default=False,
+        ),
     ] = None,
     synthesize: Annotated[
         list[str] | None,
@@ -147,53 +160,117 @@ def train(
     prompt_sizes: Annotated[
         tuple[int, int, int], typer.Option(help="Height and width of the three prompts.")
     ] = (64, 32, 16),
+    wandb: WandB = None,
     device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
     """Train, prune, rewind, and train again; the same command resumes a run."""
-    import mirl
+    from mirl.loggers import WeightsAndBiases, default_loggers
+    from mirl.lottery import Experiment
 
-    tasks = tuple(task or ("denoise", "derain", "dehaze"))
-    loader = mirl.Loader.from_folder(
-        data,
-        tasks=tasks,
-        synthesize=tuple(synthesize or ()),
-        batch_size=batch_size,
-        patch_size=patch_size,
-        augment=augment,
-        seed=seed,
-        on_error=on_error,
-    )
-    model = mirl.PromptIR(
-        seed=seed,
-        dim=dim,
-        num_blocks=num_blocks,
-        num_refinement_blocks=num_refinement_blocks,
-        heads=heads,
-        prompt_dims=prompt_dims,
-        prompt_sizes=prompt_sizes,
-        device=device,
-    )
-    with _resumable():
-        result = mirl.find_ticket(
-            model,
-            loader,
-            rounds=rounds,
-            amount=amount,
-            scope=scope,
-            epochs=epochs,
-            lr=lr,
-            warmup_epochs=warmup_epochs,
-            clip_grad_norm=clip_grad_norm,
-            recompute="block" if recompute else None,
-            precision=precision,
-            preset=preset,
-            evaluate=mirl.test_sets(data) if evaluate else None,
-            out=out,
-            progress=not quiet,
+    if data.suffix == ".toml":
+        _only(context, "data", "out", "wandb", "device", "quiet")
+        experiment = Experiment.load(data)
+        if _is_said(context, "device"):
+            experiment = experiment.changed({"device": device})
+    else:
+        experiment = Experiment(
+            data={
+                "root": data,
+                "tasks": tuple(task or ("denoise", "derain", "dehaze")),
+                "synthesize": tuple(synthesize or ()),
+                "batch_size": batch_size,
+                "patch_size": patch_size,
+                "augment": augment,
+                "on_error": on_error,
+            },
+            network={
+                "dim": dim,
+                "num_blocks": num_blocks,
+                "num_refinement_blocks": num_refinement_blocks,
+                "heads": heads,
+                "prompt_dims": prompt_dims,
+                "prompt_sizes": prompt_sizes,
+            },
+            ticket={
+                "rounds": rounds,
+                "amount": amount,
+                "scope": scope,
+                "epochs": epochs,
+                "lr": lr,
+                "warmup_epochs": warmup_epochs,
+                "clip_grad_norm": clip_grad_norm,
+                "recompute": "block" if recompute else None,
+                "precision": precision,
+                "preset": preset,
+            },
+            evaluate={"root": data} if evaluate else None,
+            seed=seed,
+            device=device,
         )
+    loggers = None
+    if wandb is not None:
+        identity = {"name": out.name, "id": f"{out.name}-{experiment.hash()}"}
+        loggers = [*default_loggers(out, progress=not quiet), WeightsAndBiases(wandb, **identity)]
+    with _resumable():
+        result = experiment.run(out, loggers=loggers, progress=not quiet)
     typer.echo(result.table())
     typer.echo(f"\nticket, record and checkpoint: {out}")
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(metavar="SWEEP", help="A sweep (.toml).", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the runs; those begun are resumed.")
+    ],
+    workers: Annotated[int, typer.Option(help="Runs at once (several: with Ray).")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Of each run; by default they share the cores.", show_default=False),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, or auto.", show_default=False)
+    ] = None,
+    wandb: WandB = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a grid of experiments, here or on a cluster; the same command resumes it."""
+    from mirl.lottery import Sweep, save_results
+
+    runs = Sweep.load(file)
+    try:
+        with _resumable():
+            runs.run(
+                out,
+                workers=workers,
+                threads=threads,
+                address=address,
+                wandb=wandb,
+                progress=not quiet,
+            )
+    finally:
+        if any(out.glob("*/record.jsonl")):
+            save_results(out)
+    typer.echo(f"{len(runs.runs)} runs, results.csv and results.parquet: {out}")
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a sweep, or of a run.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page; by default report.html in FOLDER."),
+    ] = None,
+) -> None:
+    """Draw what runs have come to: figures, and one HTML page."""
+    from mirl.lottery import report as write
+
+    typer.echo(f"{write(folder, out)}, and its figures as .png beside it")
 
 
 @app.command()
@@ -274,6 +351,44 @@ def restore(
 
 
 @app.command()
+def degrade(
+    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of data sets in the published layout.")
+    ],
+    task: Annotated[
+        str, typer.Option(help="Folder of the task: derain, dehaze, or a name of your own.")
+    ],
+    degradation: Annotated[
+        str | None,
+        typer.Option(
+            "--by", help='"blur:1-3 + jpeg:50"; by default as the task says.', show_default=False
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    name: Annotated[str, typer.Option(help="Of the data set.")] = "synthetic",
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Degrade photos and write the pairs in the published layout."""
+    from mirl.data import write_pairs
+
+    written = write_pairs(
+        images,
+        out,
+        task,
+        degradation=degradation,
+        split=split,
+        name=name,
+        seed=seed,
+        force=force,
+        progress=not quiet,
+    )
+    typer.echo(f"{len(written)} pairs: {written[0].parent.parent}")
+
+
+@app.command()
 def inspect(
     file: Network,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -351,6 +466,20 @@ def bench(
     typer.echo(f"{network.num_parameters:,} parameters, {network.density().all:.2%} alive")
     typer.echo(mirl.devices()[device])
     typer.echo(table(timings))
+
+
+def _is_said(context: typer.Context, name: str) -> bool:
+    """Whether the command line gives a parameter, be it its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _only(context: typer.Context, *names: str) -> None:
+    """Refuse what the command line says beside a recipe."""
+    for name in context.params.keys() - set(names):
+        if _is_said(context, name):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: the recipe says it; change it there")
 
 
 @contextmanager

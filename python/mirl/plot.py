@@ -80,11 +80,11 @@ def ticket_curve(records: Sequence[Mapping[str, Any]], ax: Axes | None = None) -
     every = -(-len(records) // MOST_TICKS)
     ticked = range(0, len(records), every)
     places = [density[index] for index in ticked]
-    _density_ticks(ax, places, places)
+    density_ticks(ax, places, places)
     upper = ax.secondary_xaxis("top")
     upper.set_xlabel("density of the prunable parameters (%)")
     prunable = [100 * records[index]["density_prunable"] for index in ticked]
-    _density_ticks(upper, places, prunable)
+    density_ticks(upper, places, prunable)
     ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
     return ax
 
@@ -165,7 +165,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, dpi=150)
 
 
-def _density_ticks(axis: Any, places: Sequence[float], densities: Sequence[float]) -> None:
+def density_ticks(axis: Any, places: Sequence[float], densities: Sequence[float]) -> None:
     """Label the rounds' densities; the decades of a logarithmic axis would be one tick or none."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 

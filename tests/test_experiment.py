@@ -1,0 +1,276 @@
+"""Experiments and sweeps: what their files say, and that every run comes to its end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import mirl
+from dataset import write_dataset
+from mirl.cli import app
+from mirl.lottery import Experiment, Sweep, report, results, save_results, summary
+
+RECIPE = """
+[network]
+dim = 8
+num_blocks = [1, 1, 1, 1]
+num_refinement_blocks = 1
+prompt_dims = [8, 16, 40]
+prompt_sizes = [8, 4, 2]
+
+[data]
+root = "data"
+patch_size = 16
+batch_size = 2
+
+[ticket]
+rounds = 2
+amount = 0.5
+lr = 1e-3
+
+[evaluate]
+images = 1
+crop = 32
+"""
+
+SWEEP = """
+recipe = "recipe.toml"
+seeds = [0, 1]
+
+[methods.mir-l]
+
+[methods.reinit]
+after = "mir-l"
+ticket.control = "reinit"
+
+[methods.bad]
+ticket.lr = -1
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with data, a recipe and a sweep."""
+    folder = tmp_path_factory.mktemp("lab")
+    write_dataset(folder / "data")
+    (folder / "recipe.toml").write_text(RECIPE)
+    (folder / "sweep.toml").write_text(SWEEP)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def swept(place):
+    """The folder of the sweep, run one by one."""
+    with pytest.raises(RuntimeError, match="2 of 6 runs failed\nbad-seed0: ValueError: lr must be"):
+        Sweep.load(place / "sweep.toml").run(place / "runs", progress=False)
+    return place / "runs"
+
+
+def test_a_recipe_is_the_run_that_it_says(place, tmp_path):
+    experiment = Experiment.load(place / "recipe.toml").changed({"seed": 3})
+    result = experiment.run(tmp_path / "run", loggers=())
+    sizes = dict(experiment.network)
+    data = mirl.Loader.from_folder(place / "data", patch_size=16, batch_size=2, seed=3)
+    again = mirl.find_ticket(
+        mirl.PromptIR(seed=3, **sizes),
+        data,
+        rounds=2,
+        amount=0.5,
+        lr=1e-3,
+        seed=3,
+        evaluate=mirl.test_sets(place / "data", images=1, crop=32),
+        loggers=(),
+    )
+    for name, values in again.model.state_dict().items():
+        np.testing.assert_array_equal(result.model.state_dict()[name], values)
+    assert [record["metrics"] for record in again.rounds] == [
+        record["metrics"] for record in result.rounds
+    ]
+
+
+def test_changes_are_named_and_hashed(place):
+    experiment = Experiment.load(place / "recipe.toml")
+    other = experiment.changed({"ticket.lr": 2e-3, "seed": 1, "network": {"dim": 16}})
+    assert (other.ticket["lr"], other.ticket["rounds"], other.seed) == (2e-3, 2, 1)
+    assert other.network == {"dim": 16}
+    assert experiment.ticket["lr"] == 1e-3
+    assert experiment.hash() != other.hash()
+    moved = experiment.changed({"data.root": "elsewhere", "evaluate.root": "elsewhere"})
+    assert moved.hash() == experiment.hash()
+    with pytest.raises(ValueError, match=r"tickets\.lr: an experiment has no tickets"):
+        experiment.changed({"tickets.lr": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[data", "recipe.toml"),
+        ("[data]\nroot = 'x'\n[tickets]\nrounds = 1", "unknown: tickets"),
+        ("[ticket]\nrounds = 1", "must name its root"),
+        ("data = 3", "data must be a table"),
+    ],
+)
+def test_a_bad_recipe_is_named(tmp_path, text, message):
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(mirl.errors.FormatError, match=message):
+        Experiment.load(tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds = [0]", "recipe must name"),
+        ('recipe = "recipe.toml"\nruns = 3', "unknown: runs"),
+        ('recipe = "recipe.toml"\n[methods.a]\nafter = "b"', "after one that there is not: a"),
+        ('recipe = "recipe.toml"\n[methods.a]\ntickets.lr = 1', "has no tickets"),
+        ('recipe = "recipe.toml"\n[grid]\nticket.lr = 3', "grid: ticket.lr"),
+        ('recipe = "recipe.toml"\nseeds = 3', "seeds"),
+    ],
+)
+def test_a_bad_sweep_is_named(place, text, message):
+    (place / "bad.toml").write_text(text)
+    with pytest.raises(mirl.errors.FormatError, match=message):
+        Sweep.load(place / "bad.toml")
+
+
+def test_a_grid_is_every_combination(place):
+    shared = Experiment.load(place / "recipe.toml")
+    methods = {"shuffled": {"after": "plain", "ticket.control": "shuffle"}, "plain": {}}
+    sweep = Sweep.of(shared, methods, [0, 1], {"ticket.lr": [1e-3, 2e-3], "network.dim": [8]})
+    names = [run.name for run in sweep.runs]
+    assert len(set(names)) == len(names) == 8
+    assert names[:2] == ["plain-lr=0.001-dim=8-seed0", "shuffled-lr=0.001-dim=8-seed0"]
+    for run in sweep.runs:
+        assert run.experiment.ticket["lr"] == run.point["ticket.lr"]
+        assert run.after == (
+            None if run.method == "plain" else run.name.replace("shuffled", "plain")
+        )
+
+
+def test_a_sweep_runs_what_it_can(swept):
+    records = {path.parent.name for path in swept.glob("*/record.jsonl")}
+    assert records == {f"{method}-seed{seed}" for method in ("mir-l", "reinit") for seed in (0, 1)}
+    told = json.loads((swept / "reinit-seed1" / "run.json").read_text())
+    assert (told["method"], told["seed"], told["after"]) == ("reinit", 1, "mir-l-seed1")
+    assert "threads" in told["machine"]
+
+
+def test_workers_find_the_same(place, swept, tmp_path):
+    """Two workers of Ray, and a run whose worker is killed is taken up again."""
+    pytest.importorskip("ray")
+    (place / "two.toml").write_text(SWEEP.replace("seeds = [0, 1]", "seeds = [0]"))
+    process = subprocess.Popen(
+        [
+            *[sys.executable, "-m", "mirl", "sweep", str(place / "two.toml"), "--quiet"],
+            *["--out", str(tmp_path), "--workers", "2", "--threads", "1"],
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    killed = 0
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
+        if killed < 2 and (tmp_path / "mir-l-seed0" / "checkpoint.safetensors").exists():
+            killed += _kill_a_worker(tmp_path / "mir-l-seed0" / "recipe.json")
+        time.sleep(0.05)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert killed == 2
+    assert "1 of 3 runs failed\nbad-seed0: ValueError" in errors
+    for run in ("mir-l-seed0", "reinit-seed0"):
+        for ticket in sorted((swept / run).glob("*.mirl.safetensors")):
+            assert ticket.read_bytes() == (tmp_path / run / ticket.name).read_bytes()
+    assert len(results(tmp_path)) == 5 * (3 + 2)
+
+
+def _kill_a_worker(held):
+    """Kill the process that holds a run's folder, if there is one; the number of the killed."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if link.readlink() == held:
+                os.kill(int(link.parts[2]), signal.SIGKILL)
+                time.sleep(0.5)
+                return 1
+    return 0
+
+
+def test_results_are_tidy(swept):
+    table = save_results(swept)
+    assert len(table) == 2 * 5 * (3 + 2)
+    assert not table.isna().any(axis=None)
+    keys = ["method", "seed", "round", "task"]
+    assert not table.duplicated(keys).any()
+    assert table.groupby(["method", "seed"])["hash"].nunique().eq(1).all()
+    assert table["hash"].nunique() == 4
+    from pandas import read_csv, read_parquet
+
+    assert read_parquet(swept / "results.parquet").equals(table)
+    assert list(read_csv(swept / "results.csv").columns) == list(table.columns)
+    record = json.loads((swept / "mir-l-seed1" / "record.jsonl").read_text().splitlines()[2])
+    line = table.query("method == 'mir-l' and seed == 1 and round == 2 and task == 'derain'")
+    assert line["psnr"].item() == record["metrics"]["derain"]["psnr"]
+
+
+def test_intervals_are_students(swept):
+    from scipy.stats import t
+
+    table = results(swept)
+    means = summary(table).set_index(["method", "round", "task"])
+    found = means.loc[("reinit", 1, "dehaze")]
+    values = table.query("method == 'reinit' and round == 1 and task == 'dehaze'")["psnr"]
+    assert found["psnr"] == pytest.approx(values.mean())
+    low, high = t.interval(0.95, 1, values.mean(), values.std(ddof=1) / 2**0.5)
+    assert found["psnr_interval"] == pytest.approx((high - low) / 2)
+    assert found["runs"] == 2
+
+
+def test_a_report_is_a_page_and_its_figures(swept, tmp_path):
+    page = report(swept, tmp_path / "page.html")
+    text = page.read_text()
+    for name in ("quality", "layers", "overlap", "seconds"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert text.count("data:image/png;base64,") == 4
+    psnr = summary(results(swept)).query("method == 'reinit' and round == 2 and task == 'derain'")
+    assert f"{psnr['psnr'].item():.2f} ± {psnr['psnr_interval'].item():.2f}" in text
+
+
+def test_one_run_has_a_report_too(swept, tmp_path):
+    page = report(swept / "mir-l-seed0", tmp_path / "page.html")
+    assert page.read_text().count("data:image/png;base64,") == 3
+
+
+def test_nothing_to_report_is_said(place, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run is in this folder"):
+        report(tmp_path)
+    experiment = Experiment.load(place / "recipe.toml").changed({"evaluate": None})
+    experiment.run(tmp_path / "run", loggers=())
+    with pytest.raises(ValueError, match="no run has measured"):
+        report(tmp_path)
+
+
+def command(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_the_commands(place, tmp_path):
+    table = command("train", place / "recipe.toml", "-o", tmp_path / "run", "--quiet")
+    assert "25.0" in table
+    with pytest.raises(ValueError, match="--lr: the recipe says it"):
+        command("train", place / "recipe.toml", "-o", tmp_path / "other", "--lr", 1e-4)
+    (place / "one.toml").write_text('recipe = "recipe.toml"')
+    said = command("sweep", place / "one.toml", "-o", tmp_path / "runs", "--quiet")
+    assert "1 runs, results.csv" in said
+    assert (tmp_path / "runs" / "results.parquet").exists()
+    assert "report.html" in command("report", tmp_path / "runs")
+    assert (tmp_path / "runs" / "report.html").exists()
