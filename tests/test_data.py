@@ -11,7 +11,7 @@ import pytest
 
 import mirl
 from dataset import photo, write_dataset
-from mirl.data import PAPER_CODE_REPEATS, degrade, write_pairs
+from mirl.data import PAPER_CODE_REPEATS, Progressive, degrade, write_pairs
 from mirl.errors import FormatError
 
 
@@ -203,6 +203,43 @@ def test_augmentation_draws_symmetries_of_the_square(augment, expected):
     assert set(drawn) == set(expected)
     counts = np.bincount(drawn, minlength=8)[list(expected)]
     assert counts.min() > 0.4 * counts.mean()
+
+
+def test_tasks_have_their_shares(images):
+    settings = {"tasks": ("denoise", "derain"), "patch_size": 8, "batch_size": 1}
+    plain = mirl.Loader.from_images(images, **settings)
+    mixed = mirl.Loader.from_images(images, mix={"denoise": 1, "derain": 3}, **settings)
+    assert len(mixed) == len(plain) == 4 * len(images)
+    told = [mixed.tasks(2, batch)[0] for batch in range(len(mixed))]
+    assert sorted(told) == len(images) * ["denoise"] + 3 * len(images) * ["derain"]
+    assert mixed.describe()["mix"] == {"denoise": 1, "derain": 3}
+    # Rain adds light and takes none; noise does both.
+    for task, (degraded, clean) in zip(told, mixed.epoch(2), strict=True):
+        assert (degraded < clean - 0.01).any() == (task == "denoise")
+    with pytest.raises(ValueError, match="batch must be less"):
+        mixed.tasks(0, len(mixed))
+    for mix in ({"denoise": 1}, {"denoise": 1, "derain": 0}, {"denoise": 1, "derain": np.inf}):
+        with pytest.raises(ValueError, match="mix"):
+            mirl.Loader.from_images(images, mix=mix, **settings)
+
+
+def test_patches_grow_by_stages(images):
+    def loader(size, batch):
+        return mirl.Loader.from_images(
+            images, tasks=("denoise",), patch_size=size, batch_size=batch
+        )
+
+    stages = [(2, loader(8, 4)), (1, loader(16, 2))]
+    data = Progressive(stages)
+    assert (data.epochs, len(data)) == (3, min(len(one) for _, one in stages))
+    sizes = [[degraded.shape[0::2] for degraded, _ in data.epoch(epoch)] for epoch in range(4)]
+    assert sizes == [len(data) * [shape] for shape in ((4, 8), (4, 8), (2, 16), (4, 8))]
+    assert bits(data.epoch(2, 1)) == bits(list(stages[1][1].epoch(2))[1 : len(data)])
+    assert data.tasks(2, 0) == ["denoise", "denoise"]
+    assert json.loads(json.dumps(data.describe())) == data.describe()
+    for wrong in ([], [(0, stages[0][1])]):
+        with pytest.raises(ValueError, match="stages"):
+            Progressive(wrong)
 
 
 def test_pairs_stay_aligned(root):
@@ -398,6 +435,19 @@ def test_skipping_leaves_the_same_bits(spoilt):
     epoch = bits(make().epoch(0))
     for start in range(4):
         assert bits(make(cache_mb=0).epoch(0, start)) == epoch[start:]
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_tasks_are_told_of_what_is_left(spoilt):
+    """Photos that are skipped come before the pairs, and do not move their task."""
+    loader = mirl.Loader.from_folder(
+        spoilt, tasks=["denoise", "derain"], batch_size=1, patch_size=16, on_error="skip"
+    )
+    told = [loader.tasks(0, batch)[0] for batch in range(len(loader))]
+    # Two whole photos, and one that ends too soon, which only shows when it is read.
+    assert sorted(told) == 9 * ["denoise"] + ["derain"]
+    degraded, clean = (np.rint(255 * x) for x in list(loader.epoch(0))[told.index("derain")])
+    np.testing.assert_array_equal(degraded, clean // 2 + 100)
 
 
 def test_nothing_left_is_an_error(tmp_path):

@@ -155,6 +155,17 @@ def test_a_grid_is_every_combination(place):
         )
 
 
+def test_a_value_may_be_a_table(place):
+    (place / "tables.toml").write_text(
+        'recipe = "recipe.toml"\n[methods.sharp]\nticket.loss = { l1 = 1.0, fft-l1 = 0.1 }\n'
+        "[methods.rainy]\ndata.repeats = { derain = 3 }"
+    )
+    sharp, rainy = (run.experiment for run in Sweep.load(place / "tables.toml").runs)
+    assert sharp.ticket["loss"] == {"l1": 1.0, "fft-l1": 0.1}
+    assert rainy.data["repeats"] == {"derain": 3}
+    assert rainy.ticket["rounds"] == 2
+
+
 def test_a_sweep_runs_what_it_can(swept):
     records = {path.parent.name for path in swept.glob("*/record.jsonl")}
     assert records == {f"{method}-seed{seed}" for method in ("mir-l", "reinit") for seed in (0, 1)}

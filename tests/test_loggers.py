@@ -1,11 +1,18 @@
 import importlib.util
 import json
+import sys
 
 import numpy as np
 import pytest
 
 import mirl
-from mirl.loggers import JsonLines, ProgressBars, TensorBoard, default_loggers
+from mirl.loggers import (
+    JsonLines,
+    ProgressBars,
+    TensorBoard,
+    WeightsAndBiases,
+    default_loggers,
+)
 
 STEPS, EPOCHS, ROUNDS = 3, 2, 1
 
@@ -143,3 +150,51 @@ def test_a_run_tells_its_loggers(small, batch, tmp_path):
     ]
     means = [np.mean([line["loss"] for line in held[start : start + 2]]) for start in (0, 2, 4, 6)]
     assert means == pytest.approx([*result.rounds[0]["loss"], *result.rounds[1]["loss"]])
+
+
+class Recorder:
+    """What Weights & Biases is told, where its package stands in."""
+
+    def __init__(self):
+        self.settings, self.logged, self.metrics, self.finished = {}, [], {}, 0
+
+    def init(self, **settings):
+        self.settings = settings
+        return self
+
+    def define_metric(self, name, step_metric):
+        self.metrics[name] = step_metric
+
+    def log(self, values):
+        self.logged.append(values)
+
+    def finish(self):
+        self.finished += 1
+
+
+def test_weights_and_biases_is_told(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", recorder)
+    events(WeightsAndBiases("tickets", name="a", id="a-1"))
+    assert recorder.settings == {
+        "project": "tickets", "name": "a", "id": "a-1", "resume": "allow",
+    }  # fmt: skip
+    steps = [line for line in recorder.logged if "loss/step" in line]
+    assert [line["step"] for line in steps] == list(range(1, (ROUNDS + 1) * EPOCHS * STEPS + 1))
+    assert steps[7]["loss/step"] == loss(1, 0, 2)
+    assert {"round": 1, "psnr/derain": 21.0} in recorder.logged
+    assert {"round": 1, "density": 0.8} in recorder.logged
+    assert recorder.metrics["psnr/*"] == "round"
+    assert recorder.finished == 1
+
+
+def test_weights_and_biases_itself_takes_it(tmp_path):
+    pytest.importorskip("wandb")
+    events(WeightsAndBiases("tickets", mode="offline", dir=str(tmp_path)))
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_weights_and_biases_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ImportError, match=r"mirl\[wandb\]"):
+        WeightsAndBiases("tickets")

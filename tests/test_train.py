@@ -110,6 +110,129 @@ def test_recomputing_gives_the_same_bits(batch, device):
     assert results[0] == results[1]
 
 
+def errors(model, batch):
+    return (model(batch[0]) - batch[1]).astype(np.float64)
+
+
+def spectrum_error(error):
+    spectra = np.fft.fft2(error)
+    return (np.abs(spectra.real).mean((1, 2, 3)) + np.abs(spectra.imag).mean((1, 2, 3))) / 2
+
+
+LOSSES = {
+    "l1": lambda model, batch: np.abs(errors(model, batch)).mean((1, 2, 3)),
+    "l2": lambda model, batch: np.square(errors(model, batch)).mean((1, 2, 3)),
+    "charbonnier": lambda model, batch: np.sqrt(errors(model, batch) ** 2 + 1e-6).mean((1, 2, 3)),
+    "ssim": lambda model, batch: np.array(
+        [1 - mirl.ssim(x, y) for x, y in zip(model(batch[0]), batch[1], strict=True)]
+    ),
+    "fft-l1": lambda model, batch: spectrum_error(errors(model, batch)),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_are_their_formulas(small, batch, loss):
+    expected = LOSSES[loss](small, batch)
+    trainer = mirl.Trainer(small, lr=0.0, loss=loss)
+    assert trainer.step(*batch) == pytest.approx(expected.mean(), rel=1e-5)
+    np.testing.assert_allclose(trainer.losses, expected, rtol=1e-5)
+
+
+def test_losses_are_summed_by_their_weights(small, batch):
+    weights = {"l1": 0.5, "fft-l1": 0.1, "ssim": 2.0}
+    expected = sum(weight * LOSSES[name](small, batch).mean() for name, weight in weights.items())
+    assert mirl.Trainer(small, loss=weights).step(*batch) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["l2", "charbonnier", {"l1": 1.0, "l2": 0.5}])
+def test_a_gpu_has_the_losses_of_pixels(batch, cuda, loss):
+    results = []
+    for device in ("cpu", cuda):
+        model = mirl.PromptIR(seed=1, device=device, **SMALL)
+        trainer = mirl.Trainer(model, lr=1e-3, loss=loss)
+        results.append([trainer.step(*batch) for _ in range(3)])
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
+
+
+def after_a_step(batch, weights=None, **settings):
+    """What one step changes: with a betas-free AdamW and a large eps, the gradient up to a factor."""
+    model = mirl.PromptIR(seed=1, **SMALL)
+    before = model.state_dict()
+    plain = {"betas": (0.0, 0.0), "eps": 1e3, "weight_decay": 0.0}
+    mirl.Trainer(model, lr=1e3, **plain, **settings).step(*batch, weights)
+    after = model.state_dict()
+    return np.concatenate([(before[k] - after[k]).ravel() for k in after])
+
+
+def test_parts_of_a_batch_have_its_gradient(batch):
+    three = [np.concatenate([images, images[:1, :, ::-1]]) for images in batch]
+    whole = after_a_step(three)
+    for size in (1, 2, 3, 8):
+        part = after_a_step(three, micro_batch=size)
+        np.testing.assert_allclose(part, whole, atol=1e-4 * np.abs(whole).max())
+    np.testing.assert_array_equal(after_a_step(three, micro_batch=3), whole)
+
+
+def test_images_count_by_their_weights(batch):
+    one = after_a_step([images[:1] for images in batch])
+    atol = 1e-4 * np.abs(one).max()
+    np.testing.assert_allclose(after_a_step(batch, [2.0, 0.0]), one, atol=atol)
+    np.testing.assert_allclose(after_a_step(batch, [2.0, 0.0], micro_batch=1), one, atol=atol)
+    np.testing.assert_array_equal(after_a_step(batch, [1.0, 1.0]), after_a_step(batch))
+
+
+def test_the_average_follows_the_weights(small, batch):
+    mirl.prune(small, 0.5)
+    average = {name: values.astype(np.float64) for name, values in small.state_dict().items()}
+    trainer = mirl.Trainer(small, lr=1e-2, ema_decay=0.3)
+    for t in range(1, 5):
+        trainer.step(*batch)
+        decay = min(0.3, (1 + t) / (10 + t))
+        for name, values in small.state_dict().items():
+            average[name] = decay * average[name] + (1 - decay) * values
+    for name, values in trainer.average().items():
+        np.testing.assert_allclose(values, average[name], rtol=1e-5, atol=1e-7)
+        assert not values[~small.mask.get(name, np.ones(values.shape, bool))].any()
+
+
+def test_the_average_survives_a_checkpoint(small, batch, tmp_path):
+    trainer = mirl.Trainer(small, lr=1e-2, ema_decay=0.9)
+    trainer.step(*batch)
+    trainer.save_checkpoint(tmp_path / "at")
+    trainer.step(*batch)
+    resumed = mirl.Trainer(mirl.PromptIR(seed=4, **SMALL), lr=1e-2, ema_decay=0.9)
+    resumed.load_checkpoint(tmp_path / "at")
+    resumed.step(*batch)
+    for name, values in trainer.average().items():
+        np.testing.assert_array_equal(resumed.average()[name], values)
+    mirl.Trainer(small, lr=1e-2).save_checkpoint(tmp_path / "plain")
+    with pytest.raises(mirl.errors.FormatError, match="plain"):
+        resumed.load_checkpoint(tmp_path / "plain")
+
+
+def test_what_a_trainer_does_not_keep_is_said(small):
+    with pytest.raises(ValueError, match="ema_decay"):
+        mirl.Trainer(small).average()
+    with pytest.raises(ValueError, match="movement=True"):
+        mirl.Trainer(small).movement()
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights"),
+    [
+        ({"loss": "ssim"}, None),
+        ({"loss": {"l1": 1.0, "fft-l1": 0.1}}, None),
+        ({"micro_batch": 1}, None),
+        ({"ema_decay": 0.9}, None),
+        ({}, [1.0, 1.0]),
+    ],
+)
+def test_what_is_for_the_processor_is_refused_on_a_gpu(batch, cuda, settings, weights):
+    model = mirl.PromptIR(seed=1, device=cuda, **SMALL)
+    with pytest.raises(mirl.errors.DeviceError, match="processor"):
+        mirl.Trainer(model, **settings).step(*batch, weights)
+
+
 def test_the_parts_of_a_step_are_timed(small, batch):
     trainer = mirl.Trainer(small)
     assert trainer.seconds == (0.0, 0.0, 0.0)
@@ -186,6 +309,11 @@ def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
         ({"weight_decay": float("nan")}, "weight_decay"),
         ({"clip_grad_norm": 0.0}, "clip_grad_norm"),
         ({"recompute": "layer"}, "recompute"),
+        ({"loss": "lpips"}, "loss must be"),
+        ({"loss": {}}, "loss must name"),
+        ({"loss": {"l1": 0.0}}, "weights of losses"),
+        ({"micro_batch": 0}, "micro_batch"),
+        ({"ema_decay": 1.0}, "ema_decay"),
         ({"precision": "float16"}, "precision"),
     ],
 )
@@ -208,6 +336,9 @@ def test_wrong_batches_are_named(small, batch):
         trainer.step(degraded, clean.astype(np.float64))
     with pytest.raises(ValueError, match="degraded holds NaN"):
         trainer.step(np.full_like(degraded, np.nan), clean)
+    for weights in ([1.0], [1.0, -1.0], [1.0, float("nan")]):
+        with pytest.raises(ValueError, match="weights"):
+            trainer.step(degraded, clean, weights)
     trainer.lr = -1.0
     with pytest.raises(ValueError, match="lr must be at least 0"):
         trainer.step(degraded, clean)

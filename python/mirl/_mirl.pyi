@@ -69,6 +69,10 @@ class Loader:
     @property
     def batches(self, /) -> int: ...
     def epoch(self, /, epoch: SupportsIndex, start: SupportsIndex) -> Batches: ...
+    def order(self, /, epoch: SupportsIndex) -> list[int]:
+        """
+        The samples in the order of an epoch, by their numbers among those that were given.
+        """
     @property
     def samples(self, /) -> int: ...
     def take_skipped(self, /) -> list[str]:
@@ -249,13 +253,16 @@ class Trainer:
 
 def check_degradation(spec: str) -> None:
     """
-    A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
     Raises ValueError for what is no degradation.
     """
 
 def degrade(
     image: NDArray[numpy.uint8], degradation: str, seed: SupportsIndex, name: str
-) -> NDArray[numpy.uint8]: ...
+) -> NDArray[numpy.uint8]:
+    """
+    A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
+    """
+
 def get_num_threads() -> int: ...
 def gpu_memory() -> int:
     """

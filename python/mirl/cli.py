@@ -35,10 +35,7 @@ Network = Annotated[
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (faster).")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
-WandB = Annotated[
-    str | None,
-    typer.Option(help="Project of Weights & Biases that is told, too.", show_default=False),
-]
+PROJECT = typer.Option(help="Project of Weights & Biases that is told, too.", show_default=False)
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
@@ -160,7 +157,7 @@ def train(
     prompt_sizes: Annotated[
         tuple[int, int, int], typer.Option(help="Height and width of the three prompts.")
     ] = (64, 32, 16),
-    wandb: WandB = None,
+    wandb: Annotated[str | None, PROJECT] = None,
     device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
@@ -234,7 +231,7 @@ def sweep(
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster, or auto.", show_default=False)
     ] = None,
-    wandb: WandB = None,
+    wandb: Annotated[str | None, PROJECT] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a grid of experiments, here or on a cluster; the same command resumes it."""

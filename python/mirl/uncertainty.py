@@ -78,7 +78,15 @@ class TaskUncertainty:
         return [len(tasks) / (kinds * tasks.count(task) * sigmas.get(task, 1.0)) for task in tasks]
 
     def update(self, tasks: Sequence[str], losses: Sequence[float]) -> None:
-        """Learn from the losses of a batch's images, as `Trainer.losses` gives them."""
+        """Learn from the losses of a batch's images, as `Trainer.losses` gives them.
+
+        Raises
+        ------
+        ValueError
+            Not as many losses as tasks.
+        """
+        if len(tasks) != len(losses):
+            raise ValueError(f"{len(tasks)} tasks, but {len(losses)} losses")
         for task in dict.fromkeys(tasks):
             mine = [loss for other, loss in zip(tasks, losses, strict=True) if other == task]
             s, first, second, count = self._tasks.get(task, [0.0, 0.0, 0.0, 0.0])

@@ -50,6 +50,8 @@ pub struct Batch {
 pub struct Loader {
     store: Store,
     samples: Vec<Sample>,
+    /// The number of each sample among those that were given.
+    numbers: Vec<usize>,
     config: LoaderConfig,
     /// What was left out, and why.
     skipped: Mutex<BTreeSet<String>>,
@@ -59,7 +61,7 @@ impl Loader {
     /// # Errors
     /// Sizes of zero, no sample that can be used, and, unless they are to be skipped, an image that
     /// is unreadable or too small.
-    pub fn new(store: Store, mut samples: Vec<Sample>, config: LoaderConfig) -> Result<Self> {
+    pub fn new(store: Store, samples: Vec<Sample>, config: LoaderConfig) -> Result<Self> {
         for (name, value) in [
             ("batch_size", config.batch_size),
             ("patch_size", config.patch_size),
@@ -86,19 +88,25 @@ impl Loader {
                 other => other?,
             }
         }
-        samples.retain(|sample| {
+        let is_usable = |sample: &Sample| {
             usable[sample.clean]
                 && match sample.degraded {
                     Degraded::Image(index) => usable[index],
                     Degraded::Synthetic(_) => true,
                 }
-        });
+        };
+        let (numbers, samples): (Vec<usize>, Vec<Sample>) = samples
+            .into_iter()
+            .enumerate()
+            .filter(|(_, sample)| is_usable(sample))
+            .unzip();
         if samples.is_empty() {
             return Err(Error::value("there is no image to train on"));
         }
         Ok(Self {
             store,
             samples,
+            numbers,
             config,
             skipped: Mutex::new(skipped),
         })
@@ -152,8 +160,14 @@ impl Loader {
         })
     }
 
+    /// The samples in the order of an epoch, by their numbers among those that were given.
+    pub fn numbers(&self, epoch: u64) -> Vec<usize> {
+        let order = self.order(epoch).into_iter();
+        order.map(|sample| self.numbers[sample]).collect()
+    }
+
     /// The samples in the order of an epoch (Fisher and Yates).
-    pub fn order(&self, epoch: u64) -> Vec<usize> {
+    fn order(&self, epoch: u64) -> Vec<usize> {
         let mut stream = rng::stream(self.config.seed, "order", [epoch, 0]);
         let mut order: Vec<usize> = (0..self.samples.len()).collect();
         for last in (1..order.len()).rev() {

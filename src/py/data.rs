@@ -85,6 +85,11 @@ impl Loader {
         self.loader.take_skipped()
     }
 
+    /// The samples in the order of an epoch, by their numbers among those that were given.
+    fn order(&self, py: Python<'_>, epoch: u64) -> Vec<usize> {
+        py.detach(|| self.loader.numbers(epoch))
+    }
+
     fn epoch(&self, epoch: u64, start: usize) -> PyResult<Batches> {
         Ok(Batches {
             batches: self.loader.epoch(epoch, start)?,
@@ -115,7 +120,6 @@ impl Batches {
     }
 }
 
-/// A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
 /// Raises ValueError for what is no degradation.
 #[pyfunction]
 pub fn check_degradation(spec: &str) -> PyResult<()> {
@@ -123,6 +127,7 @@ pub fn check_degradation(spec: &str) -> PyResult<()> {
     Ok(())
 }
 
+/// A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
 #[pyfunction]
 #[pyo3(signature = (image: "NDArray[numpy.uint8]", degradation, seed, name) -> "NDArray[numpy.uint8]")]
 pub fn degrade<'py>(

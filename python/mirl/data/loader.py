@@ -39,6 +39,7 @@ class Loader:
     _tasks: list[str]
     _batch_size: int
     _next_epoch: int
+    _orders: dict[int, list[int]]
 
     @classmethod
     def from_folder(
@@ -257,6 +258,7 @@ class Loader:
         loader._tasks = [task for task, found in by_task.items() for _ in found]
         loader._batch_size = batch_size
         loader._next_epoch = 0
+        loader._orders = {}
         return loader
 
     def __len__(self) -> int:
@@ -297,10 +299,21 @@ class Loader:
         Parameters
         ----------
         epoch, batch
-            Numbers from 0. Where damaged images are skipped, another task's may stand in.
+            Numbers from 0. Where images turn out to be damaged and are skipped, another task's may
+            stand in.
+
+        Raises
+        ------
+        ValueError
+            No such batch.
         """
+        check_least(0, epoch=epoch, batch=batch)
+        if batch >= len(self):
+            raise ValueError(f"batch must be less than {len(self)}, got {batch}")
+        if epoch not in self._orders:
+            self._orders = {epoch: self._loader.order(epoch)}
         first = batch * self._batch_size
-        samples = self._loader.order(epoch)[first : first + self._batch_size]
+        samples = self._orders[epoch][first : first + self._batch_size]
         return [self._tasks[sample] for sample in samples]
 
     def describe(self) -> dict[str, Any]:

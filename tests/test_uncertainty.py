@@ -1,0 +1,55 @@
+"""Weights of tasks by their uncertainty."""
+
+import json
+
+import numpy as np
+import pytest
+
+import mirl
+
+
+def test_tasks_count_alike_at_first_and_by_their_sigmas_then():
+    uncertainty = mirl.TaskUncertainty(lr=0.5)
+    tasks = ["rain", "haze", "rain", "rain"]
+    assert uncertainty.weights(tasks) == pytest.approx([4 / 6, 2, 4 / 6, 4 / 6])
+    uncertainty.update(tasks, [0.1, 9.0, 0.2, 0.3])
+    rain, haze = uncertainty.sigmas["rain"], uncertainty.sigmas["haze"]
+    assert rain < 1 < haze
+    assert uncertainty.weights(tasks) == pytest.approx(
+        [4 / 6 / rain, 2 / haze, 4 / 6 / rain, 4 / 6 / rain]
+    )
+
+
+def test_the_sum_of_weighted_losses_is_the_mean_over_tasks():
+    """Σ w_i l_i / N = mean over tasks of L_t / σ_t."""
+    uncertainty = mirl.TaskUncertainty()
+    tasks, losses = ["a", "b", "b"], [0.4, 0.1, 0.3]
+    uncertainty.update(tasks, losses)
+    sigmas = uncertainty.sigmas
+    weighted = sum(np.multiply(uncertainty.weights(tasks), losses)) / 3
+    assert weighted == pytest.approx((0.4 / sigmas["a"] + 0.2 / sigmas["b"]) / 2)
+
+
+def test_sigma_comes_to_half_the_loss():
+    """Where L / σ + 2 ln σ is least."""
+    uncertainty = mirl.TaskUncertainty(lr=0.02)
+    for _ in range(2000):
+        uncertainty.update(["easy", "hard"], [0.02, 0.3])
+    assert uncertainty.sigmas["easy"] == pytest.approx(0.01, rel=0.02)
+    assert uncertainty.sigmas["hard"] == pytest.approx(0.15, rel=0.02)
+
+
+def test_the_state_is_json_and_continues_to_the_bit():
+    first, second = mirl.TaskUncertainty(), mirl.TaskUncertainty()
+    first.update(["a"], [0.1])
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    for uncertainty in (first, second):
+        uncertainty.update(["a", "b"], [0.3, 0.2])
+    assert first.state_dict() == second.state_dict()
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="lr must be positive"):
+        mirl.TaskUncertainty(lr=0)
+    with pytest.raises(ValueError, match="2 tasks, but 1 losses"):
+        mirl.TaskUncertainty().update(["a", "b"], [0.1])
