@@ -631,6 +631,20 @@ def test_every_step_changes_an_image_and_is_seeded(step):
     assert degrade(image[:1, :2].copy(), step).shape == (1, 2, 3)
 
 
+def test_images_are_degraded_at_once():
+    images = np.stack([photo(key) for key in range(3)])
+    together = degrade(images, "noise:25 + jpeg:50", seed=1, name="a")
+    assert together.shape == images.shape
+    np.testing.assert_array_equal(
+        together[0], degrade(images[0], "noise:25 + jpeg:50", seed=1, name="a")
+    )
+    noise = degrade(np.full((2, 32, 32, 3), 128, np.uint8), "noise:25")
+    assert (noise[0] != noise[1]).mean() > 0.9
+    for shape in ((0, 8, 8, 3), (8, 8), (2, 2, 8, 8, 3), (2, 8, 8, 4)):
+        with pytest.raises(ValueError, match="expected shape"):
+            degrade(np.zeros(shape, np.uint8), "rain")
+
+
 def test_steps_against_their_formulas():
     skimage = pytest.importorskip("skimage")
     image = skimage.data.astronaut()[100:228, 150:278]

@@ -16,7 +16,15 @@ from typer.testing import CliRunner
 import mirl
 from dataset import write_dataset
 from mirl.cli import app
-from mirl.lottery import Experiment, Sweep, report, results, save_results, summary
+from mirl.lottery import (
+    Experiment,
+    Sweep,
+    mask_stability,
+    report,
+    results,
+    save_results,
+    summary,
+)
 
 RECIPE = """
 [network]
@@ -141,6 +149,20 @@ def test_a_bad_sweep_is_named(place, text, message):
         Sweep.load(place / "bad.toml")
 
 
+def test_patches_may_grow_in_a_recipe(place, tmp_path):
+    stages = [{"epochs": 1, "patch_size": 16}, {"epochs": 1, "patch_size": 24, "batch_size": 1}]
+    changes = {"data.stages": stages, "ticket.epochs": 2, "ticket.rounds": 1}
+    experiment = Experiment.load(place / "recipe.toml").changed(changes)
+    experiment.run(tmp_path / "run", loggers=())
+    described = json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["stages"]
+    assert [(one["epochs"], one["patch_size"], one["batch_size"]) for one in described] == [
+        (1, 16, 2),
+        (1, 24, 1),
+    ]
+    with pytest.raises(ValueError, match="stage 0 of stages has no epochs"):
+        experiment.changed({"data.stages": [{"patch_size": 8}]}).run(tmp_path / "x", loggers=())
+
+
 def test_a_grid_is_every_combination(place):
     shared = Experiment.load(place / "recipe.toml")
     methods = {"shuffled": {"after": "plain", "ticket.control": "shuffle"}, "plain": {}}
@@ -171,6 +193,7 @@ def test_a_sweep_runs_what_it_can(swept):
     assert records == {f"{method}-seed{seed}" for method in ("mir-l", "reinit") for seed in (0, 1)}
     told = json.loads((swept / "reinit-seed1" / "run.json").read_text())
     assert (told["method"], told["seed"], told["after"]) == ("reinit", 1, "mir-l-seed1")
+    assert told["number"] == 4
     assert "threads" in told["machine"]
 
 
@@ -246,11 +269,24 @@ def test_intervals_are_students(swept):
 def test_a_report_is_a_page_and_its_figures(swept, tmp_path):
     page = report(swept, tmp_path / "page.html")
     text = page.read_text()
-    for name in ("quality", "layers", "overlap", "seconds"):
+    for name in ("quality", "layers", "overlap", "stability", "seconds"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-    assert text.count("data:image/png;base64,") == 4
+    assert text.count("data:image/png;base64,") == 5
     psnr = summary(results(swept)).query("method == 'reinit' and round == 2 and task == 'derain'")
     assert f"{psnr['psnr'].item():.2f} ± {psnr['psnr_interval'].item():.2f}" in text
+
+
+def test_masks_are_compared_round_by_round(swept):
+    ticket, control, other = (
+        swept / name for name in ("mir-l-seed0", "reinit-seed0", "mir-l-seed1")
+    )
+    same = mask_stability(ticket, control)
+    assert list(same) == [1, 2]
+    assert all(overlap.jaccard == 1 for overlap in same.values())
+    for overlap in mask_stability(ticket, other).values():
+        assert overlap.jaccard == pytest.approx(overlap.chance, abs=0.05)
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        mask_stability(ticket, swept / "nothing")
 
 
 def test_one_run_has_a_report_too(swept, tmp_path):

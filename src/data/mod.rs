@@ -6,6 +6,6 @@ mod loader;
 mod store;
 
 pub use augment::Augment;
-pub use degrade::{Degradation, Window};
+pub use degrade::Degradation;
 pub use loader::{Batch, Batches, Degraded, Loader, LoaderConfig, Sample};
 pub use store::{OnError, Source, Store};

@@ -3,10 +3,9 @@
 use super::array::{owned, to_numpy};
 use super::enter::enter;
 use crate::data::{
-    self, Augment, Degradation, Degraded, LoaderConfig, OnError, Sample, Source, Store, Window,
+    self, Augment, Degradation, Degraded, LoaderConfig, OnError, Sample, Source, Store,
 };
 use crate::io::image::Rgb8;
-use crate::runtime::rng;
 use crate::{Error, Result};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -127,32 +126,35 @@ pub fn check_degradation(spec: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
+/// Degraded copies of uint8 images (N, H, W, 3), or of one (H, W, 3); what is drawn follows from
+/// `seed`, `name` and the number of the image.
 #[pyfunction]
-#[pyo3(signature = (image: "NDArray[numpy.uint8]", degradation, seed, name) -> "NDArray[numpy.uint8]")]
+#[pyo3(signature = (images: "NDArray[numpy.uint8]", degradation, seed, name) -> "NDArray[numpy.uint8]")]
 pub fn degrade<'py>(
     py: Python<'py>,
-    image: &Bound<'py, PyAny>,
+    images: &Bound<'py, PyAny>,
     degradation: &str,
     seed: u64,
     name: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
     let degradation: Degradation = degradation.parse()?;
-    let image = rgb8(image, "image")?;
-    let window = Window {
-        row: 0,
-        col: 0,
-        height: image.height,
-        width: image.width,
-        image_height: image.height,
-        image_width: image.width,
+    let images = owned::<u8>(images, "images")?;
+    let (height, width) = match images.shape[..] {
+        [_, height, width, 3] | [height, width, 3] if !images.data.is_empty() => (height, width),
+        _ => {
+            let message = format!(
+                "images: expected shape (H, W, 3) or (N, H, W, 3), got {:?}",
+                images.shape
+            );
+            return Err(Error::value(message).into());
+        }
     };
-    let mut pixels = image.data;
+    let mut pixels = images.data;
     let pixels = enter(py, move || {
-        degradation.apply(&mut pixels, window, &mut rng::stream(seed, name, [0, 0]))?;
+        degradation.apply_all(&mut pixels, (height, width), seed, name)?;
         Ok(pixels)
     })?;
-    Ok(to_numpy(py, pixels, &[window.height, window.width, 3])?.into_any())
+    Ok(to_numpy(py, pixels, &images.shape)?.into_any())
 }
 
 fn source((index, source): (usize, &Bound<'_, PyAny>)) -> PyResult<Source> {

@@ -22,7 +22,7 @@ _SYNTHETIC = {"derain": "rain", "dehaze": "haze"}
 def degrade(
     image: NDArray[np.uint8], task: str, *, seed: int = 0, name: str = ""
 ) -> NDArray[np.uint8]:
-    """Degrade an image.
+    """Degrade an image, or several of one size.
 
     Steps follow each other, ``"blur:0.5-2 + noise:10 + jpeg:30-70"``: each a name and, after a
     colon, its strength or the range that it is drawn from. Values are rounded to 8 bits after each.
@@ -55,12 +55,13 @@ def degrade(
     Parameters
     ----------
     image
-        uint8, shape (H, W, 3).
+        uint8, shape (H, W, 3) or (N, H, W, 3).
     task
         Steps; or a published task: ``"denoise_25"`` (any σ, or a range) is ``noise:25``,
         ``"derain"`` is ``rain`` and ``"dehaze"`` is ``haze``.
     seed, name
-        What is drawn follows from both.
+        What is drawn follows from both, and from the number of the image; that of the first is
+        what one alone has.
 
     Returns
     -------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mirl.data.loader import Loader
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
-
-    from mirl.data.loader import Loader
 
 
 class Progressive:
@@ -35,6 +36,35 @@ class Progressive:
         if not stages or any(epochs < 1 for epochs, _ in stages):
             raise ValueError("stages must be one or more, each of one epoch or more")
         self.stages = list(stages)
+
+    @classmethod
+    def from_folder(
+        cls, root: str | os.PathLike[str], stages: Sequence[Mapping[str, Any]], **settings: Any
+    ) -> Progressive:
+        """Stages of one folder in the published layout.
+
+        Parameters
+        ----------
+        root
+            See `Loader.from_folder`.
+        stages
+            Of each its ``epochs``, and what differs: ``{"epochs": 2, "patch_size": 128,
+            "batch_size": 4}``.
+        **settings
+            What `Loader.from_folder` takes, of all stages.
+
+        Raises
+        ------
+        ValueError
+            A stage without epochs, and whatever `Loader.from_folder` refuses.
+        """
+        made = []
+        for index, stage in enumerate(stages):
+            if "epochs" not in stage:
+                raise ValueError(f"stage {index} of stages has no epochs")
+            differing = {name: value for name, value in stage.items() if name != "epochs"}
+            made.append((stage["epochs"], Loader.from_folder(root, **settings | differing)))
+        return cls(made)
 
     @property
     def epochs(self) -> int:

@@ -6,6 +6,7 @@ from mirl.lottery.analysis import (
     dense_sizes,
     linear_connectivity,
     mask_overlap,
+    mask_stability,
     overlap_matrix,
 )
 from mirl.lottery.experiment import Experiment
@@ -26,6 +27,7 @@ __all__ = [
     "find_ticket",
     "linear_connectivity",
     "mask_overlap",
+    "mask_stability",
     "overlap_matrix",
     "report",
     "results",

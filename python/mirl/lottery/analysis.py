@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.criteria import first_batches
 from mirl.groups import prunable
+from mirl.lottery.folder import RunFolder
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
@@ -71,6 +73,38 @@ def mask_overlap(first: PromptIR, second: PromptIR) -> Overlap:
     return Overlap(
         both / either if either else 1.0, by_chance / of_either if of_either else 1.0, layers
     )
+
+
+def mask_stability(
+    first: str | os.PathLike[str], second: str | os.PathLike[str]
+) -> dict[int, Overlap]:
+    """Compare the masks of two runs round by round.
+
+    Two seeds of one method, or two methods of one seed: how far a ranking of the dense network
+    (one-shot) agrees with what round after round of training arrives at, say.
+
+    Parameters
+    ----------
+    first, second
+        Folders of runs.
+
+    Returns
+    -------
+    dict
+        By the rounds that both have come to, from 1, as `mask_overlap` gives it.
+
+    Raises
+    ------
+    FileNotFoundError
+        A folder holds no run.
+    ValueError
+        Networks of different sizes.
+    """
+    runs = [RunFolder.existing(folder) for folder in (first, second)]
+    rounds = min(len(run.records()) for run in runs)
+    return {
+        round_: mask_overlap(*(run.network(round_) for run in runs)) for round_ in range(1, rounds)
+    }
 
 
 def overlap_matrix(networks: Mapping[str, PromptIR]) -> NDArray[np.float64]:
@@ -144,7 +178,7 @@ def linear_connectivity(
         raise ValueError("there is no line between networks of different sizes")
     if points < 2:
         raise ValueError(f"points must be at least 2, got {points}")
-    pairs = [(np.asarray(x), np.asarray(y)) for x, y in islice(iter(data), batches)]
+    pairs = first_batches(data, batches)
     if not pairs:
         raise ValueError("data has no batch")
     positions = np.linspace(0, 1, points)

@@ -47,7 +47,8 @@ class Experiment:
     """
 
     data: dict[str, Any]
-    """Arguments of `mirl.Loader.from_folder`."""
+    """Arguments of `mirl.Loader.from_folder`, or with ``stages`` of
+    `mirl.data.Progressive.from_folder`."""
     network: dict[str, Any] = field(default_factory=dict)
     """Sizes, as `mirl.PromptIR` takes them."""
     ticket: dict[str, Any] = field(default_factory=dict)
@@ -139,11 +140,12 @@ class Experiment:
         TypeError, ValueError
             A setting that is unknown or out of range, by name.
         """
-        from mirl.data import Loader, test_sets
+        from mirl.data import Loader, Progressive, test_sets
         from mirl.lottery.loop import find_ticket
         from mirl.models import PromptIR
 
-        data = Loader.from_folder(**{"seed": self.seed, **self.data})
+        make = Progressive.from_folder if "stages" in self.data else Loader.from_folder
+        data: Loader | Progressive = make(**{"seed": self.seed, **self.data})
         sets = None if self.evaluate is None else test_sets(**self.evaluate)
         model = PromptIR(**{"seed": self.seed, **self.network}, device=self.device)
         return find_ticket(

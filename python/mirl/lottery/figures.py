@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 45
 """Names of layers that fit beside a picture of their densities."""
+BEYOND = 0.15
+"""What is drawn above and below all means, of the range between them."""
 MOST_NUMBERS = 14
 """Rows of a matrix whose numbers can be read."""
 
@@ -44,7 +46,12 @@ def quality_figure(means: DataFrame) -> Figure:
             axis.plot(densities, psnr, color=color, marker=MARKERS[index % len(MARKERS)], ms=4)
             half = line["psnr_interval"].fillna(0)
             axis.fill_between(densities, psnr - half, psnr + half, color=color, alpha=0.15, lw=0)
-        axis.axhline(of_task["psnr_input"].iloc[0], color="0.3", lw=1, ls=(0, (4, 3)))
+        unchanged = of_task["psnr_input"].iloc[0]
+        axis.axhline(unchanged, color="0.3", lw=1, ls=(0, (4, 3)))
+        # A few runs have intervals far wider than all that is to be seen between their means.
+        lowest, highest = min(unchanged, of_task["psnr"].min()), of_task["psnr"].max()
+        beyond = BEYOND * (highest - lowest) or 1.0
+        axis.set_ylim(lowest - beyond, highest + beyond)
         axis.set_title(task_name(task), fontsize=11)
         axis.set_xscale("log")
         places = sorted(set((100 * of_task["density_prunable"]).round(1)), reverse=True)
@@ -137,6 +144,36 @@ def overlap_figure(names: Sequence[str], matrix: NDArray[np.float64]) -> Figure:
             shade = "black" if value > 0.6 * most else "white"
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, c=shade)
     figure.colorbar(picture, ax=axis, label="survivors of both / of either", fraction=0.05)
+    return figure
+
+
+def stability_figure(pairs: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figure:
+    """Draw what the masks of pairs of runs have in common, round by round.
+
+    Parameters
+    ----------
+    pairs
+        By the name of a pair, for each round the density of the prunable weights, the Jaccard index,
+        and the one that is expected by chance, each in [0, 1].
+    """
+    figure, (axis,) = _panels(1, width=6.5, height=3.6)
+    for index, (name, rounds) in enumerate(pairs.items()):
+        density, jaccard, chance = np.array(rounds).T
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        axis.plot(100 * density, jaccard, color=color, marker=marker, ms=5, label=name)
+        axis.plot(100 * density, chance, color=color, lw=1, ls=(0, (4, 3)))
+    axis.plot([], [], color="0.3", lw=1, ls=(0, (4, 3)), label="by chance")
+    axis.set_xscale("log")
+    places = sorted(
+        {round(100 * density, 1) for rounds in pairs.values() for density, *_ in rounds}
+    )
+    axis.set_xlim(max(places) * 1.1, min(places) / 1.1)
+    density_ticks(axis, places[::-1], places[::-1])
+    axis.set_ylim(0, 1.02)
+    axis.set_xlabel("density of the prunable weights (%)")
+    axis.set_ylabel("survivors of both / of either")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize=9)
     return figure
 
 

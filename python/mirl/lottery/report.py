@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirl.io import write_text
-from mirl.lottery.analysis import mask_overlap, overlap_matrix
-from mirl.lottery.figures import layers_figure, overlap_figure, quality_figure, seconds_figure
+from mirl.lottery.analysis import mask_overlap, mask_stability, overlap_matrix
+from mirl.lottery.figures import (
+    layers_figure,
+    overlap_figure,
+    quality_figure,
+    seconds_figure,
+    stability_figure,
+)
 from mirl.lottery.results import about, results, run_folders, summary
 from mirl.lottery.table import task_name
 from mirl.plot import save_figure
@@ -79,7 +85,8 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     figures = {
         "quality": (
             "Quality against density",
-            "Dashed: the input left unchanged. Bands: 95 % confidence intervals over the seeds.",
+            "Dashed: the input left unchanged. Bands: 95 % confidence intervals over the seeds; those"
+            " of a few seeds may reach beyond the picture.",
             quality_figure(means),
         ),
         "layers": (
@@ -88,6 +95,7 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
             layers_figure(_profiles(runs)),
         ),
         **_overlaps(runs),
+        **_stability(runs),
         "seconds": (
             "Time of a round",
             "Median over the seeds. Only as good as the machine was quiet: for claims about time see"
@@ -139,6 +147,34 @@ def _overlaps(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
         f" densities of the first two runs would have {chance:.2f} if they were drawn."
     )
     return {"overlap": ("What masks have in common", text, figure)}
+
+
+def _stability(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
+    """The first run's masks beside those of the other methods, and of the other seeds of its own."""
+    first, *others = runs
+    mine = about(first)
+    pairs: dict[str, list[tuple[float, float, float]]] = {}
+    for other in others:
+        told = about(other)
+        same = told["method"] == mine["method"]
+        if told["point"] != mine["point"] or (told["seed"] == mine["seed"]) == same:
+            continue
+        name = f"seed {told['seed']}" if same else told["method"]
+        found = mask_stability(first.path, other.path)
+        densities = [record["density_prunable"] for record in first.records()]
+        if found:
+            pairs[name] = [
+                (densities[round_], overlap.jaccard, overlap.chance)
+                for round_, overlap in found.items()
+            ]
+    if not pairs:
+        return {}
+    text = (
+        f"Masks of {mine['method']}, seed {mine['seed']}, beside those of the other methods of that"
+        " seed, and of its own method from other seeds. Dashed: masks of the same layer densities"
+        " that are drawn."
+    )
+    return {"stability": ("Masks round by round", text, stability_figure(pairs))}
 
 
 def _numbers(means: DataFrame) -> str:

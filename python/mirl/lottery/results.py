@@ -51,7 +51,7 @@ def results(out: str | os.PathLike[str]) -> DataFrame:
 
 
 def run_folders(out: str | os.PathLike[str]) -> list[RunFolder]:
-    """The runs in a folder, by name; or the folder itself, where it is one.
+    """The runs in a folder, in the order of their sweep; or the folder itself, where it is one.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def run_folders(out: str | os.PathLike[str]) -> list[RunFolder]:
     recipes = sorted(out.glob("*/recipe.json"))
     if not recipes:
         raise FileNotFoundError(f"{out}: no run is in this folder")
-    return [RunFolder.existing(recipe.parent) for recipe in recipes]
+    runs = [RunFolder.existing(recipe.parent) for recipe in recipes]
+    return sorted(runs, key=lambda run: about(run)["number"])
 
 
 def save_results(out: str | os.PathLike[str]) -> DataFrame:
@@ -111,7 +112,14 @@ def about(run: RunFolder) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(described.read_text(encoding="utf-8"))
         return told
     seed = run.description()["recipe"]["seed"]
-    return {"method": run.path.name, "seed": seed, "point": {}, "hash": None, "machine": None}
+    return {
+        "number": 0,
+        "method": run.path.name,
+        "seed": seed,
+        "point": {},
+        "hash": None,
+        "machine": None,
+    }
 
 
 def _lines(run: RunFolder) -> Iterator[dict[str, Any]]:

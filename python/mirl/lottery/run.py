@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.arrays import as_array
 from mirl.errors import FormatError
 from mirl.groups import prunable
 from mirl.lottery.rounds import Rounds
@@ -186,7 +187,7 @@ class Run:
                 lambda: self._batches(place.round, place.epoch),
             )
             self.trainer.lr = recipe.learning_rate(place.round, place.epoch, place.step, steps)
-            loss = self._step(_array(degraded), _array(clean))
+            loss = self._step(_array(degraded, "degraded"), _array(clean, "clean"))
             place.step += 1
             place.loss_sum += loss
             if place.round == 0 and done + 1 == recipe.rewind:
@@ -320,7 +321,7 @@ def _batches(data: Any, epoch: int, start: int) -> Batches:
             yield degraded, clean
 
 
-def _array(images: Any) -> NDArray[np.float32]:
+def _array(images: Any, what: str) -> NDArray[np.float32]:
     """The images as an array: what numpy views without a copy, torch tensors included."""
-    array: NDArray[np.float32] = np.asarray(images)
+    array: NDArray[np.float32] = np.asarray(as_array(images, what))
     return array

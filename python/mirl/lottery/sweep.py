@@ -24,6 +24,8 @@ RETRIES = 5
 class Run:
     """An experiment of a sweep."""
 
+    number: int
+    """Its place in the sweep."""
     method: str
     """Its table of the sweep."""
     point: dict[str, Any]
@@ -133,7 +135,7 @@ class Sweep:
                 left = [name for name in methods if name not in order]
                 raise ValueError(f"methods after one that there is not: {', '.join(left)}")
             order += ready
-        runs = []
+        runs: list[Run] = []
         for seed in _list("seeds", seeds):
             for values in product(*grid.values()):
                 point = dict(zip(grid, values, strict=True))
@@ -142,7 +144,7 @@ class Sweep:
                     after = changes.pop("after", None)
                     experiment = shared.changed({**point, **changes, "seed": seed})
                     name = None if after is None else _name(after, point, seed)
-                    runs.append(Run(method, point, experiment, name))
+                    runs.append(Run(len(runs), method, point, experiment, name))
         return cls(tuple(runs))
 
     def run(
@@ -258,6 +260,7 @@ def execute(run: Run, out: Path, wandb: str | None = None) -> str | None:
     if run.after is not None:
         experiment = experiment.changed({"ticket.masks_of": str(out / run.after)})
     about = {
+        "number": run.number,
         "method": run.method,
         "seed": experiment.seed,
         "point": run.point,

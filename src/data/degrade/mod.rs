@@ -7,8 +7,11 @@ mod noise;
 mod rain;
 mod store;
 
+use super::augment::PIXEL;
+use crate::runtime::{cancel, rng};
 use crate::{Error, Result};
 use rand::{Rng, RngExt};
+use rayon::prelude::*;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -152,6 +155,34 @@ impl Degradation {
         self.0
             .iter()
             .try_for_each(|step| step.apply(patch, window, rng))
+    }
+
+    /// Degrades whole images in place; what is drawn follows from the seed, the name and the image's
+    /// number.
+    pub fn apply_all(
+        &self,
+        images: &mut [u8],
+        (height, width): (usize, usize),
+        seed: u64,
+        name: &str,
+    ) -> Result<()> {
+        let window = Window {
+            row: 0,
+            col: 0,
+            height,
+            width,
+            image_height: height,
+            image_width: width,
+        };
+        let images = images.par_chunks_exact_mut(height * width * PIXEL);
+        images.enumerate().try_for_each(|(number, image)| {
+            cancel::check()?;
+            self.apply(
+                image,
+                window,
+                &mut rng::stream(seed, name, [number as u64, 0]),
+            )
+        })
     }
 }
 
