@@ -101,9 +101,10 @@ def mask_stability(
         Networks of different sizes.
     """
     runs = [RunFolder.existing(folder) for folder in (first, second)]
-    rounds = min(len(run.records()) for run in runs)
+    first_rounds, second_rounds = ({record["round"] for record in run.records()} for run in runs)
     return {
-        round_: mask_overlap(*(run.network(round_) for run in runs)) for round_ in range(1, rounds)
+        round_: mask_overlap(*(run.network(round_) for run in runs))
+        for round_ in sorted(first_rounds & second_rounds - {0})
     }
 
 

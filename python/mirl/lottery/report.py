@@ -161,7 +161,7 @@ def _stability(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
             continue
         name = f"seed {told['seed']}" if same else told["method"]
         found = mask_stability(first.path, other.path)
-        densities = [record["density_prunable"] for record in first.records()]
+        densities = {record["round"]: record["density_prunable"] for record in first.records()}
         if found:
             pairs[name] = [
                 (densities[round_], overlap.jaccard, overlap.chance)

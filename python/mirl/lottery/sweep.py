@@ -134,7 +134,7 @@ class Sweep:
             if not ready:
                 left = [name for name in methods if name not in order]
                 raise ValueError(f"methods after one that there is not: {', '.join(left)}")
-            order += ready
+            order.append(ready[0])
         runs: list[Run] = []
         for seed in _list("seeds", seeds):
             for values in product(*grid.values()):
