@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mirl.arrays import as_array
+
 if TYPE_CHECKING:
     from mirl.models import PromptIR
 
@@ -22,6 +24,7 @@ Array = NDArray[np.float32]
 State = Mapping[str, Array]
 Batches = Sequence[tuple[Array, Array]]
 Score = Callable[[Array, Array], Any]
+"""Scores by the weights and the gradients of a parameter, all of one shape."""
 
 SYNFLOW_STEPS = 100
 """Prunings of SynFlow (Tanaka et al. 2020, section 6)."""
@@ -47,7 +50,7 @@ class Criterion:
 
 
 def magnitude(weights: Array, _: Array) -> Any:
-    """|w| (Han et al. 2015)."""
+    """``|w|`` (Han et al. 2015)."""
     return np.abs(weights)
 
 
@@ -57,7 +60,7 @@ def random(_: Array, uniform: Array) -> Any:
 
 
 def snip(weights: Array, gradients: Array) -> Any:
-    """|g w|, by how much the loss changes with the weight (Lee et al. 2019, eq. 4)."""
+    """``|g w|``, by how much the loss changes with the weight (Lee et al. 2019, eq. 4)."""
     return np.abs(gradients * weights)
 
 
@@ -72,7 +75,7 @@ def grasp(weights: Array, hessian_gradient: Array) -> Any:
 
 
 def synflow(weights: Array, flow: Array) -> Any:
-    """|w ∂R/∂w|, R the sum of the outputs of the network of |w| (Tanaka et al. 2020, eq. 2)."""
+    """``|w ∂R/∂w|``, R the sum of the outputs of the network of ``|w|`` (Tanaka et al. 2020, eq. 2)."""
     return np.abs(flow * weights)
 
 
@@ -190,7 +193,10 @@ def scores_of(
 
 def first_batches(data: Any, count: int) -> list[tuple[Array, Array]]:
     """The first batches of an iterable, as arrays."""
-    return [(np.asarray(a), np.asarray(b)) for a, b in islice(iter(data), count)]
+    return [
+        (np.asarray(as_array(degraded, "degraded")), np.asarray(as_array(clean, "clean")))
+        for degraded, clean in islice(iter(data), count)
+    ]
 
 
 def _copy(model: PromptIR, state: State) -> PromptIR:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.arrays import as_array
 from mirl.io import write_text
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ class _Pairs:
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
         index = 0
         for degraded, clean in self.pairs:
-            degraded, clean = np.asarray(degraded), np.asarray(clean)
+            degraded = np.asarray(as_array(degraded, "degraded"))
+            clean = np.asarray(as_array(clean, "clean"))
             if degraded.shape != clean.shape or degraded.ndim not in (3, 4):
                 raise ValueError(
                     "a pair must be two images (3, H, W) or batches (N, 3, H, W) of one shape,"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl import _mirl
+from mirl.arrays import as_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +80,7 @@ def _mean(
 
 
 def _batch(image: NDArray[Any], name: str) -> NDArray[np.float64]:
-    image = np.asarray(image)
+    image = np.asarray(as_array(image, name))
     if image.dtype not in FLOATS:
         hint = " (divide 8-bit images by 255)" if image.dtype == np.uint8 else ""
         raise TypeError(f"{name}: expected float32 or float64 in [0, 1], got {image.dtype}{hint}")

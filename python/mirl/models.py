@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mirl import _mirl
+from mirl.arrays import as_array
 from mirl.errors import DeviceError
 from mirl.groups import prunable
 from mirl.machine import device_choice
@@ -232,7 +233,8 @@ class PromptIR:
         ----------
         images
             float32, shape (N, 3, H, W) with any H and W ≥ 1, RGB in [0, 1]. Sizes that are no
-            multiple of 8 are padded by reflection and cropped back.
+            multiple of 8 are padded by reflection and cropped back. Whatever DLPack views, a torch
+            tensor say, is viewed without a copy.
 
         Returns
         -------
@@ -242,11 +244,11 @@ class PromptIR:
         Raises
         ------
         TypeError
-            Not a float32 array.
+            Not a float32 array, or a tensor elsewhere than in the processor's memory.
         ValueError
             Another shape, NaN, or values far out of range.
         """
-        return self._network.restore(images, self._precision)
+        return self._network.restore(as_array(images, "images"), self._precision)
 
     @property
     def precision(self) -> str:
@@ -286,7 +288,7 @@ class PromptIR:
             Arrays of the parameters' shapes, masked weights included. Parameters that the forward
             never uses have none.
         """
-        return self._network.gradients(degraded, clean)
+        return self._network.gradients(as_array(degraded, "degraded"), as_array(clean, "clean"))
 
     def state_dict(self) -> dict[str, NDArray[np.float32]]:
         """Copies of all parameters by their published names, in the published order."""

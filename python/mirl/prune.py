@@ -85,7 +85,7 @@ def prune(
     By default the smallest magnitudes, as MIR-L does (arXiv 2510.14463, algorithm 1), of every
     parameter with ``weight`` in its name, layer-norm weights included; prompts, temperatures and
     biases only where `include` says so. Removed weights are exactly zero from then on and stay so
-    in training. `model.mask` is extended.
+    in training. `PromptIR.mask` is extended.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from mirl import _mirl
+from mirl.arrays import as_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,7 +140,7 @@ class Trainer:
         Parameters
         ----------
         degraded, clean
-            float32, both of one shape (N, 3, H, W), RGB in [0, 1].
+            float32, both of one shape (N, 3, H, W), RGB in [0, 1]; or what DLPack views as such.
         weights
             What the loss of each image counts, at least 0; by default 1. On the processor only.
 
@@ -158,6 +159,7 @@ class Trainer:
         """
         if weights is not None:
             weights = [float(weight) for weight in weights]
+        degraded, clean = as_array(degraded, "degraded"), as_array(clean, "clean")
         return self._trainer.step(degraded, clean, weights, self.lr)
 
     def average(self) -> dict[str, NDArray[np.float32]]:

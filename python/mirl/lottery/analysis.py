@@ -48,7 +48,7 @@ def mask_overlap(first: PromptIR, second: PromptIR) -> Overlap:
     Returns
     -------
     Overlap
-        The Jaccard index |a ∩ b| / |a ∪ b| of the survivors, of all prunable weights and of each
+        The Jaccard index ``|a ∩ b| / |a ∪ b|`` of the survivors, of all prunable weights and of each
         parameter, and what to expect by chance: Σ n d_a d_b / Σ n (d_a + d_b - d_a d_b) over
         parameters of n weights and densities d.
 

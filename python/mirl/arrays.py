@@ -1,0 +1,40 @@
+"""Arrays of other libraries, as numpy sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+HOST = (1, 3, 11, 13)
+"""Memory that the processor reads: kDLCPU, kDLCUDAHost, kDLROCMHost and kDLCUDAManaged of dlpack.h."""
+
+
+def as_array(values: Any, what: str) -> Any:
+    """View a tensor of another library as a numpy array, without a copy.
+
+    Parameters
+    ----------
+    values
+        Whatever has ``__dlpack__``, a torch tensor say. All else is given back as it is.
+    what
+        What it is called in messages.
+
+    Raises
+    ------
+    TypeError
+        It is not in the processor's memory, or cannot be exported: it requires a gradient, or has an
+        element type that numpy has not.
+    """
+    if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
+        return values
+    try:
+        device, _ = values.__dlpack_device__()
+        if device in HOST:
+            # By __array__ where there is a choice: PyTorch's DLPack drops the sign of a negated view.
+            return np.asarray(values) if hasattr(values, "__array__") else np.from_dlpack(values)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"{what}: {error}") from error
+    kind = type(values).__name__
+    place = getattr(values, "device", f"DLPack's device {int(device)}")
+    raise TypeError(f"{what}: expected a {kind} in the processor's memory, got one on {place}")
