@@ -109,7 +109,7 @@ def train(
     rounds: Annotated[int, typer.Option(help="How often to prune.")] = 15,
     epochs: Annotated[int, typer.Option(help="Epochs of each round.")] = 120,
     amount: Annotated[float, typer.Option(help="Share of the weights to prune each round.")] = 0.2,
-    scope: Annotated[str, typer.Option(help="global or layerwise.")] = "global",
+    scope: Annotated[str, typer.Option(help="global, layerwise, uniform or erk.")] = "global",
     preset: Annotated[str, typer.Option(help="default or paper-code.")] = "default",
     lr: Annotated[float, typer.Option(help="Learning rate after the warm-up.")] = 2e-4,
     warmup_epochs: Annotated[
@@ -281,7 +281,10 @@ def evaluate(
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="denoise, derain, dehaze; by default all.", show_default=False),
+        typer.Option(
+            help='denoise, derain, dehaze (by default all), your own, or "jpeg:20"',
+            show_default=False,
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="The folder of DATA to measure.")] = "test",
     precision: Precision = "float32",

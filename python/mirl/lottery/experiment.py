@@ -93,7 +93,8 @@ class Experiment:
         settings = dict(tables)
         for name in ("data", "evaluate"):
             if name in settings and "root" in settings[name]:
-                root = str(path.parent / settings[name]["root"])
+                # Workers of a cluster start in other folders.
+                root = str((path.parent / settings[name]["root"]).resolve())
                 settings[name] = {**settings[name], "root": root}
         if "evaluate" in settings:
             settings["evaluate"] = {"root": settings["data"]["root"], **settings["evaluate"]}

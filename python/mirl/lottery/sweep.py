@@ -268,6 +268,9 @@ def execute(run: Run, out: Path, wandb: str | None = None) -> str | None:
         "hash": run.experiment.hash(),
         "machine": devices()[experiment.device],
     }
+    if (folder / "run.json").exists():
+        # What a run that is done was done on stays.
+        about["machine"] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["machine"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "run.json", json.dumps(about, indent=2) + "\n")
