@@ -257,10 +257,11 @@ def check_degradation(spec: str) -> None:
     """
 
 def degrade(
-    image: NDArray[numpy.uint8], degradation: str, seed: SupportsIndex, name: str
+    images: NDArray[numpy.uint8], degradation: str, seed: SupportsIndex, name: str
 ) -> NDArray[numpy.uint8]:
     """
-    A degraded copy of a uint8 image (H, W, 3); what is drawn follows from `seed` and `name`.
+    Degraded copies of uint8 images (N, H, W, 3), or of one (H, W, 3); what is drawn follows from
+    `seed`, `name` and the number of the image.
     """
 
 def get_num_threads() -> int: ...
