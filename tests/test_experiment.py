@@ -19,6 +19,7 @@ from mirl.cli import app
 from mirl.lottery import (
     Experiment,
     Sweep,
+    differences,
     mask_stability,
     report,
     results,
@@ -264,6 +265,24 @@ def test_intervals_are_students(swept):
     low, high = t.interval(0.95, 1, values.mean(), values.std(ddof=1) / 2**0.5)
     assert found["psnr_interval"] == pytest.approx((high - low) / 2)
     assert found["runs"] == 2
+
+
+def test_differences_are_paired_by_seed(swept):
+    from scipy.stats import ttest_rel
+
+    table = results(swept)
+    ahead = differences(table, "mir-l").set_index(["method", "round", "task"])
+    assert {method for method, *_ in ahead.index} == {"reinit"}
+    assert {round_ for _, round_, _ in ahead.index} == {1, 2}
+    psnr = table.query("round == 2 and task == 'dehaze'").pivot_table(
+        index="seed", columns="method", values="psnr"
+    )
+    line = ahead.loc[("reinit", 2, "dehaze")]
+    interval = ttest_rel(psnr["mir-l"], psnr["reinit"]).confidence_interval(0.95)
+    assert line["psnr"] == pytest.approx((psnr["mir-l"] - psnr["reinit"]).mean())
+    assert line["psnr_interval"] == pytest.approx((interval.high - interval.low) / 2)
+    with pytest.raises(ValueError, match="there is no method 'x'"):
+        differences(table, "x")
 
 
 def test_a_report_is_a_page_and_its_figures(swept, tmp_path):

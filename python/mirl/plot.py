@@ -162,7 +162,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         The file cannot be written.
     """
     with atomic(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=150)
+        # Constrained layout alone cuts long labels beside pictures of a fixed aspect.
+        figure.savefig(temporary, dpi=150, bbox_inches="tight")
 
 
 def density_ticks(axis: Any, places: Sequence[float], densities: Sequence[float]) -> None:

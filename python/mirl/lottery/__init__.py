@@ -13,7 +13,7 @@ from mirl.lottery.experiment import Experiment
 from mirl.lottery.loop import Result, find_ticket
 from mirl.lottery.recipe import Recipe
 from mirl.lottery.report import report
-from mirl.lottery.results import results, save_results, summary
+from mirl.lottery.results import differences, results, save_results, summary
 from mirl.lottery.sweep import Sweep
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Result",
     "Sweep",
     "dense_sizes",
+    "differences",
     "find_ticket",
     "linear_connectivity",
     "mask_overlap",

@@ -156,7 +156,7 @@ def stability_figure(pairs: Mapping[str, Sequence[tuple[float, float, float]]]) 
         By the name of a pair, for each round the density of the prunable weights, the Jaccard index,
         and the one that is expected by chance, each in [0, 1].
     """
-    figure, (axis,) = _panels(1, width=6.5, height=3.6)
+    figure, (axis,) = _panels(1, width=8, height=3.6)
     for index, (name, rounds) in enumerate(pairs.items()):
         density, jaccard, chance = np.array(rounds).T
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
@@ -173,7 +173,7 @@ def stability_figure(pairs: Mapping[str, Sequence[tuple[float, float, float]]]) 
     axis.set_xlabel("density of the prunable weights (%)")
     axis.set_ylabel("survivors of both / of either")
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 

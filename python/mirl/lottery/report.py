@@ -17,12 +17,13 @@ from mirl.lottery.figures import (
     seconds_figure,
     stability_figure,
 )
-from mirl.lottery.results import about, results, run_folders, summary
+from mirl.lottery.results import about, differences, results, run_folders, summary
 from mirl.lottery.table import task_name
 from mirl.plot import save_figure
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from pandas import DataFrame
 
@@ -104,7 +105,8 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
         ),
     }
     page.parent.mkdir(parents=True, exist_ok=True)
-    parts = [_numbers(means)]
+    densities = dict(means.groupby("round")["density_prunable"].mean())
+    parts = [f"<h2>PSNR in dB</h2>{_numbers(means, densities)}", _ahead(table, densities)]
     for name, (title, text, figure) in figures.items():
         path = page.with_name(f"{name}.png")
         save_figure(figure, path)
@@ -162,7 +164,7 @@ def _stability(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
         name = f"seed {told['seed']}" if same else told["method"]
         found = mask_stability(first.path, other.path)
         densities = {record["round"]: record["density_prunable"] for record in first.records()}
-        if found:
+        if any(overlap.jaccard < 1 for overlap in found.values()):
             pairs[name] = [
                 (densities[round_], overlap.jaccard, overlap.chance)
                 for round_, overlap in found.items()
@@ -171,17 +173,29 @@ def _stability(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
         return {}
     text = (
         f"Masks of {mine['method']}, seed {mine['seed']}, beside those of the other methods of that"
-        " seed, and of its own method from other seeds. Dashed: masks of the same layer densities"
-        " that are drawn."
+        " seed that do not have the same, and of its own method from other seeds. Dashed: masks of"
+        " the same layer densities that are drawn."
     )
     return {"stability": ("Masks round by round", text, stability_figure(pairs))}
 
 
-def _numbers(means: DataFrame) -> str:
+def _ahead(table: DataFrame, densities: Mapping[Any, float]) -> str:
+    """What the first method is ahead of the others."""
+    first = table["method"].iloc[0]
+    if table["method"].nunique() == 1:
+        return ""
+    text = (
+        f"PSNR of {first} minus that of the others, in dB: the mean over runs of the same seed, which"
+        " share initial values and data."
+    )
+    tables = _numbers(differences(table, first), densities)
+    return f"<h2>{html.escape(first)} beside the others</h2><p>{html.escape(text)}</p>{tables}"
+
+
+def _numbers(means: DataFrame, densities: Mapping[Any, float]) -> str:
     """PSNR of every method, round and task."""
-    parts = ["<h2>PSNR in dB</h2>"]
+    parts = []
     for round_, group in means.groupby("round"):
-        density = 100 * group["density_prunable"].mean()
         cells = group.assign(
             task=[task_name(task) for task in group["task"]],
             cell=[
@@ -193,6 +207,7 @@ def _numbers(means: DataFrame) -> str:
             index="method", columns="task", values="cell", aggfunc="first", sort=False
         )
         grid.index.name = grid.columns.name = None
+        density = 100 * densities[round_]
         parts.append(f"<h3>Round {round_}: {density:.3g} % of the prunable weights</h3>")
         parts.append(grid.to_html(border=0, na_rep=""))
     return "\n".join(parts)

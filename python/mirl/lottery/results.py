@@ -92,12 +92,57 @@ def summary(table: DataFrame) -> DataFrame:
         ``density_prunable``, ``psnr`` and ``ssim``; ``psnr_interval`` and ``ssim_interval`` by
         Student's t over the ``runs``, NaN where there is but one.
     """
+    keys = ["method", *_points(table), "round", "task"]
+    return _means(table, keys, ["density", "density_prunable", "psnr_input", "ssim_input"])
+
+
+def differences(table: DataFrame, method: str) -> DataFrame:
+    """What a method is ahead of the others, run by run of the same seed.
+
+    Runs of one seed share initial values and data, so that differences vary less than the runs.
+
+    Parameters
+    ----------
+    table
+        As `results` gives it.
+    method
+        That is compared with each other one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A line for each other ``method``, place in the grid, round and task: the mean over the
+        seeds of ``psnr`` and ``ssim``, that of `method` minus the other's; half the widths of their
+        95 % confidence intervals by Student's t, ``psnr_interval`` and ``ssim_interval``, NaN where
+        there is but one of the ``runs``.
+
+    Raises
+    ------
+    ValueError
+        The table has no such method.
+    """
+    if method not in set(table["method"]):
+        raise ValueError(f"there is no method {method!r}; there are {sorted(set(table['method']))}")
+    points = _points(table)
+    keys = [*points, "seed", "round", "task"]
+    first = table[table["method"] == method].set_index(keys)[["psnr", "ssim"]]
+    others = table[table["method"] != method].set_index(["method", *keys])[["psnr", "ssim"]]
+    ahead = others.mul(-1).reset_index("method")
+    ahead[["psnr", "ssim"]] += first.reindex(ahead.index)
+    ahead = ahead.dropna().reset_index()
+    return _means(ahead, ["method", *points, "round", "task"], [])
+
+
+def _points(table: DataFrame) -> list[str]:
+    return [name for name in table.columns if "." in name]
+
+
+def _means(table: DataFrame, keys: list[str], shared: list[str]) -> DataFrame:
+    """Means of lines with the same keys; of PSNR and SSIM with their intervals."""
     from scipy.stats import t
 
-    points = [name for name in table.columns if "." in name]
-    groups = table.groupby(["method", *points, "round", "task"], sort=False)
-    shared = ["density", "density_prunable", "psnr", "ssim", "psnr_input", "ssim_input"]
-    means = groups[shared].mean()
+    groups = table.groupby(keys, sort=False)
+    means = groups[["psnr", "ssim", *shared]].mean()
     means["runs"] = groups.size()
     quantile = t.ppf((1 + CONFIDENCE) / 2, means["runs"] - 1)
     for name in ("psnr", "ssim"):
