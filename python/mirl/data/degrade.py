@@ -32,7 +32,7 @@ def degrade(
                       truncated to 8 bits as published
     ``poisson:p``     photons: Poisson(p x)/p for x in [0, 1], p photons at white
     ``iso:λ``         a sensor at high ISO: variance λ_read + λ x of linear light x, ln λ_read =
-                      2.18 ln λ + 1.2 (Brooks et al. 2019, section 3.1); λ from 1e-4 to 0.012
+                      2.18 ln λ + 1.2 (Brooks et al. 2019, section 3.1); cameras have λ of 1e-4 to 0.012
     ``rain``          bright streaks, added (Yang et al. 2017, eq. 1), about as many and as strong as
                       in Rain100L
     ``haze``          scattering, ``J t + A (1 - t)`` with ``t = exp(-β d)``, A in [0.7, 1] and β in
@@ -41,7 +41,7 @@ def degrade(
     ``underwater``    the same with A and β for each colour, red attenuated most (Li, Anwar & Porikli
                       2020); ranges chosen by eye
     ``lowlight:γ``    ``β (α J)^γ``, α in [0.9, 1] and β in [0.5, 1] (Lv, Li & Lu 2021, arXiv
-                      1908.00682); γ from 1.5 to 5
+                      1908.00682, with γ from 1.5 to 5)
     ``blur:σ``        a Gaussian of standard deviation σ pixels
     ``motion:n``      the mean along a line of n pixels in a random direction
     ``sharpen:a``     unsharp mask, ``J + a (J - G*J)`` with a Gaussian of one pixel

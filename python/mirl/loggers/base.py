@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
 
 class Logger(Protocol):
@@ -40,7 +41,9 @@ class Logger(Protocol):
         """Tell that the run is done, or was stopped."""
 
 
-def default_loggers(folder: Path | None, *, progress: bool = True) -> list[Logger]:
+def default_loggers(
+    folder: str | os.PathLike[str] | None, *, progress: bool = True
+) -> list[Logger]:
     """Make progress bars; with a folder also a file of losses and, if installed, TensorBoard's."""
     from importlib.util import find_spec
 
@@ -50,6 +53,7 @@ def default_loggers(folder: Path | None, *, progress: bool = True) -> list[Logge
 
     loggers: list[Logger] = [ProgressBars(progress)]
     if folder is not None:
+        folder = Path(folder)
         loggers.append(JsonLines(folder / "steps.jsonl"))
         if find_spec("tensorboard") is not None:
             loggers.append(TensorBoard(folder / "tensorboard"))

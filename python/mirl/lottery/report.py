@@ -106,7 +106,7 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     }
     page.parent.mkdir(parents=True, exist_ok=True)
     densities = dict(means.groupby("round")["density_prunable"].mean())
-    parts = [f"<h2>PSNR in dB</h2>{_numbers(means, densities)}", _ahead(table, densities)]
+    parts = []
     for name, (title, text, figure) in figures.items():
         path = page.with_name(f"{name}.png")
         save_figure(figure, path)
@@ -114,7 +114,11 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
         parts.append(
             f'<h2>{title}</h2><p>{text}</p><img alt="{title}" src="data:image/png;base64,{image}">'
         )
-    parts.append(_recipes(runs))
+    parts += [
+        f"<h2>PSNR in dB</h2>{_numbers(means, densities)}",
+        _ahead(table, densities),
+        _recipes(runs),
+    ]
     title = f"Runs of {Path(out).resolve().name}"
     write_text(page, PAGE.format(title=html.escape(title), body="\n".join(parts)))
     return page

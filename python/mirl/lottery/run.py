@@ -152,11 +152,11 @@ class Run:
     def finish(self) -> list[dict[str, Any]]:
         """Go through all rounds that are left; the records of all."""
         while True:
-            self._round_start()
-            while self.place.epoch < self.recipe.epochs:
-                self._epoch()
             records = self.place.records
             if not records or records[-1]["round"] < self.place.round:
+                self._round_start()
+                while self.place.epoch < self.recipe.epochs:
+                    self._epoch()
                 self._record()
             if self.place.round == self.recipe.rounds:
                 break
