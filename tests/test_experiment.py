@@ -189,6 +189,20 @@ def test_a_value_may_be_a_table(place):
     assert rainy.ticket["rounds"] == 2
 
 
+def test_one_worker_has_as_many_threads_as_are_asked_for(place, tmp_path):
+    before = mirl.get_num_threads()
+    (place / "short.toml").write_text('recipe = "recipe.toml"\n[methods.dense]\nticket.rounds = 0')
+    try:
+        Sweep.load(place / "short.toml").run(tmp_path, threads=3, progress=False)
+        told = json.loads((tmp_path / "dense-seed0" / "run.json").read_text())
+        assert told["machine"].endswith("3 threads")
+        # What a run was done on stays, whoever looks at it again.
+        Sweep.load(place / "short.toml").run(tmp_path, threads=1, progress=False)
+        assert json.loads((tmp_path / "dense-seed0" / "run.json").read_text()) == told
+    finally:
+        mirl.set_num_threads(before)
+
+
 def test_a_sweep_runs_what_it_can(swept):
     records = {path.parent.name for path in swept.glob("*/record.jsonl")}
     assert records == {f"{method}-seed{seed}" for method in ("mir-l", "reinit") for seed in (0, 1)}

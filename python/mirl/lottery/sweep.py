@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirl.errors import FormatError
 from mirl.lottery.experiment import Experiment, read_toml
+from mirl.machine import set_num_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -166,7 +167,8 @@ class Sweep:
         workers
             Runs at once. One needs nothing; for more, and for a cluster, Ray (the extra ``lab``).
         threads
-            Of each run; by default the cores of this machine shared by the workers.
+            Of each run; by default the cores of this machine shared by the workers. With one worker
+            it is set for this process, as by `mirl.set_num_threads`.
         address
             Of a Ray cluster, ``"auto"`` for the one that this machine belongs to.
         wandb
@@ -183,7 +185,6 @@ class Sweep:
         """
         out = Path(out).resolve()
         out.mkdir(parents=True, exist_ok=True)
-        threads = threads or max(1, (os.cpu_count() or 1) // workers)
         from tqdm.auto import tqdm
 
         failures: dict[str, str] = {}
@@ -195,8 +196,11 @@ class Sweep:
                 bar.update()
 
             if workers == 1 and address is None:
+                if threads is not None:
+                    set_num_threads(threads)
                 self._one_by_one(out, wandb, done)
             else:
+                threads = threads or max(1, (os.cpu_count() or 1) // workers)
                 self._on_ray(out, workers, threads, address, wandb, done)
         if failures:
             lines = "\n".join(f"{name}: {failure}" for name, failure in failures.items())
