@@ -125,6 +125,10 @@ def test_changes_are_named_and_hashed(place):
         ("[data]\nroot = 'x'\n[tickets]\nrounds = 1", "unknown: tickets"),
         ("[ticket]\nrounds = 1", "must name its root"),
         ("data = 3", "data must be a table"),
+        ("[data]\nroot = 'x'\n[ticket]\nrouns = 1", "unknown in ticket: rouns"),
+        ("[data]\nroot = 'x'\n[ticket]\nout = 'y'", "unknown in ticket: out"),
+        ("[data]\nroot = 'x'\nstages = []\nsize = 3", "unknown in data: size"),
+        ("[data]\nroot = 'x'\n[network]\ndepth = 1", "unknown in network: depth"),
     ],
 )
 def test_a_bad_recipe_is_named(tmp_path, text, message):

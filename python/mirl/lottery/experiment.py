@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass, field, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from mirl.errors import FormatError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mirl.loggers import Logger
     from mirl.lottery.loop import Result
@@ -85,9 +86,13 @@ class Experiment:
         unknown = sorted(tables.keys() - known)
         if unknown:
             raise FormatError(f"{path}: unknown: {', '.join(unknown)}; known: {', '.join(known)}")
-        for name in ("data", "network", "ticket", "evaluate"):
-            if not isinstance(tables.get(name, {}), dict):
+        for name, allowed in _settings().items():
+            table = tables.get(name, {})
+            if not isinstance(table, dict):
                 raise FormatError(f"{path}: {name} must be a table")
+            unknown = sorted(table.keys() - allowed)
+            if unknown:
+                raise FormatError(f"{path}: unknown in {name}: {', '.join(unknown)}")
         if "root" not in tables.get("data", {}):
             raise FormatError(f"{path}: the table data must name its root")
         settings = dict(tables)
@@ -158,6 +163,25 @@ class Experiment:
             loggers=loggers,
             progress=progress,
         )
+
+
+def _settings() -> dict[str, set[str]]:
+    """What each table may hold."""
+    from mirl.data import Loader, test_sets
+    from mirl.lottery.loop import find_ticket
+    from mirl.models import PromptIR
+
+    named: dict[str, Callable[..., Any]] = {
+        "network": PromptIR,
+        "data": Loader.from_folder,
+        "ticket": find_ticket,
+        "evaluate": test_sets,
+    }
+    found = {name: set(signature(function).parameters) for name, function in named.items()}
+    found["data"].add("stages")
+    found["network"].discard("device")
+    found["ticket"] -= {"model", "data", "evaluate", "out", "loggers", "progress"}
+    return found
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
