@@ -131,32 +131,45 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_losses_are_their_formulas(small, batch, loss):
+def test_losses_are_their_formulas(small, batch, device, loss):
+    small.to(device)
     expected = LOSSES[loss](small, batch)
     trainer = mirl.Trainer(small, lr=0.0, loss=loss)
     assert trainer.step(*batch) == pytest.approx(expected.mean(), rel=1e-5)
     np.testing.assert_allclose(trainer.losses, expected, rtol=1e-5)
 
 
-def test_losses_are_summed_by_their_weights(small, batch):
+def test_losses_are_summed_by_their_weights(small, batch, device):
+    small.to(device)
     weights = {"l1": 0.5, "fft-l1": 0.1, "ssim": 2.0}
     expected = sum(weight * LOSSES[name](small, batch).mean() for name, weight in weights.items())
     assert mirl.Trainer(small, loss=weights).step(*batch) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["l2", "charbonnier", {"l1": 1.0, "l2": 0.5}])
-def test_a_gpu_has_the_losses_of_pixels(batch, cuda, loss):
-    results = []
+@pytest.mark.cuda
+def test_a_gpu_trains_alike(batch, cuda):
+    """By several losses, in parts, by weights that change, with all that is kept beside the weights."""
+    loss = {"l1": 1.0, "fft-l1": 0.05, "ssim": 0.5}
+    settings = {"lr": 1e-3, "loss": loss, "micro_batch": 1, "ema_decay": 0.5, "movement": True}
+    losses, averages, movements = [], [], []
     for device in ("cpu", cuda):
         model = mirl.PromptIR(seed=1, device=device, **SMALL)
-        trainer = mirl.Trainer(model, lr=1e-3, loss=loss)
-        results.append([trainer.step(*batch) for _ in range(3)])
-    np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
+        mirl.prune(model, 0.3)
+        trainer = mirl.Trainer(model, **settings)
+        all_weights = (None, None, [0.5, 1.5], [0.5, 1.5], [1.0, 0.25])
+        losses += [[trainer.step(*batch, weights), *trainer.losses] for weights in all_weights]
+        averages.append(trainer.average())
+        movements.append(trainer.movement())
+    np.testing.assert_allclose(losses[5:], losses[:5], rtol=1e-4)
+    for name, values in averages[0].items():
+        np.testing.assert_allclose(averages[1][name], values, rtol=0, atol=2e-4)
+    on_cpu, on_gpu = (np.concatenate([v.ravel() for v in m.values()]) for m in movements)
+    assert np.abs(on_gpu - on_cpu).max() < 1e-2 * np.abs(on_cpu).max()
 
 
-def after_a_step(batch, weights=None, **settings):
+def after_a_step(device, batch, weights=None, **settings):
     """What one step changes: with a betas-free AdamW and a large eps, the gradient up to a factor."""
-    model = mirl.PromptIR(seed=1, **SMALL)
+    model = mirl.PromptIR(seed=1, device=device, **SMALL)
     before = model.state_dict()
     plain = {"betas": (0.0, 0.0), "eps": 1e3, "weight_decay": 0.0}
     mirl.Trainer(model, lr=1e3, **plain, **settings).step(*batch, weights)
@@ -164,24 +177,29 @@ def after_a_step(batch, weights=None, **settings):
     return np.concatenate([(before[k] - after[k]).ravel() for k in after])
 
 
-def test_parts_of_a_batch_have_its_gradient(batch):
+def test_parts_of_a_batch_have_its_gradient(batch, device):
     three = [np.concatenate([images, images[:1, :, ::-1]]) for images in batch]
-    whole = after_a_step(three)
+    whole = after_a_step(device, three)
     for size in (1, 2, 3, 8):
-        part = after_a_step(three, micro_batch=size)
+        part = after_a_step(device, three, micro_batch=size)
         np.testing.assert_allclose(part, whole, atol=1e-4 * np.abs(whole).max())
-    np.testing.assert_array_equal(after_a_step(three, micro_batch=3), whole)
+    np.testing.assert_array_equal(after_a_step(device, three, micro_batch=3), whole)
 
 
-def test_images_count_by_their_weights(batch):
-    one = after_a_step([images[:1] for images in batch])
+def test_images_count_by_their_weights(batch, device):
+    one = after_a_step(device, [images[:1] for images in batch])
     atol = 1e-4 * np.abs(one).max()
-    np.testing.assert_allclose(after_a_step(batch, [2.0, 0.0]), one, atol=atol)
-    np.testing.assert_allclose(after_a_step(batch, [2.0, 0.0], micro_batch=1), one, atol=atol)
-    np.testing.assert_array_equal(after_a_step(batch, [1.0, 1.0]), after_a_step(batch))
+    np.testing.assert_allclose(after_a_step(device, batch, [2.0, 0.0]), one, atol=atol)
+    np.testing.assert_allclose(
+        after_a_step(device, batch, [2.0, 0.0], micro_batch=1), one, atol=atol
+    )
+    np.testing.assert_array_equal(
+        after_a_step(device, batch, [1.0, 1.0]), after_a_step(device, batch)
+    )
 
 
-def test_the_average_follows_the_weights(small, batch):
+def test_the_average_follows_the_weights(small, batch, device):
+    small.to(device)
     mirl.prune(small, 0.5)
     average = {name: values.astype(np.float64) for name, values in small.state_dict().items()}
     trainer = mirl.Trainer(small, lr=1e-2, ema_decay=0.3)
@@ -195,12 +213,14 @@ def test_the_average_follows_the_weights(small, batch):
         assert not values[~small.mask.get(name, np.ones(values.shape, bool))].any()
 
 
-def test_the_average_survives_a_checkpoint(small, batch, tmp_path):
+def test_the_average_survives_a_checkpoint(small, batch, tmp_path, device):
+    small.to(device)
     trainer = mirl.Trainer(small, lr=1e-2, ema_decay=0.9)
     trainer.step(*batch)
     trainer.save_checkpoint(tmp_path / "at")
     trainer.step(*batch)
-    resumed = mirl.Trainer(mirl.PromptIR(seed=4, **SMALL), lr=1e-2, ema_decay=0.9)
+    again = mirl.PromptIR(seed=4, device=device, **SMALL)
+    resumed = mirl.Trainer(again, lr=1e-2, ema_decay=0.9)
     resumed.load_checkpoint(tmp_path / "at")
     resumed.step(*batch)
     for name, values in trainer.average().items():
@@ -217,23 +237,8 @@ def test_what_a_trainer_does_not_keep_is_said(small):
         mirl.Trainer(small).movement()
 
 
-@pytest.mark.parametrize(
-    ("settings", "weights"),
-    [
-        ({"loss": "ssim"}, None),
-        ({"loss": {"l1": 1.0, "fft-l1": 0.1}}, None),
-        ({"micro_batch": 1}, None),
-        ({"ema_decay": 0.9}, None),
-        ({}, [1.0, 1.0]),
-    ],
-)
-def test_what_is_for_the_processor_is_refused_on_a_gpu(batch, cuda, settings, weights):
-    model = mirl.PromptIR(seed=1, device=cuda, **SMALL)
-    with pytest.raises(mirl.errors.DeviceError, match="processor"):
-        mirl.Trainer(model, **settings).step(*batch, weights)
-
-
-def test_the_parts_of_a_step_are_timed(small, batch):
+def test_the_parts_of_a_step_are_timed(small, batch, device):
+    small.to(device)
     trainer = mirl.Trainer(small)
     assert trainer.seconds == (0.0, 0.0, 0.0)
     start = time.perf_counter()

@@ -59,13 +59,12 @@ class Trainer:
         rest again in the backward. The same bits for less memory and more time; for large patches.
     micro_batch
         Largest number of images whose gradients are computed at once: larger batches are taken in
-        parts, and their gradients summed (gradient accumulation), in less memory. On the processor
-        only.
+        parts, and their gradients summed (gradient accumulation), in less memory.
     ema_decay
         Decay of an exponential moving average of the weights, in (0, 1), or (1 + t)/(10 + t) after
-        step t as long as that is less; see `average`. On the processor only.
+        step t as long as that is less; see `average`.
     movement
-        Whether to sum up `movement` scores; on the processor only, in as much memory as the weights.
+        Whether to sum up `movement` scores, in as much memory as the weights.
     precision
         ``"float32"``, or on a GPU ``"bfloat16"``: what goes from operator to operator, and the
         operands of matrix products, are rounded to it; weights, their gradients, moments and all
@@ -76,8 +75,7 @@ class Trainer:
     ValueError
         A setting out of range.
     mirl.errors.DeviceError
-        ``"bfloat16"`` for a network on the processor; for one on a GPU what is for the processor
-        only, ``"ssim"`` and ``"fft-l1"`` included.
+        ``"bfloat16"`` for a network on the processor.
     """
 
     def __init__(
@@ -126,7 +124,7 @@ class Trainer:
 
     @property
     def losses(self) -> list[float]:
-        """The loss of each image of the last batch, without its weight; on the processor only."""
+        """The loss of each image of the last batch, without its weight."""
         return self._trainer.losses
 
     def step(
@@ -142,7 +140,7 @@ class Trainer:
         degraded, clean
             float32, both of one shape (N, 3, H, W), RGB in [0, 1]; or what DLPack views as such.
         weights
-            What the loss of each image counts, at least 0; by default 1. On the processor only.
+            What the loss of each image counts, at least 0; by default 1.
 
         Returns
         -------

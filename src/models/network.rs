@@ -325,7 +325,7 @@ impl Network {
     /// The gradient of the mean absolute error by every parameter that it depends on.
     pub fn gradients(&self, degraded: Images, clean: Images) -> Result<StateDict> {
         let loss = self.loss(degraded, clean, &Objective::default(), Mode::Differentiate)?;
-        self.gradients_of(loss.backward(None)?)
+        self.gradients_of(loss.backward_mean()?)
     }
 
     /// The gradient of the sum of all restored values.

@@ -2,8 +2,7 @@
 
 use crate::ops::loss::{Kind, loss};
 use crate::ops::{self, Gradients, Tensor, Values};
-use crate::runtime::gpu::Array;
-use crate::{Error, Result, arguments};
+use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Objective(Vec<(Kind, f64)>);
@@ -33,11 +32,6 @@ impl Objective {
         }
     }
 
-    /// Whether a GPU computes it.
-    pub fn runs_on_gpu(&self) -> bool {
-        self.0.iter().all(|(kind, _)| kind.runs_on_gpu())
-    }
-
     pub(super) fn loss(&self, restored: &Tensor, clean: &Tensor) -> Result<Loss> {
         let mut terms = self
             .0
@@ -55,40 +49,19 @@ impl Objective {
 pub struct Loss(Tensor);
 
 impl Loss {
-    /// Of each image, where they lie on the processor.
-    pub fn of_images(&self) -> Result<Vec<f64>> {
-        match self.0.values() {
-            Values::Cpu(losses) => {
-                let losses: Vec<f32> = losses.to_vec1()?;
-                Ok(losses.into_iter().map(f64::from).collect())
-            }
-            Values::Cuda(_) => Err(Error::value("losses on a GPU")),
-        }
+    pub fn values(&self) -> &Values {
+        self.0.values()
     }
 
-    /// Writes the mean to the first place of an array on a GPU.
-    pub fn write_mean(&self, to: &Array) -> Result<()> {
-        match self.0.values() {
-            Values::Cuda(losses) => losses.reduce(
-                "mean_loss",
-                (1, 1),
-                arguments![to.at(0), losses, losses.len()],
-            ),
-            Values::Cpu(_) => Err(Error::value("losses that left the GPU")),
-        }
+    /// The gradients of their sum, each times what it counts.
+    pub fn backward(self, shares: impl Into<Values>) -> Result<Gradients> {
+        self.0.backward(shares)
     }
 
-    /// The gradients of the mean over the images, each times its weight, where there are weights.
-    pub fn backward(self, weights: Option<&[f64]>) -> Result<Gradients> {
+    /// The gradients of their mean.
+    pub fn backward_mean(self) -> Result<Gradients> {
         let losses = self.0.values();
-        let count = losses.dims()[0] as f64;
-        let seed = match weights {
-            None => losses.filled((1.0 / count) as f32)?,
-            Some(weights) => {
-                let seed: Vec<f32> = weights.iter().map(|w| (w / count) as f32).collect();
-                candle_core::Tensor::new(seed, &candle_core::Device::Cpu)?.into()
-            }
-        };
-        self.0.backward(seed)
+        let share = losses.filled(1.0 / losses.dims()[0] as f32)?;
+        self.0.backward(share)
     }
 }

@@ -82,7 +82,7 @@ pub fn check_gradient_where(
 }
 
 /// The same on the processor alone.
-pub fn check_differences(
+fn check_differences(
     what: &str,
     f: impl Fn(&[Tensor]) -> crate::Result<Tensor>,
     inputs: &[Tensor],
@@ -179,7 +179,7 @@ pub fn check_masked(
 
 /// Holds what a GPU computes in f32, where there is one or an emulated one, against the processor's f64:
 /// the result and the gradient of every element.
-fn check_cuda(what: &str, f: impl Fn(&[Tensor]) -> crate::Result<Tensor>, inputs: &[Tensor]) {
+pub fn check_cuda(what: &str, f: impl Fn(&[Tensor]) -> crate::Result<Tensor>, inputs: &[Tensor]) {
     compare_cuda(what, (&f, &f), inputs, assert_near);
 }
 

@@ -223,16 +223,25 @@ impl AdamW {
         }
     }
 
-    /// [`Self::norm`] and [`Self::step`] on a GPU. The loss lies first in `outcome`, the norm goes
-    /// second; where either is not finite, nothing changes. The step counts once [`Self::count`] is called.
-    pub fn step_cuda(
+    /// [`Self::norm`] on a GPU. The loss lies first in `outcome`, the norm goes second.
+    pub fn norm_cuda(
         &self,
         all: &Parameters,
         gradients: &Gradients,
         outcome: &Array,
     ) -> Result<()> {
+        self.on_gpu()?.norm(all, gradients, outcome)
+    }
+
+    /// [`Self::step`] on a GPU, by the gradients of [`Self::norm_cuda`]; where loss or norm are not
+    /// finite, nothing changes. The step counts once [`Self::count`] is called.
+    pub fn step_cuda(&self, outcome: &Array) -> Result<()> {
+        self.on_gpu()?.step(outcome)
+    }
+
+    fn on_gpu(&self) -> Result<&cuda::State> {
         match &self.state {
-            State::Cuda(state) => state.step(all, gradients, outcome),
+            State::Cuda(state) => Ok(state),
             State::Cpu(_) => Err(moved()),
         }
     }
@@ -242,7 +251,8 @@ impl AdamW {
     }
 }
 
-fn moved() -> Error {
+/// A trainer's state does not follow its network.
+pub fn moved() -> Error {
     Error::value("the network has moved to another device since its trainer was made")
 }
 

@@ -79,9 +79,8 @@ impl State {
         self.scalars.write(0, &scalars.all())
     }
 
-    /// Writes the norm of the gradients beside the loss in `outcome`, and takes a step where both are
-    /// finite.
-    pub fn step(&self, all: &Parameters, gradients: &Gradients, outcome: &Array) -> Result<()> {
+    /// Writes the norm of the gradients beside the loss in `outcome`.
+    pub fn norm(&self, all: &Parameters, gradients: &Gradients, outcome: &Array) -> Result<()> {
         let (gpu, table) = (&self.gpu, &self.table);
         for (i, variable) in all.variables().iter().enumerate() {
             if let Some(Values::Cuda(gradient)) = gradients.get(variable) {
@@ -100,7 +99,12 @@ impl State {
             ("gradient_norm", Kind::F32),
             (1, 1),
             arguments![norm, &sums, table.blocks],
-        )?;
+        )
+    }
+
+    /// Takes a step by the gradients of [`Self::norm`], where loss and norm are finite.
+    pub fn step(&self, outcome: &Array) -> Result<()> {
+        let (gpu, table) = (&self.gpu, &self.table);
         let all = arguments![&table.words, table.variables, &self.scalars, outcome];
         gpu.reduce(("adamw", Kind::F32), (table.blocks, 1), all)
     }

@@ -105,7 +105,7 @@ impl Trainer {
         })
     }
 
-    /// Of each image of the last batch, on the processor.
+    /// Of each image of the last batch.
     #[getter]
     fn losses(&self, py: Python<'_>) -> Vec<f64> {
         peek(py, &self.trainer, |trainer| trainer.losses().to_vec())
@@ -114,18 +114,24 @@ impl Trainer {
     /// The average of the weights by parameter name, where one is kept.
     #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]] | None")]
     fn average<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let average = peek(py, &self.trainer, |trainer| {
-            trainer.average().map(|average| average.state().clone())
-        });
+        let average = self.with(py, |network, trainer| {
+            let average = trainer.average();
+            average
+                .map(|average| average.state(network.parameters()))
+                .transpose()
+        })?;
         average.map(|state| state_to_dict(py, &state)).transpose()
     }
 
     /// Movement scores by parameter name, where they are summed up.
     #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]] | None")]
     fn movement<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let scores = peek(py, &self.trainer, |trainer| {
-            trainer.movement().map(|movement| movement.scores().clone())
-        });
+        let scores = self.with(py, |network, trainer| {
+            let movement = trainer.movement();
+            movement
+                .map(|movement| movement.scores(network.parameters()))
+                .transpose()
+        })?;
         scores.map(|scores| state_to_dict(py, &scores)).transpose()
     }
 

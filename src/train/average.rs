@@ -1,8 +1,9 @@
 //! The exponential moving average of the weights (Polyak & Juditsky 1992; with the decay of a short past
 //! at first, as in TensorFlow's ExponentialMovingAverage).
 
+use super::shadow::{Shadow, on_gpu};
 use crate::nn::{Parameters, StateDict};
-use crate::{Error, Result};
+use crate::{Error, Result, arguments};
 use rayon::prelude::*;
 
 /// Values averaged by one task.
@@ -10,7 +11,7 @@ const CHUNK: usize = 1 << 14;
 
 pub struct Average {
     decay: f64,
-    state: StateDict,
+    values: Shadow,
 }
 
 impl Average {
@@ -22,17 +23,17 @@ impl Average {
                 "ema_decay must lie in (0, 1), got {decay}"
             )));
         }
-        let state = all.state()?;
-        Ok(Self { decay, state })
+        let values = Shadow::copy(all)?;
+        Ok(Self { decay, values })
     }
 
-    pub fn state(&self) -> &StateDict {
-        &self.state
+    pub fn state(&self, all: &Parameters) -> Result<StateDict> {
+        self.values.state(all)
     }
 
     /// Continues from a saved average.
-    pub fn resume(&mut self, state: StateDict) {
-        self.state = state;
+    pub fn resume(&mut self, all: &Parameters, state: StateDict) -> Result<()> {
+        self.values.resume(all, state)
     }
 
     /// Takes the weights after step `t`, from 1, in: by the decay, or (1 + t)/(10 + t) as long as that
@@ -40,17 +41,31 @@ impl Average {
     pub fn add(&mut self, all: &Parameters, t: u64) -> Result<()> {
         let young = (1.0 + t as f64) / (10.0 + t as f64);
         let share = (1.0 - self.decay.min(young)) as f32;
-        for ((_, parameter), average) in all.iter().zip(self.state.values_mut()) {
-            parameter.read(|weights| {
-                let parts = weights.par_chunks(CHUNK);
-                let parts = parts.zip(average.data.par_chunks_mut(CHUNK));
-                parts.for_each(|(weights, average)| {
-                    for (w, a) in weights.iter().zip(average) {
-                        *a = (w - *a).mul_add(share, *a);
-                    }
-                });
-            })?;
+        match &mut self.values {
+            Shadow::Cpu(state) => add_on_cpu(state, all, share),
+            Shadow::Cuda(averages) => {
+                for (average, variable) in averages.iter().zip(all.variables()) {
+                    let (weights, count) = (on_gpu(variable.values())?, average.len());
+                    let all = arguments![average, weights, share, count];
+                    average.each("average_weights", count, all)?;
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
+}
+
+fn add_on_cpu(averages: &mut StateDict, all: &Parameters, share: f32) -> Result<()> {
+    for ((_, parameter), average) in all.iter().zip(averages.values_mut()) {
+        parameter.read(|weights| {
+            let parts = weights.par_chunks(CHUNK);
+            let parts = parts.zip(average.data.par_chunks_mut(CHUNK));
+            parts.for_each(|(weights, average)| {
+                for (w, a) in weights.iter().zip(average) {
+                    *a = (w - *a).mul_add(share, *a);
+                }
+            });
+        })?;
+    }
+    Ok(())
 }

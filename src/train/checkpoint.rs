@@ -1,8 +1,6 @@
 //! The state between two steps: parameters, masks, moments and the loop's own place in words.
 
 use super::Trainer;
-use super::average::Average;
-use super::movement::Movement;
 use crate::io::safetensors::File;
 use crate::models::Network;
 use crate::nn::StateDict;
@@ -28,10 +26,11 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
         file.insert(format!("{EXP_AVG}{name}"), shape.clone(), &moments.exp_avg);
         file.insert(format!("{EXP_AVG_SQ}{name}"), shape, &moments.exp_avg_sq);
     }
-    let movement = trainer.movement().map(Movement::scores);
-    let average = trainer.average().map(Average::state);
+    let (all, movement, average) = (network.parameters(), trainer.movement(), trainer.average());
+    let movement = movement.map(|movement| movement.scores(all)).transpose()?;
+    let average = average.map(|average| average.state(all)).transpose()?;
     for (prefix, state) in [(MOVEMENT, movement), (AVERAGE, average)] {
-        for (name, values) in state.iter().flat_map(|state| state.iter()) {
+        for (name, values) in state.iter().flat_map(StateDict::iter) {
             let name = format!("{prefix}{name}");
             file.insert(name, values.shape.clone(), &values.data);
         }
@@ -94,10 +93,10 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
     let all = network.parameters();
     trainer.optimizer_mut().resume(steps, all, moments)?;
     if let (Some(held), Some(saved)) = (trainer.movement_mut(), movement) {
-        held.resume(saved);
+        held.resume(all, saved)?;
     }
     if let (Some(held), Some(saved)) = (trainer.average_mut(), average) {
-        held.resume(saved);
+        held.resume(all, saved)?;
     }
     Ok(progress)
 }

@@ -1,13 +1,17 @@
 //! A step on a GPU, from images to the updated weights without a stop: recorded for each shape, then
 //! replayed.
 
+use super::batch::Batch;
+use super::movement::Movement;
+use super::shadow::on_gpu;
 use super::trainer::Seconds;
 use crate::models::{Images, Network, Objective};
-use crate::ops::{Mode, Values};
+use crate::ops::{Gradients, Mode};
 use crate::optim::AdamW;
 use crate::runtime::gpu::{self, Array, Gpu, Repeated};
-use crate::{Error, Result};
+use crate::{Result, arguments};
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,87 +32,137 @@ pub struct Step {
 
 /// What stays in place from one step to the next.
 struct Arrays {
-    degraded: Array,
-    clean: Array,
-    /// The loss, and the norm of the gradients.
+    parts: Vec<Part>,
+    /// What the loss of each image counts; on the processor, too.
+    shares: (Array, Vec<f32>),
+    /// The loss, the norm of the gradients, and the losses of the images.
     outcome: Array,
 }
 
+/// Of a batch.
+struct Part {
+    images: Range<usize>,
+    degraded: Array,
+    clean: Array,
+}
+
+/// Where loss or norm are not finite, nothing has changed.
+pub struct Outcome {
+    pub loss: f64,
+    pub norm: f64,
+    pub losses: Vec<f64>,
+    pub seconds: Seconds,
+}
+
 impl Step {
-    /// Loss and norm, and the time that the parts took. Where loss or norm are not finite, nothing has
-    /// changed.
+    /// A step of a batch that was looked at by [`Network::pair`], part by part.
     pub fn run(
         &mut self,
         gpu: &Arc<Gpu>,
         network: &Network,
-        optimizer: &AdamW,
+        (optimizer, movement): (&AdamW, Option<&Movement>),
         (objective, mode): (&Objective, Mode),
-        (degraded, clean): (Images, Images),
-    ) -> Result<((f64, f64), Seconds)> {
+        batch: Batch,
+    ) -> Result<Outcome> {
         let start = Instant::now();
-        let [new_degraded, new_clean] = network.pair(degraded, clean)?.map(array);
-        let (new_degraded, new_clean) = (new_degraded?, new_clean?);
+        let uploaded = |(images, [degraded, clean]): (Range<usize>, [Images; 2])| {
+            let [degraded, clean] = network.pair(degraded, clean)?;
+            let (degraded, clean) = (on_gpu(&degraded)?.clone(), on_gpu(&clean)?.clone());
+            Ok(Part {
+                images,
+                degraded,
+                clean,
+            })
+        };
+        let parts = batch.parts().map(uploaded).collect::<Result<Vec<_>>>()?;
         let key = Key {
-            shape: degraded.shape,
+            shape: batch.shape(),
             mode,
             tf32: gpu::tf32(),
             parameters: network.parameters().version(),
         };
         let goes_on = self.repeated.goes_on(key);
         let arrays = match self.arrays.take() {
-            Some(arrays) if goes_on => {
-                arrays.degraded.copy_from(0, &new_degraded)?;
-                arrays.clean.copy_from(0, &new_clean)?;
-                arrays
-            }
-            _ => Arrays {
-                degraded: new_degraded,
-                clean: new_clean,
-                outcome: Array::new(gpu, &[2])?,
-            },
+            Some(arrays) if goes_on => arrays.filled(parts, batch.shares())?,
+            _ => Arrays::new(gpu, parts, batch.shares())?,
         };
-        let size = (degraded.shape[2], degraded.shape[3]);
-        let parts = Cell::new(Seconds::default());
+        let [images, _, height, width] = batch.shape();
+        let times = Cell::new(Seconds::default());
         let work = || {
             // What is recorded is not done, and there is nothing to wait for.
-            let since_start = || -> Result<f64> {
+            let lap = || -> Result<f64> {
                 if !gpu::records() {
                     gpu.wait()?;
                 }
                 Ok(start.elapsed().as_secs_f64())
             };
-            let inputs = [&arrays.degraded, &arrays.clean].map(|array| array.clone().into());
-            let loss = network.loss_of(inputs, size, objective, mode)?;
-            loss.write_mean(&arrays.outcome)?;
-            let forward = since_start()?;
-            let gradients = loss.backward(None)?;
-            let both = since_start()?;
-            optimizer.step_cuda(network.parameters(), &gradients, &arrays.outcome)?;
-            parts.set(Seconds {
-                forward,
-                backward: both - forward,
-                optimizer: since_start()? - both,
-            });
+            let (mut seconds, mut last) = (Seconds::default(), 0.0);
+            let mut since = |now: f64| now - std::mem::replace(&mut last, now);
+            let (shares, outcome) = (&arrays.shares.0, &arrays.outcome);
+            let mut sum: Option<Gradients> = None;
+            for part in &arrays.parts {
+                let pair = [&part.degraded, &part.clean].map(|array| array.clone().into());
+                let loss = network.loss_of(pair, (height, width), objective, mode)?;
+                outcome.copy_from(2 + part.images.start, on_gpu(loss.values())?)?;
+                seconds.forward += since(lap()?);
+                let found = loss.backward(shares.part(part.images.start, &[part.images.len()]))?;
+                match &mut sum {
+                    Some(sum) => sum.add(found)?,
+                    None => sum = Some(found),
+                }
+                seconds.backward += since(lap()?);
+            }
+            let all = arguments![outcome.at(0), outcome.at(2), shares, images];
+            outcome.reduce("batch_loss", (1, 1), all)?;
+            let (all, gradients) = (network.parameters(), sum.unwrap_or_default());
+            optimizer.norm_cuda(all, &gradients, outcome)?;
+            if let Some(movement) = movement {
+                movement.add_cuda(all, &gradients, outcome)?;
+            }
+            optimizer.step_cuda(outcome)?;
+            seconds.optimizer = since(lap()?);
+            times.set(seconds);
             Ok(())
         };
         let done = self.repeated.run(gpu, work);
         let outcome = done.and_then(|()| arrays.outcome.to_vec());
         self.arrays = Some(arrays);
-        let outcome = outcome?;
+        let outcome: Vec<f64> = outcome?.into_iter().map(f64::from).collect();
+        let mut seconds = times.get();
         if self.repeated.is_recorded() {
-            parts.set(Seconds {
+            seconds = Seconds {
                 backward: start.elapsed().as_secs_f64(),
                 ..Seconds::default()
-            });
+            };
         }
-        let outcome = (f64::from(outcome[0]), f64::from(outcome[1]));
-        Ok((outcome, parts.get()))
+        Ok(Outcome {
+            loss: outcome[0],
+            norm: outcome[1],
+            losses: outcome[2..].to_vec(),
+            seconds,
+        })
     }
 }
 
-fn array(values: Values) -> Result<Array> {
-    match values {
-        Values::Cuda(array) => Ok(array),
-        Values::Cpu(_) => Err(Error::value("values that left the GPU")),
+impl Arrays {
+    fn new(gpu: &Arc<Gpu>, parts: Vec<Part>, shares: Vec<f32>) -> Result<Self> {
+        Ok(Self {
+            parts,
+            outcome: Array::new(gpu, &[2 + shares.len()])?,
+            shares: (Array::from_slice(gpu, &[shares.len()], &shares)?, shares),
+        })
+    }
+
+    /// With the values of another batch.
+    fn filled(mut self, parts: Vec<Part>, shares: Vec<f32>) -> Result<Self> {
+        for (held, new) in self.parts.iter().zip(&parts) {
+            held.degraded.copy_from(0, &new.degraded)?;
+            held.clean.copy_from(0, &new.clean)?;
+        }
+        if shares != self.shares.1 {
+            self.shares.0.write(0, &shares)?;
+            self.shares.1 = shares;
+        }
+        Ok(self)
     }
 }

@@ -1,9 +1,11 @@
 //! One training step, and all that a run must save to continue to the bit.
 
 mod average;
+mod batch;
 mod checkpoint;
 mod cuda;
 mod movement;
+mod shadow;
 mod trainer;
 
 pub use checkpoint::{load, save};

@@ -1,39 +1,40 @@
 //! Movement scores (Sanh, Wolf & Rush 2020, eq. 2): of each weight −Σ g·w over the steps, large where
 //! training moves it away from zero.
 
-use crate::Result;
+use super::shadow::{Shadow, on_gpu};
 use crate::nn::{Parameters, StateDict};
 use crate::ops::Gradients;
+use crate::optim::moved;
+use crate::runtime::gpu::Array;
+use crate::{Result, arguments};
 use rayon::prelude::*;
 
 /// Values added to by one task.
 const CHUNK: usize = 1 << 14;
 
 /// The sums of every parameter.
-pub struct Movement(StateDict);
+pub struct Movement(Shadow);
 
 impl Movement {
-    pub fn new(all: &Parameters) -> Self {
-        let mut sums = StateDict::default();
-        for (name, parameter) in all.iter() {
-            let zeros = vec![0.0; parameter.count()];
-            sums.insert(name, parameter.shape().to_vec(), zeros);
-        }
-        Self(sums)
+    pub fn new(all: &Parameters) -> Result<Self> {
+        Shadow::zeros(all).map(Self)
     }
 
-    pub fn scores(&self) -> &StateDict {
-        &self.0
+    pub fn scores(&self, all: &Parameters) -> Result<StateDict> {
+        self.0.state(all)
     }
 
     /// Continues from saved sums.
-    pub fn resume(&mut self, sums: StateDict) {
-        self.0 = sums;
+    pub fn resume(&mut self, all: &Parameters, sums: StateDict) -> Result<()> {
+        self.0.resume(all, sums)
     }
 
     /// Adds a step whose gradients these are, before it changes the weights.
     pub fn add(&mut self, all: &Parameters, gradients: &Gradients) -> Result<()> {
-        for ((_, parameter), sums) in all.iter().zip(self.0.values_mut()) {
+        let Shadow::Cpu(state) = &mut self.0 else {
+            return Err(moved());
+        };
+        for ((_, parameter), sums) in all.iter().zip(state.values_mut()) {
             parameter.gradient(gradients, |g| {
                 parameter.read(|w| {
                     let parts = w.par_chunks(CHUNK).zip(g.par_chunks(CHUNK));
@@ -45,6 +46,21 @@ impl Movement {
                     });
                 })
             })?;
+        }
+        Ok(())
+    }
+
+    /// The same on a GPU; nothing is added where loss or norm, the `outcome`, are not finite.
+    pub fn add_cuda(&self, all: &Parameters, gradients: &Gradients, outcome: &Array) -> Result<()> {
+        let Shadow::Cuda(sums) = &self.0 else {
+            return Err(moved());
+        };
+        for (sums, variable) in sums.iter().zip(all.variables()) {
+            if let Some(gradient) = gradients.get(variable) {
+                let (weights, gradient) = (on_gpu(variable.values())?, on_gpu(gradient)?);
+                let all = arguments![sums, weights, gradient, outcome, sums.len()];
+                sums.each("add_movement", sums.len(), all)?;
+            }
         }
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! One step: loss, backward, masked AdamW.
 
 use super::average::Average;
+use super::batch::Batch;
 use super::cuda;
 use super::movement::Movement;
 use crate::models::{Images, Network, Objective};
-use crate::ops::{Gradients, Mode};
+use crate::ops::{Gradients, Mode, Values};
 use crate::optim::{AdamW, AdamWConfig};
 use crate::runtime::gpu::Gpu;
 use crate::{Error, Result};
+use candle_core::{Device, Tensor};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,32 +53,18 @@ impl Trainer {
     pub fn new(network: &Network, config: TrainerConfig) -> Result<Self> {
         network.check(config.mode)?;
         let all = network.parameters();
-        if network.gpu().is_some() {
-            let wishes = [
-                (config.movement, "movement scores"),
-                (config.ema_decay.is_some(), "an average of the weights"),
-                (config.micro_batch.is_some(), "micro-batches"),
-                (
-                    !config.objective.runs_on_gpu(),
-                    "losses of windows and spectra",
-                ),
-            ];
-            if let Some((_, what)) = wishes.iter().find(|(wanted, _)| *wanted) {
-                let message = format!("{what}: on the processor only");
-                return Err(Error::Device(message));
-            }
-        }
         if config.micro_batch == Some(0) {
             return Err(Error::value("micro_batch must be at least 1, got 0"));
         }
         let average = config.ema_decay.map(|decay| Average::new(decay, all));
+        let movement = config.movement.then(|| Movement::new(all));
         Ok(Self {
             optimizer: AdamW::new(config.optimizer, all)?,
             mode: config.mode,
             objective: config.objective,
             micro_batch: config.micro_batch,
             average: average.transpose()?,
-            movement: config.movement.then(|| Movement::new(all)),
+            movement: movement.transpose()?,
             seconds: Seconds::default(),
             losses: vec![],
             on_gpu: cuda::Step::default(),
@@ -91,7 +79,7 @@ impl Trainer {
         &mut self.optimizer
     }
 
-    /// Of each image of the last batch, on the processor.
+    /// Of each image of the last batch.
     pub fn losses(&self) -> &[f64] {
         &self.losses
     }
@@ -133,17 +121,11 @@ impl Trainer {
         if !(lr.is_finite() && lr >= 0.0) {
             return Err(Error::value(format!("lr must be at least 0, got {lr}")));
         }
-        if let Some(weights) = weights {
-            check_weights(weights, degraded.shape[0])?;
-        }
+        let batch = Batch::new((degraded, clean), weights, self.micro_batch)?;
         let step = self.optimizer.steps();
-        let (loss, norm) = match (network.gpu(), weights) {
-            (Some(gpu), None) => self.on_gpu(gpu, network, (degraded, clean), lr)?,
-            (Some(_), Some(_)) => {
-                let message = "weights of images: on the processor only";
-                return Err(Error::Device(message.into()));
-            }
-            (None, weights) => self.on_cpu(network, (degraded, clean), weights, lr)?,
+        let (loss, norm) = match network.gpu() {
+            Some(gpu) => self.on_gpu(gpu, network, batch, lr)?,
+            None => self.on_cpu(network, batch, lr)?,
         };
         if !loss.is_finite() {
             return Err(Error::Diverged { step, loss });
@@ -156,45 +138,25 @@ impl Trainer {
     }
 
     /// Loss and norm of the gradients; where either is not finite, no step was taken.
-    fn on_cpu(
-        &mut self,
-        network: &Network,
-        (degraded, clean): (Images, Images),
-        weights: Option<&[f64]>,
-        lr: f64,
-    ) -> Result<(f64, f64)> {
+    fn on_cpu(&mut self, network: &Network, batch: Batch, lr: f64) -> Result<(f64, f64)> {
         let (mut forward, mut backward) = (Duration::ZERO, Duration::ZERO);
-        let images = degraded.shape[0];
-        let size = match self.micro_batch {
-            // Images that do not fit are named as a whole.
-            Some(size) if degraded.shape == clean.shape => size,
-            _ => images.max(1),
-        };
+        let shares = batch.shares();
         let mut losses = vec![];
         let mut gradients: Option<Gradients> = None;
-        for first in (0..images.max(1)).step_by(size) {
-            let part = first..images.min(first + size);
+        for (part, [degraded, clean]) in batch.parts() {
             let start = Instant::now();
-            let pair = [degraded, clean].map(|images| images.part(part.clone()));
-            let loss = network.loss(pair[0], pair[1], &self.objective, self.mode)?;
-            losses.extend(loss.of_images()?);
+            let loss = network.loss(degraded, clean, &self.objective, self.mode)?;
+            losses.extend(on_cpu(loss.values())?.to_vec1::<f32>()?);
             forward += start.elapsed();
-            // A mean over a part counts as much as the part has images.
-            let share = part.len() as f64 / images as f64;
-            let weight = |image| share * weights.map_or(1.0, |weights| weights[image]);
-            let weights: Option<Vec<f64>> = (weights.is_some() || part.len() < images)
-                .then(|| part.clone().map(weight).collect());
-            let found = loss.backward(weights.as_deref())?;
+            let found = loss.backward(Tensor::new(&shares[part], &Device::Cpu)?)?;
             match &mut gradients {
                 Some(sum) => sum.add(found)?,
                 None => gradients = Some(found),
             }
             backward += start.elapsed();
         }
-        let weighed = losses.iter().enumerate();
-        let weighed = weighed.map(|(image, loss)| weights.map_or(1.0, |w| w[image]) * loss);
-        let value = weighed.sum::<f64>() / images as f64;
-        self.losses = losses;
+        self.losses = losses.into_iter().map(f64::from).collect();
+        let value = batch.mean(&self.losses);
         let Some(gradients) = gradients.filter(|_| value.is_finite()) else {
             return Ok((value, f64::NAN));
         };
@@ -223,37 +185,29 @@ impl Trainer {
         &mut self,
         gpu: &Arc<Gpu>,
         network: &Network,
-        images: (Images, Images),
+        batch: Batch,
         lr: f64,
     ) -> Result<(f64, f64)> {
-        self.optimizer.prepare_cuda(network.parameters(), lr)?;
+        let all = network.parameters();
+        self.optimizer.prepare_cuda(all, lr)?;
+        let kept = (&self.optimizer, self.movement.as_ref());
         let how = (&self.objective, self.mode);
-        let (outcome, seconds) = self
-            .on_gpu
-            .run(gpu, network, &self.optimizer, how, images)?;
-        let (loss, norm) = outcome;
-        if loss.is_finite() && norm.is_finite() {
+        let outcome = self.on_gpu.run(gpu, network, kept, how, batch)?;
+        self.losses = outcome.losses;
+        if outcome.loss.is_finite() && outcome.norm.is_finite() {
             self.optimizer.count();
-            self.seconds = seconds;
+            self.seconds = outcome.seconds;
+            if let Some(average) = &mut self.average {
+                average.add(all, self.optimizer.steps())?;
+            }
         }
-        Ok((loss, norm))
+        Ok((outcome.loss, outcome.norm))
     }
 }
 
-fn check_weights(weights: &[f64], images: usize) -> Result<()> {
-    if weights.len() != images {
-        return Err(Error::value(format!(
-            "{} weights for {images} images",
-            weights.len()
-        )));
-    }
-    match weights
-        .iter()
-        .find(|weight| !(weight.is_finite() && **weight >= 0.0))
-    {
-        Some(weight) => Err(Error::value(format!(
-            "weights must be at least 0, got {weight}"
-        ))),
-        None => Ok(()),
+fn on_cpu(values: &Values) -> Result<&Tensor> {
+    match values {
+        Values::Cpu(tensor) => Ok(tensor),
+        Values::Cuda(_) => Err(Error::value("losses on a GPU")),
     }
 }

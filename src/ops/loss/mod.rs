@@ -1,6 +1,7 @@
 //! Losses of restored images x against targets of one shape [n, h, c, w] → one number for each image,
 //! [n], times a scale. Backward: by x, and by the target its negative where the loss is one of errors.
 
+mod cuda;
 mod pixel;
 mod spectrum;
 mod ssim;
@@ -11,7 +12,7 @@ use super::{Operator, Tensor, View, apply, same_shape, sizes};
 use crate::kernels::Real;
 use crate::kernels::similarity::WINDOW;
 use crate::runtime::gpu::Array;
-use crate::{Error, Result, arguments};
+use crate::{Error, Result};
 use rayon::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +29,6 @@ pub enum Kind {
     FftL1,
 }
 
-impl Kind {
-    /// Whether a GPU computes it.
-    pub fn runs_on_gpu(self) -> bool {
-        matches!(self, Self::L1 | Self::L2 | Self::Charbonnier)
-    }
-}
-
 pub fn loss(x: &Tensor, target: &Tensor, kind: Kind, scale: f64) -> Result<Tensor> {
     apply(Loss { kind, scale }, &[x, target])
 }
@@ -43,9 +37,6 @@ struct Loss {
     kind: Kind,
     scale: f64,
 }
-
-/// Elements that a block of a GPU's threads sums up, as loss.cu has it.
-const CHUNK: usize = 4096;
 
 impl Operator for Loss {
     const NAME: &'static str = "loss";
@@ -88,45 +79,12 @@ impl Operator for Loss {
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let (x, target) = (inputs[0], inputs[1]);
         same_shape(x.shape(), target.shape(), Self::NAME)?;
-        let size = self.size(x.shape())?;
-        let (kind, gpu) = (self.number()?, x.gpu());
-        let blocks = size.image().div_ceil(CHUNK);
-        let (parts, losses) = (
-            Array::new(gpu, &[size.n, blocks])?,
-            Array::new(gpu, &[size.n])?,
-        );
-        parts.reduce(
-            "image_penalties",
-            (blocks, size.n),
-            arguments![&parts, x, target, kind, size.n, size.plane(), size.image()],
-        )?;
-        parts.reduce(
-            "image_losses",
-            (size.n, 1),
-            arguments![&losses, &parts, blocks, size.image(), self.scale as f32],
-        )?;
-        Ok(losses)
+        self.on_gpu(x, target, self.size(x.shape())?)
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
         let (x, target) = (inputs[0], inputs[1]);
-        let size = self.size(x.shape())?;
-        let (dx, dt) = (x.like()?, x.like()?);
-        let all = arguments![
-            &dx,
-            &dt,
-            x,
-            target,
-            gradient,
-            self.number()?,
-            size.n,
-            size.plane(),
-            size.image(),
-            self.scale as f32,
-            x.len(),
-        ];
-        x.each("loss_backward", x.len(), all)?;
-        Ok(vec![dx, dt])
+        self.gradients_on_gpu(x, target, gradient, self.size(x.shape())?)
     }
 }
 
@@ -179,18 +137,6 @@ impl Loss {
         Ok(Size { n, h, c, w })
     }
 
-    /// As loss.cu numbers the kinds.
-    fn number(&self) -> Result<usize> {
-        match self.kind {
-            Kind::L1 => Ok(0),
-            Kind::L2 => Ok(1),
-            Kind::Charbonnier => Ok(2),
-            Kind::Ssim | Kind::FftL1 => Err(Error::Device(
-                "losses of windows and spectra are for the processor".into(),
-            )),
-        }
-    }
-
     /// The loss of one image.
     fn of<T: Real>(&self, x: &[T], target: &[T], size: Size) -> f64 {
         let planes = (0..size.c).into_par_iter();
@@ -199,7 +145,7 @@ impl Loss {
             Kind::Ssim => {
                 let sums = planes.map(|[x, y]| ssim::sum(&x, &y, (size.h, size.w)));
                 let sums: Vec<f64> = sums.collect();
-                1.0 - sums.iter().sum::<f64>() / Self::windows(size)
+                1.0 - sums.iter().sum::<f64>() / Self::windows(size) as f64
             }
             Kind::FftL1 => {
                 let sums = planes.map(|[x, y]| spectrum::sum(&errors(&x, &y), (size.h, size.w)));
@@ -213,7 +159,7 @@ impl Loss {
     /// `scale` times its gradient by x.
     fn gradient<T: Real>(&self, x: &[T], target: &[T], scale: T, size: Size, dx: &mut [T]) {
         let count = match self.kind {
-            Kind::Ssim => -Self::windows(size),
+            Kind::Ssim => -(Self::windows(size) as f64),
             Kind::FftL1 => (2 * size.image()) as f64,
             kind => return pixel::gradient(kind, x, target, scale, dx),
         };
@@ -234,8 +180,8 @@ impl Loss {
     }
 
     /// Windows of all planes of an image.
-    fn windows(size: Size) -> f64 {
-        (size.c * ssim::windows(size.h) * ssim::windows(size.w)) as f64
+    fn windows(size: Size) -> usize {
+        size.c * ssim::windows(size.h) * ssim::windows(size.w)
     }
 }
 

@@ -304,7 +304,8 @@ impl Gpu {
         if product.size.0 == 0 || product.size.1 == 0 || product.batch == 0 {
             return Ok(());
         }
-        self.with(|backend| backend.product(product, tf32()))
+        let tf32 = tf32() && !product.exact;
+        self.with(|backend| backend.product(product, tf32))
     }
 }
 

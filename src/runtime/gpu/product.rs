@@ -45,6 +45,8 @@ pub struct Product {
     pub a: Side,
     pub b: Side,
     pub accumulate: bool,
+    /// Whether operands stay float32 where others may be rounded to TF32.
+    pub exact: bool,
     /// How many of them.
     pub batch: usize,
 }
@@ -57,6 +59,7 @@ impl Product {
             a,
             b,
             accumulate: false,
+            exact: false,
             batch: 1,
         }
     }
@@ -64,6 +67,13 @@ impl Product {
     pub fn accumulate(self) -> Self {
         Self {
             accumulate: true,
+            ..self
+        }
+    }
+
+    pub fn exact(self) -> Self {
+        Self {
+            exact: true,
             ..self
         }
     }

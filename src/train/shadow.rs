@@ -1,0 +1,79 @@
+//! Values beside those of every parameter, on its device: shadow variables, as TensorFlow calls them.
+
+use crate::nn::{Parameters, StateDict};
+use crate::ops::Values;
+use crate::runtime::gpu::Array;
+use crate::{Error, Result};
+
+pub enum Shadow {
+    Cpu(StateDict),
+    /// Of each variable.
+    Cuda(Vec<Array>),
+}
+
+impl Shadow {
+    pub fn zeros(all: &Parameters) -> Result<Self> {
+        if let Some(gpu) = all.gpu() {
+            let variables = all.variables().iter();
+            let zeros = variables.map(|variable| Array::zeros(gpu, variable.dims()));
+            return Ok(Self::Cuda(zeros.collect::<Result<_>>()?));
+        }
+        let mut state = StateDict::default();
+        for (name, parameter) in all.iter() {
+            let zeros = vec![0.0; parameter.count()];
+            state.insert(name, parameter.shape().to_vec(), zeros);
+        }
+        Ok(Self::Cpu(state))
+    }
+
+    /// The values of the parameters.
+    pub fn copy(all: &Parameters) -> Result<Self> {
+        if all.gpu().is_none() {
+            return Ok(Self::Cpu(all.state()?));
+        }
+        let copies = all
+            .variables()
+            .iter()
+            .map(|variable| on_gpu(variable.values())?.copied());
+        Ok(Self::Cuda(copies.collect::<Result<_>>()?))
+    }
+
+    /// By parameter name, fetched where they lie on a GPU.
+    pub fn state(&self, all: &Parameters) -> Result<StateDict> {
+        let arrays = match self {
+            Self::Cpu(state) => return Ok(state.clone()),
+            Self::Cuda(arrays) => arrays,
+        };
+        let mut state = StateDict::default();
+        for (name, parameter) in all.iter() {
+            let (variable, range) = parameter.place();
+            let values = arrays[variable].read(range)?;
+            state.insert(name, parameter.shape().to_vec(), values);
+        }
+        Ok(state)
+    }
+
+    /// Continues from saved values of all parameters.
+    pub fn resume(&mut self, all: &Parameters, saved: StateDict) -> Result<()> {
+        let arrays = match self {
+            Self::Cpu(state) => {
+                *state = saved;
+                return Ok(());
+            }
+            Self::Cuda(arrays) => arrays,
+        };
+        for ((_, parameter), (_, values)) in all.iter().zip(saved.iter()) {
+            let (variable, range) = parameter.place();
+            arrays[variable].write(range.start, &values.data)?;
+        }
+        Ok(())
+    }
+}
+
+/// What lies on the GPU that its parameters lie on.
+pub fn on_gpu(values: &Values) -> Result<&Array> {
+    match values {
+        Values::Cuda(array) => Ok(array),
+        Values::Cpu(_) => Err(Error::value("values that left the GPU")),
+    }
+}
