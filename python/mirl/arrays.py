@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
+
+class SupportsDLPack(Protocol):
+    """What DLPack views: tensors of PyTorch, arrays of JAX or CuPy."""
+
+    def __dlpack__(self, *args: Any, **options: Any) -> Any:
+        """Export the values."""
+
+    def __dlpack_device__(self) -> Any:
+        """Say where they lie."""
+
+
+FloatArray: TypeAlias = NDArray[np.float32] | SupportsDLPack
+"""float32 values, of numpy or of another library."""
 
 HOST = (1, 3, 11, 13)
 """Memory that the processor reads: kDLCPU, kDLCUDAHost, kDLROCMHost and kDLCUDAManaged of dlpack.h."""

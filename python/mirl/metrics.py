@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl import _mirl
-from mirl.arrays import as_array
+from mirl.arrays import SupportsDLPack, as_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FLOATS = (np.float32, np.float64)
 
 
-def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
+def psnr(a: NDArray[Any] | SupportsDLPack, b: NDArray[Any] | SupportsDLPack) -> float:
     """Peak signal-to-noise ratio: ``-10 log10`` of the mean squared error, for a peak of 1.
 
     Parameters
@@ -41,7 +41,7 @@ def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
     return _mean(_mirl.psnr, a, b)
 
 
-def ssim(a: NDArray[Any], b: NDArray[Any]) -> float:
+def ssim(a: NDArray[Any] | SupportsDLPack, b: NDArray[Any] | SupportsDLPack) -> float:
     """Structural similarity (Wang et al. 2004, eq. 13), the mean over windows and channels.
 
     Uniform 7×7 windows, sample covariance, K1 = 0.01, K2 = 0.03, a range of 1: the defaults of
@@ -70,17 +70,17 @@ def ssim(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 def _mean(
     metric: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
-    a: NDArray[Any],
-    b: NDArray[Any],
+    a: NDArray[Any] | SupportsDLPack,
+    b: NDArray[Any] | SupportsDLPack,
 ) -> float:
-    batches = [_batch(image, name) for image, name in ((a, "a"), (b, "b"))]
+    images: list[NDArray[Any]] = [np.asarray(as_array(*each)) for each in ((a, "a"), (b, "b"))]
+    batches = [_batch(image, name) for image, name in zip(images, "ab", strict=True)]
     if batches[0].shape != batches[1].shape:
-        raise ValueError(f"a and b differ in shape: {np.shape(a)} and {np.shape(b)}")
+        raise ValueError(f"a and b differ in shape: {images[0].shape} and {images[1].shape}")
     return float(np.mean([metric(*pair) for pair in zip(*batches, strict=True)]))
 
 
 def _batch(image: NDArray[Any], name: str) -> NDArray[np.float64]:
-    image = np.asarray(as_array(image, name))
     if image.dtype not in FLOATS:
         hint = " (divide 8-bit images by 255)" if image.dtype == np.uint8 else ""
         raise TypeError(f"{name}: expected float32 or float64 in [0, 1], got {image.dtype}{hint}")

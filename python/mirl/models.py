@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mirl import _mirl
-from mirl.arrays import as_array
+from mirl.arrays import FloatArray, as_array
 from mirl.errors import DeviceError
 from mirl.groups import prunable
 from mirl.machine import device_choice
@@ -157,7 +157,7 @@ class PromptIR:
         Parameters
         ----------
         state
-            float32 arrays by parameter name.
+            float32 arrays by parameter name, or what DLPack views as such, a PyTorch module's own.
         mask
             Boolean arrays, True where alive. By default, zeros of prunable parameters are taken for
             pruned weights, as in the published checkpoints.
@@ -226,7 +226,7 @@ class PromptIR:
         """The shape of every parameter by name, in the published order."""
         return {name: tuple(shape) for name, shape in self._network.parameters()}
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, images: FloatArray) -> NDArray[np.float32]:
         """Restore images.
 
         Parameters
@@ -272,9 +272,7 @@ class PromptIR:
         check_precision(precision, self.device)
         self._precision = precision
 
-    def gradients(
-        self, degraded: NDArray[np.float32], clean: NDArray[np.float32]
-    ) -> dict[str, NDArray[np.float32]]:
+    def gradients(self, degraded: FloatArray, clean: FloatArray) -> dict[str, NDArray[np.float32]]:
         """The gradient of the mean absolute error, by parameter name.
 
         Parameters
@@ -294,15 +292,13 @@ class PromptIR:
         """Copies of all parameters by their published names, in the published order."""
         return self._network.state_dict()
 
-    def load_state_dict(
-        self, state: Mapping[str, NDArray[np.float32]], *, strict: bool = True
-    ) -> None:
+    def load_state_dict(self, state: Mapping[str, FloatArray], *, strict: bool = True) -> None:
         """Set parameters. Masked weights stay zero, whatever the values say.
 
         Parameters
         ----------
         state
-            float32 arrays by parameter name.
+            float32 arrays by parameter name, or what DLPack views as such, a PyTorch module's own.
         strict
             Whether every parameter must be there and no other.
 
@@ -314,7 +310,8 @@ class PromptIR:
         TypeError
             Something else than float32 arrays.
         """
-        self._network.load_state_dict(dict(state), strict)
+        arrays = {name: as_array(values, name) for name, values in state.items()}
+        self._network.load_state_dict(arrays, strict)
 
     @property
     def mask(self) -> dict[str, NDArray[np.bool_]]:
@@ -326,7 +323,7 @@ class PromptIR:
 
     @mask.setter
     def mask(self, mask: Mapping[str, NDArray[np.bool_]]) -> None:
-        self._network.set_masks(dict(mask))
+        self._network.set_masks({name: as_array(alive, name) for name, alive in mask.items()})
 
     def density(self, preset: str = "default") -> Density:
         """Which share of the parameters is alive.

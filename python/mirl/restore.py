@@ -6,11 +6,12 @@ import os
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
 from mirl import _mirl
+from mirl.arrays import SupportsDLPack, as_array
 from mirl.errors import FormatError
 
 if TYPE_CHECKING:
@@ -37,7 +38,19 @@ MULTIPLE = 8
 """The network pads to a multiple of this; automatic tiles need no padding."""
 
 
-def restore(model: PromptIR, image: Pixels, tile: int | None = None, overlap: int = 32) -> Pixels:
+@overload
+def restore(
+    model: PromptIR, image: Pixels, tile: int | None = ..., overlap: int = ...
+) -> Pixels: ...
+
+
+@overload
+def restore(
+    model: PromptIR, image: SupportsDLPack, tile: int | None = ..., overlap: int = ...
+) -> NDArray[Any]: ...
+
+
+def restore(model: PromptIR, image: Any, tile: int | None = None, overlap: int = 32) -> Any:
     """Restore an image, or a batch of network input.
 
     The network looks at all pixels at once (attention between channels, prompts picked by the mean
@@ -50,7 +63,8 @@ def restore(model: PromptIR, image: Pixels, tile: int | None = None, overlap: in
     image
         One image, shape (H, W) or (H, W, C) with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB,
         alpha) channels: uint8, uint16, or float32 in [0, 1]. Or a batch, float32 (N, 3, H, W).
-        Gray is restored as RGB and averaged; alpha is kept as it is.
+        Gray is restored as RGB and averaged; alpha is kept as it is. Whatever DLPack views, a torch
+        tensor say, is viewed without a copy.
     tile
         Side of the square tiles in pixels. By default the whole image at once, unless it would take
         more than half of the memory of the machine, or of the GPU, by 72 bytes per pixel and `dim` as
@@ -71,22 +85,19 @@ def restore(model: PromptIR, image: Pixels, tile: int | None = None, overlap: in
         Another shape, NaN, or a tile that is not larger than its overlap.
     """
     _check_tiling(tile, overlap)
-    array: NDArray[Any] = image
+    array = as_array(image, "image")
     if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.uint16, np.float32):
-        kind = getattr(image, "dtype", type(image).__name__)
+        kind = getattr(array, "dtype", type(image).__name__)
         raise TypeError(f"image: expected an array of uint8, uint16 or float32, got {kind}")
     if not np.isfinite(array).all():
         raise ValueError("image holds NaN or infinite values")
-    restored: Any
     if array.ndim == 4:
         if array.dtype != np.float32 or array.shape[1] != 3 or 0 in array.shape:
             raise ValueError(
                 f"a batch must be float32 of shape (N, 3, H, W), got {array.dtype} {array.shape}"
             )
-        restored = _restore_batch(model, array, tile, overlap)
-    else:
-        restored = _to_image(_restore_batch(model, _to_rgb(array), tile, overlap)[0], array)
-    return restored  # type: ignore[no-any-return]
+        return _restore_batch(model, array, tile, overlap)
+    return _to_image(_restore_batch(model, _to_rgb(array), tile, overlap)[0], array)
 
 
 def restore_files(

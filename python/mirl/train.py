@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from mirl import _mirl
-from mirl.arrays import as_array
+from mirl.arrays import FloatArray, as_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,8 +129,8 @@ class Trainer:
 
     def step(
         self,
-        degraded: NDArray[np.float32],
-        clean: NDArray[np.float32],
+        degraded: FloatArray,
+        clean: FloatArray,
         weights: Sequence[float] | None = None,
     ) -> float:
         """Train on one batch.
@@ -157,8 +157,8 @@ class Trainer:
         """
         if weights is not None:
             weights = [float(weight) for weight in weights]
-        degraded, clean = as_array(degraded, "degraded"), as_array(clean, "clean")
-        return self._trainer.step(degraded, clean, weights, self.lr)
+        images = as_array(degraded, "degraded"), as_array(clean, "clean")
+        return self._trainer.step(*images, weights, self.lr)
 
     def average(self) -> dict[str, NDArray[np.float32]]:
         """The exponential moving average of all parameters, by name.

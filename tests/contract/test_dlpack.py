@@ -69,6 +69,25 @@ def test_a_trainer_takes_what_exports_itself(batch, exported):
         np.testing.assert_array_equal(values, models[1].state_dict()[name], err_msg=name)
 
 
+def test_weights_and_masks_come_from_what_exports_itself(small, batch):
+    mirl.prune(small, 0.5)
+    other = mirl.PromptIR(seed=2, **SMALL)
+    other.load_state_dict({name: Exported(values) for name, values in small.state_dict().items()})
+    other.mask = {name: Exported(alive) for name, alive in small.mask.items()}
+    np.testing.assert_array_equal(other(batch[0]), small(batch[0]))
+    assert other.density() == small.density()
+    with pytest.raises(TypeError, match=r"output\.weight: .*processor's memory"):
+        other.load_state_dict({"output.weight": Exported(batch[0], (CUDA, 0))}, strict=False)
+
+
+def test_images_to_restore_export_themselves(small, batch, exported):
+    np.testing.assert_array_equal(mirl.restore(small, exported[0]), mirl.restore(small, batch[0]))
+    photo = (batch[0][0].transpose(1, 2, 0) * 255).astype(np.uint8)
+    restored = mirl.restore(small, Exported(photo))
+    assert restored.dtype == np.uint8
+    np.testing.assert_array_equal(restored, mirl.restore(small, photo))
+
+
 def test_measures_take_what_exports_itself(small, batch, exported):
     assert mirl.psnr(*exported) == mirl.psnr(*batch)
     assert mirl.ssim(*exported) == mirl.ssim(*batch)
@@ -154,6 +173,17 @@ def test_torch_tensors_are_viewed(torch, small, batch):
     images = torch.from_numpy(batch[0].copy())
     assert address(as_array(images, "images")) == images.data_ptr()
     np.testing.assert_array_equal(small(images), small(batch[0]))
+
+
+def test_a_torch_module_gives_its_state(torch, small, batch):
+    module = torch.nn.Module()
+    state = {name: torch.from_numpy(values) for name, values in small.state_dict().items()}
+    for name, values in state.items():
+        module.register_parameter(name.replace(".", "__"), torch.nn.Parameter(values))
+    other = mirl.PromptIR(seed=2, **SMALL)
+    found = {name.replace("__", "."): values for name, values in module.state_dict().items()}
+    other.load_state_dict(found)
+    np.testing.assert_array_equal(other(batch[0]), small(batch[0]))
 
 
 def test_torch_tensors_of_any_strides(torch, small, batch):
