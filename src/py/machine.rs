@@ -59,5 +59,6 @@ pub fn reset_gpu_peak(py: Python<'_>) -> PyResult<()> {
 
 #[pyfunction]
 pub fn is_debug_build() -> bool {
-    cfg!(debug_assertions)
+    // The emulated GPU is for tests: nobody takes it for fast.
+    cfg!(debug_assertions) && !cfg!(feature = "emulated-gpu")
 }

@@ -5,6 +5,7 @@ use super::recording::Replay;
 use super::{Address, Argument, Backend, Kind, Product, Side};
 use crate::{Error, Result};
 use half::bf16;
+use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -19,6 +20,9 @@ include!(concat!(env!("OUT_DIR"), "/emulated_kernels.rs"));
 pub struct Launch {
     blocks: [u32; 3],
     threads: [u32; 3],
+    /// The blocks to run.
+    first: u64,
+    last: u64,
 }
 
 type Kernel = unsafe extern "C" fn(*const Launch, *mut *mut c_void);
@@ -174,10 +178,22 @@ impl State {
                 self.room(*address)?;
             }
         }
-        let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
-        // SAFETY: kernels take their arguments by pointers to them, in order and of these types, and
-        // reach no further than the sizes among them; the guards show where one does.
-        unsafe { kernel(std::ptr::from_ref(launch), pointers.as_mut_ptr()) };
+        let run = |first: u64, last: u64| {
+            let part = Launch {
+                first,
+                last,
+                ..*launch
+            };
+            let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
+            // SAFETY: kernels take their arguments by pointers to them, in order and of these types, and
+            // reach no further than the sizes among them; the guards show where one does.
+            unsafe { kernel(&raw const part, pointers.as_mut_ptr()) };
+        };
+        // Blocks run at once, as on a GPU: no two of a launch write to one place.
+        let share = launch.last.div_ceil(rayon::current_num_threads() as u64);
+        let firsts: Vec<u64> = (0..launch.last).step_by(share.max(1) as usize).collect();
+        let parts = firsts.into_par_iter();
+        parts.for_each(|first| run(first, launch.last.min(first + share)));
         Ok(())
     }
 
@@ -186,7 +202,7 @@ impl State {
         self.check_side(&product.c, (m, n), product.batch)?;
         self.check_side(&product.a, (m, k), product.batch)?;
         self.check_side(&product.b, (k, n), product.batch)?;
-        for i in 0..product.batch {
+        (0..product.batch).into_par_iter().for_each(|i| {
             let a = self.matrix(&product.a, (m, k), i);
             let b = self.matrix(&product.b, (k, n), i);
             let mut c = vec![0.0; m * n];
@@ -227,23 +243,24 @@ impl State {
                     .enumerate()
                     .for_each(|(j, &value)| store(at.plus(j), value));
             }
-        }
+        });
         Ok(())
     }
 
     /// One matrix of a side, in rows.
     fn matrix(&self, side: &Side, (rows, columns): (usize, usize), index: usize) -> Vec<f32> {
         let first = side.address.plus(index * side.step);
-        let at = |row: usize, column: usize| {
-            let place = if side.transposed {
-                column * side.row + row
-            } else {
-                row * side.row + column
-            };
-            load(first.plus(place))
+        let (down, right) = if side.transposed {
+            (1, side.row)
+        } else {
+            (side.row, 1)
         };
-        let all = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-        all.map(|(row, column)| at(row, column)).collect()
+        let mut all = Vec::with_capacity(rows * columns);
+        for row in 0..rows {
+            let first = first.plus(row * down);
+            all.extend((0..columns).map(|column| load(first.plus(column * right))));
+        }
+        all
     }
 }
 
@@ -362,7 +379,12 @@ impl Backend for Emulated {
         threads: [u32; 3],
         arguments: &[Argument],
     ) -> Result<()> {
-        let launch = Launch { blocks, threads };
+        let launch = Launch {
+            blocks,
+            threads,
+            first: 0,
+            last: blocks.iter().map(|&count| u64::from(count)).product(),
+        };
         self.now_or_later(Work::Launch(kernel, launch, arguments.to_vec()))
     }
 

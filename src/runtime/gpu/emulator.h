@@ -1,4 +1,4 @@
-// CUDA's threads on the processor: kernels as they are, compiled as C++, one block after the other.
+// CUDA's threads on the processor: kernels as they are, compiled as C++, some blocks after the other.
 //
 // Threads of a cooperative kernel are fibers that run up to the next __syncthreads(), in order and in
 // reverse by turns, so that what is not synchronised shows.
@@ -29,6 +29,8 @@ namespace emulator {
 
 struct Launch {
     Sizes blocks, threads;
+    // The blocks to run, counted along x, then y, then z: they know nothing of each other.
+    uint64_t first, last;
 };
 
 // Begins by a context and goes on by jumps, which ask nothing of the system.
@@ -105,19 +107,16 @@ template <class Kernel> void run(const Launch &launch, bool cooperative, Kernel 
     Block block;
     block.kernel = kernel;
     if (cooperative) block.fibers = std::vector<Fiber>(threads);
-    for (unsigned z = 0; z < gridDim.z; z++) {
-        for (unsigned y = 0; y < gridDim.y; y++) {
-            for (unsigned x = 0; x < gridDim.x; x++) {
-                blockIdx = {x, y, z};
-                if (cooperative) {
-                    together(block);
-                    continue;
-                }
-                for (size_t thread = 0; thread < threads; thread++) {
-                    threadIdx = place(thread);
-                    kernel();
-                }
-            }
+    for (uint64_t at = launch.first; at < launch.last; at++) {
+        uint64_t rest = at / gridDim.x;
+        blockIdx = {unsigned(at % gridDim.x), unsigned(rest % gridDim.y), unsigned(rest / gridDim.y)};
+        if (cooperative) {
+            together(block);
+            continue;
+        }
+        for (size_t thread = 0; thread < threads; thread++) {
+            threadIdx = place(thread);
+            kernel();
         }
     }
 }
@@ -139,11 +138,8 @@ inline void __syncthreads() { emulator::yield(); }
 
 inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
 
-// One thread runs at a time.
 inline unsigned atomicAdd(unsigned *sum, unsigned value) {
-    unsigned before = *sum;
-    *sum += value;
-    return before;
+    return __atomic_fetch_add(sum, value, __ATOMIC_RELAXED);
 }
 
 // As cuda_bf16.h has it, rounding to even.
