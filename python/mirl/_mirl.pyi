@@ -222,7 +222,7 @@ class Trainer:
     @property
     def losses(self, /) -> list[float]:
         """
-        Of each image of the last batch, on the processor.
+        Of each image of the last batch.
         """
     def movement(self, /) -> dict[str, NDArray[numpy.float32]] | None:
         """
