@@ -81,10 +81,16 @@ impl Step {
             tf32: gpu::tf32(),
             parameters: network.parameters().version(),
         };
-        let goes_on = self.repeated.goes_on(key);
-        let arrays = match self.arrays.take() {
-            Some(arrays) if goes_on => arrays.filled(parts, batch.shares())?,
-            _ => Arrays::new(gpu, parts, batch.shares())?,
+        let Self { repeated, arrays } = self;
+        if !repeated.goes_on(key) {
+            *arrays = None;
+        }
+        let arrays = match arrays {
+            Some(arrays) => {
+                arrays.fill(parts, batch.shares())?;
+                arrays
+            }
+            None => arrays.insert(Arrays::new(gpu, parts, batch.shares())?),
         };
         let [images, _, height, width] = batch.shape();
         let times = Cell::new(Seconds::default());
@@ -124,12 +130,11 @@ impl Step {
             times.set(seconds);
             Ok(())
         };
-        let done = self.repeated.run(gpu, work);
-        let outcome = done.and_then(|()| arrays.outcome.to_vec());
-        self.arrays = Some(arrays);
-        let outcome: Vec<f64> = outcome?.into_iter().map(f64::from).collect();
+        repeated.run(gpu, work)?;
+        let outcome = arrays.outcome.to_vec()?;
+        let outcome: Vec<f64> = outcome.into_iter().map(f64::from).collect();
         let mut seconds = times.get();
-        if self.repeated.is_recorded() {
+        if repeated.is_recorded() {
             seconds = Seconds {
                 backward: start.elapsed().as_secs_f64(),
                 ..Seconds::default()
@@ -153,8 +158,8 @@ impl Arrays {
         })
     }
 
-    /// With the values of another batch.
-    fn filled(mut self, parts: Vec<Part>, shares: Vec<f32>) -> Result<Self> {
+    /// Takes the values of another batch.
+    fn fill(&mut self, parts: Vec<Part>, shares: Vec<f32>) -> Result<()> {
         for (held, new) in self.parts.iter().zip(&parts) {
             held.degraded.copy_from(0, &new.degraded)?;
             held.clean.copy_from(0, &new.clean)?;
@@ -163,6 +168,6 @@ impl Arrays {
             self.shares.0.write(0, &shares)?;
             self.shares.1 = shares;
         }
-        Ok(self)
+        Ok(())
     }
 }
