@@ -49,7 +49,8 @@ nitpicky = True
 # There is no network where the site is built, so that names of other libraries lead nowhere.
 nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|pandas|matplotlib|pathlib|os|tqdm)\..+"),
-    (r"py:class", r"NDArray|Path|DataFrame|Axes|Figure|Pixels"),
+    (r"py:class", r"NDArray|Path|DataFrame|Axes|Figure"),
+    (r"py:class", r"(mirl\.\w+\.)?(FloatArray|Pixels|SupportsDLPack)"),  # see reference/index.md
     (r"py:class", r"(collections\.abc\.)?(Callable|Iterable|Iterator|Mapping|Sequence)"),
 ]
 default_role = "py:obj"  # see _extensions/names.py
