@@ -57,6 +57,22 @@ impl Values {
         }
     }
 
+    /// What lies on the processor.
+    pub fn cpu(&self) -> Result<&Tensor> {
+        match self {
+            Self::Cpu(values) => Ok(values),
+            Self::Cuda(_) => Err(Error::value("values on a GPU")),
+        }
+    }
+
+    /// What lies on a GPU.
+    pub fn cuda(&self) -> Result<&Array> {
+        match self {
+            Self::Cuda(values) => Ok(values),
+            Self::Cpu(_) => Err(Error::value("values that left the GPU")),
+        }
+    }
+
     /// As many values, all the same, on the same device.
     pub fn filled(&self, value: f32) -> Result<Self> {
         match self {

@@ -4,7 +4,7 @@ use super::adamw::{Moments, Scalars};
 use crate::nn::Parameters;
 use crate::ops::{Gradients, Values};
 use crate::runtime::gpu::{Array, Gpu, Kind};
-use crate::{Error, Result, arguments};
+use crate::{Result, arguments};
 use std::sync::Arc;
 
 /// Values of a block of threads, as adamw.cu has it.
@@ -119,9 +119,7 @@ impl Table {
         let bits = bits.collect::<Result<Vec<_>>>()?;
         let (mut words, mut blocks): (Vec<u64>, _) = (vec![], 0);
         for (i, variable) in all.variables().iter().enumerate() {
-            let Values::Cuda(p) = variable.values() else {
-                return Err(Error::value("a parameter that left the GPU"));
-            };
+            let p = variable.values().cuda()?;
             let of = |array: &Array| array.address().number();
             let (m, v) = (of(&moments[0][i]), of(&moments[1][i]));
             let no_gradient = 0;

@@ -4,6 +4,7 @@ use super::array::{owned, state_to_dict};
 use super::enter::{lock, peek, run};
 use super::network::{Network, one_of, precision_of};
 use crate::models::{self, Objective};
+use crate::nn::{Parameters, StateDict};
 use crate::ops::loss::Kind;
 use crate::ops::{Keep, Mode};
 use crate::optim::AdamWConfig;
@@ -114,25 +115,17 @@ impl Trainer {
     /// The average of the weights by parameter name, where one is kept.
     #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]] | None")]
     fn average<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let average = self.with(py, |network, trainer| {
-            let average = trainer.average();
-            average
-                .map(|average| average.state(network.parameters()))
-                .transpose()
-        })?;
-        average.map(|state| state_to_dict(py, &state)).transpose()
+        self.kept(py, |trainer, all| {
+            trainer.average().map(|average| average.state(all))
+        })
     }
 
     /// Movement scores by parameter name, where they are summed up.
     #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]] | None")]
     fn movement<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let scores = self.with(py, |network, trainer| {
-            let movement = trainer.movement();
-            movement
-                .map(|movement| movement.scores(network.parameters()))
-                .transpose()
-        })?;
-        scores.map(|scores| state_to_dict(py, &scores)).transpose()
+        self.kept(py, |trainer, all| {
+            trainer.movement().map(|movement| movement.scores(all))
+        })
     }
 
     fn save_checkpoint(&self, py: Python<'_>, path: PathBuf, progress: &str) -> PyResult<()> {
@@ -148,6 +141,18 @@ impl Trainer {
 }
 
 impl Trainer {
+    /// Values beside the parameters, where there are any.
+    fn kept<'py>(
+        &self,
+        py: Python<'py>,
+        of: impl FnOnce(&train::Trainer, &Parameters) -> Option<crate::Result<StateDict>> + Send,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let state = self.with(py, |network, trainer| {
+            of(trainer, network.parameters()).transpose()
+        })?;
+        state.map(|state| state_to_dict(py, &state)).transpose()
+    }
+
     fn with<T: Send>(
         &self,
         py: Python<'_>,

@@ -1,7 +1,7 @@
 //! The exponential moving average of the weights (Polyak & Juditsky 1992; with the decay of a short past
 //! at first, as in TensorFlow's ExponentialMovingAverage).
 
-use super::shadow::{Shadow, on_gpu};
+use super::shadow::Shadow;
 use crate::nn::{Parameters, StateDict};
 use crate::{Error, Result, arguments};
 use rayon::prelude::*;
@@ -45,7 +45,7 @@ impl Average {
             Shadow::Cpu(state) => add_on_cpu(state, all, share),
             Shadow::Cuda(averages) => {
                 for (average, variable) in averages.iter().zip(all.variables()) {
-                    let (weights, count) = (on_gpu(variable.values())?, average.len());
+                    let (weights, count) = (variable.values().cuda()?, average.len());
                     let all = arguments![average, weights, share, count];
                     average.each("average_weights", count, all)?;
                 }

@@ -3,7 +3,6 @@
 
 use super::batch::Batch;
 use super::movement::Movement;
-use super::shadow::on_gpu;
 use super::trainer::Seconds;
 use crate::models::{Images, Network, Objective};
 use crate::ops::{Gradients, Mode};
@@ -67,7 +66,7 @@ impl Step {
         let start = Instant::now();
         let uploaded = |(images, [degraded, clean]): (Range<usize>, [Images; 2])| {
             let [degraded, clean] = network.pair(degraded, clean)?;
-            let (degraded, clean) = (on_gpu(&degraded)?.clone(), on_gpu(&clean)?.clone());
+            let (degraded, clean) = (degraded.cuda()?.clone(), clean.cuda()?.clone());
             Ok(Part {
                 images,
                 degraded,
@@ -105,22 +104,19 @@ impl Step {
             let (mut seconds, mut last) = (Seconds::default(), 0.0);
             let mut since = |now: f64| now - std::mem::replace(&mut last, now);
             let (shares, outcome) = (&arrays.shares.0, &arrays.outcome);
-            let mut sum: Option<Gradients> = None;
+            let mut gradients = Gradients::default();
             for part in &arrays.parts {
                 let pair = [&part.degraded, &part.clean].map(|array| array.clone().into());
                 let loss = network.loss_of(pair, (height, width), objective, mode)?;
-                outcome.copy_from(2 + part.images.start, on_gpu(loss.values())?)?;
+                outcome.copy_from(2 + part.images.start, loss.values().cuda()?)?;
                 seconds.forward += since(lap()?);
                 let found = loss.backward(shares.part(part.images.start, &[part.images.len()]))?;
-                match &mut sum {
-                    Some(sum) => sum.add(found)?,
-                    None => sum = Some(found),
-                }
+                gradients.add(found)?;
                 seconds.backward += since(lap()?);
             }
             let all = arguments![outcome.at(0), outcome.at(2), shares, images];
             outcome.reduce("batch_loss", (1, 1), all)?;
-            let (all, gradients) = (network.parameters(), sum.unwrap_or_default());
+            let all = network.parameters();
             optimizer.norm_cuda(all, &gradients, outcome)?;
             if let Some(movement) = movement {
                 movement.add_cuda(all, &gradients, outcome)?;

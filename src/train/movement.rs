@@ -1,7 +1,7 @@
 //! Movement scores (Sanh, Wolf & Rush 2020, eq. 2): of each weight −Σ g·w over the steps, large where
 //! training moves it away from zero.
 
-use super::shadow::{Shadow, on_gpu};
+use super::shadow::Shadow;
 use crate::nn::{Parameters, StateDict};
 use crate::ops::Gradients;
 use crate::optim::moved;
@@ -57,7 +57,7 @@ impl Movement {
         };
         for (sums, variable) in sums.iter().zip(all.variables()) {
             if let Some(gradient) = gradients.get(variable) {
-                let (weights, gradient) = (on_gpu(variable.values())?, on_gpu(gradient)?);
+                let (weights, gradient) = (variable.values().cuda()?, gradient.cuda()?);
                 let all = arguments![sums, weights, gradient, outcome, sums.len()];
                 sums.each("add_movement", sums.len(), all)?;
             }

@@ -1,9 +1,8 @@
 //! Values beside those of every parameter, on its device: shadow variables, as TensorFlow calls them.
 
+use crate::Result;
 use crate::nn::{Parameters, StateDict};
-use crate::ops::Values;
 use crate::runtime::gpu::Array;
-use crate::{Error, Result};
 
 pub enum Shadow {
     Cpu(StateDict),
@@ -34,7 +33,7 @@ impl Shadow {
         let copies = all
             .variables()
             .iter()
-            .map(|variable| on_gpu(variable.values())?.copied());
+            .map(|variable| variable.values().cuda()?.copied());
         Ok(Self::Cuda(copies.collect::<Result<_>>()?))
     }
 
@@ -67,13 +66,5 @@ impl Shadow {
             arrays[variable].write(range.start, &values.data)?;
         }
         Ok(())
-    }
-}
-
-/// What lies on the GPU that its parameters lie on.
-pub fn on_gpu(values: &Values) -> Result<&Array> {
-    match values {
-        Values::Cuda(array) => Ok(array),
-        Values::Cpu(_) => Err(Error::value("values that left the GPU")),
     }
 }

@@ -5,7 +5,7 @@ use super::batch::Batch;
 use super::cuda;
 use super::movement::Movement;
 use crate::models::{Images, Network, Objective};
-use crate::ops::{Gradients, Mode, Values};
+use crate::ops::{Gradients, Mode};
 use crate::optim::{AdamW, AdamWConfig};
 use crate::runtime::gpu::Gpu;
 use crate::{Error, Result};
@@ -142,24 +142,21 @@ impl Trainer {
         let (mut forward, mut backward) = (Duration::ZERO, Duration::ZERO);
         let shares = batch.shares();
         let mut losses = vec![];
-        let mut gradients: Option<Gradients> = None;
+        let mut gradients = Gradients::default();
         for (part, [degraded, clean]) in batch.parts() {
             let start = Instant::now();
             let loss = network.loss(degraded, clean, &self.objective, self.mode)?;
-            losses.extend(on_cpu(loss.values())?.to_vec1::<f32>()?);
+            losses.extend(loss.values().cpu()?.to_vec1::<f32>()?);
             forward += start.elapsed();
             let found = loss.backward(Tensor::new(&shares[part], &Device::Cpu)?)?;
-            match &mut gradients {
-                Some(sum) => sum.add(found)?,
-                None => gradients = Some(found),
-            }
+            gradients.add(found)?;
             backward += start.elapsed();
         }
         self.losses = losses.into_iter().map(f64::from).collect();
         let value = batch.mean(&self.losses);
-        let Some(gradients) = gradients.filter(|_| value.is_finite()) else {
+        if !value.is_finite() {
             return Ok((value, f64::NAN));
-        };
+        }
         let start = Instant::now();
         let (all, masks) = (network.parameters(), network.masks());
         let norm = self.optimizer.norm(all, masks, &gradients)?;
@@ -202,12 +199,5 @@ impl Trainer {
             }
         }
         Ok((outcome.loss, outcome.norm))
-    }
-}
-
-fn on_cpu(values: &Values) -> Result<&Tensor> {
-    match values {
-        Values::Cpu(tensor) => Ok(tensor),
-        Values::Cuda(_) => Err(Error::value("losses on a GPU")),
     }
 }

@@ -26,7 +26,7 @@ impl Loss {
             let all = arguments![&parts, x, target, size.n, size.h, size.w, count];
             parts.reduce("image_dissimilarities", (blocks, size.n), all)?;
         } else {
-            let errors = self.errors(x, target, size)?;
+            let errors = errors(x, target, self.fourier(x, size)?.as_ref())?;
             let plane = count / size.c;
             let all = arguments![&parts, &errors, number(self.kind), size.n, plane, count];
             parts.reduce("image_penalties", (blocks, size.n), all)?;
@@ -51,7 +51,8 @@ impl Loss {
             let both = both.map(|(x, y)| self.by_similarity(x, y, gradient, size));
             return both.into_iter().collect();
         }
-        let errors = self.errors(x, target, size)?;
+        let fourier = self.fourier(x, size)?;
+        let errors = errors(x, target, fourier.as_ref())?;
         let (slopes, count) = (errors.like()?, self.penalties(size));
         let kind = number(self.kind);
         let (plane, scale, all) = (count / size.c, self.scale as f32, errors.len());
@@ -59,9 +60,9 @@ impl Loss {
             &slopes, &errors, gradient, kind, size.n, plane, count, scale, all
         ];
         slopes.each("penalty_slopes", all, arguments)?;
-        let dx = match self.kind {
-            Kind::FftL1 => Fourier::new(x, size)?.transposed(&slopes)?,
-            _ => slopes,
+        let dx = match fourier {
+            Some(fourier) => fourier.transposed(&slopes)?,
+            None => slopes,
         };
         let dt = dx.like()?;
         dt.each("difference", dt.len(), arguments![&dt, None, &dx, dt.len()])?;
@@ -77,15 +78,10 @@ impl Loss {
         }
     }
 
-    /// x − target, or its spectrum.
-    fn errors(&self, x: &Array, target: &Array, size: Size) -> Result<Array> {
-        let errors = x.like()?;
-        let all = arguments![&errors, x, target, x.len()];
-        errors.each("difference", x.len(), all)?;
-        match self.kind {
-            Kind::FftL1 => Fourier::new(x, size)?.of(&errors),
-            _ => Ok(errors),
-        }
+    /// What makes spectra of errors, where the loss is one of these.
+    fn fourier(&self, x: &Array, size: Size) -> Result<Option<Fourier>> {
+        let wanted = self.kind == Kind::FftL1;
+        wanted.then(|| Fourier::new(x, size)).transpose()
     }
 
     /// The gradient of 1 − SSIM by x.
@@ -99,6 +95,17 @@ impl Loss {
         let all = arguments![&dx, &slopes, x, y, gradient, n, h, w, scale, dx.len()];
         dx.each("similarity_gradient", dx.len(), all)?;
         Ok(dx)
+    }
+}
+
+/// x − target, or its spectrum.
+fn errors(x: &Array, target: &Array, fourier: Option<&Fourier>) -> Result<Array> {
+    let errors = x.like()?;
+    let all = arguments![&errors, x, target, x.len()];
+    errors.each("difference", x.len(), all)?;
+    match fourier {
+        Some(fourier) => fourier.of(&errors),
+        None => Ok(errors),
     }
 }
 
