@@ -4,7 +4,7 @@
 use super::bf16::{self, Pairs};
 use super::sparse::{self, Pattern, Sparse};
 use super::sparsity::Alive;
-use super::tiles::{self, Target};
+use super::tiles::{self, Panels, Target};
 use super::{Real, Strided};
 use std::sync::Arc;
 
@@ -23,29 +23,37 @@ pub struct Matrix<'a, T> {
     left: Strided<'a, T>,
     alive: Option<Alive<'a>>,
     precision: Precision,
+    /// About as many columns of tiles as it will meet.
+    columns: usize,
     form: Form<T>,
 }
 
 #[derive(Debug)]
 enum Form<T> {
     Dense,
+    Panels(Panels<T>),
     Rounded(Pairs),
     Sparse(Sparse<T>),
 }
 
 impl<'a, T: Real> Matrix<'a, T> {
-    /// Where `alive` is given, all other elements are zero.
+    /// Where `alive` is given, all other elements are zero. `columns` is about how many columns of tiles
+    /// the matrix will meet.
     pub fn new(
         precision: Precision,
         size: (usize, usize),
         left: Strided<'a, T>,
         alive: Option<Alive<'a>>,
+        columns: usize,
     ) -> Self {
         let count = size.0 * size.1;
         let dense = Self::dense_cost(precision, count);
         let pays = |alive: &Alive| sparse_cost(size, alive.count(count)) < dense;
         let form = match (alive.filter(pays), precision) {
             (Some(alive), _) => Form::Sparse(Sparse::new(Pattern::of(size, left, alive), left)),
+            (None, Precision::Full) if count >= FAR && columns >= MANY => {
+                Form::Panels(Panels::new(size, left))
+            }
             (None, Precision::Full) => Form::Dense,
             (None, Precision::BFloat16) => Form::Rounded(Pairs::new(size, left)),
         };
@@ -54,6 +62,7 @@ impl<'a, T: Real> Matrix<'a, T> {
             left,
             alive,
             precision,
+            columns,
             form,
         }
     }
@@ -61,7 +70,8 @@ impl<'a, T: Real> Matrix<'a, T> {
     /// The transposed matrix.
     pub fn t(&self) -> Self {
         let (m, k) = self.size;
-        Self::new(self.precision, (k, m), self.left.t(), self.alive)
+        let left = self.left.t();
+        Self::new(self.precision, (k, m), left, self.alive, self.columns)
     }
 
     pub fn size(&self) -> (usize, usize) {
@@ -78,7 +88,7 @@ impl<'a, T: Real> Matrix<'a, T> {
         let (m, k) = self.size;
         match &self.form {
             Form::Sparse(sparse) => sparse_cost(self.size, sparse.pattern().alive()),
-            Form::Dense | Form::Rounded(_) => Self::dense_cost(self.precision, m * k),
+            _ => Self::dense_cost(self.precision, m * k),
         }
     }
 
@@ -113,6 +123,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     pub fn product(&self, accumulate: bool, target: Target<T>, tiles: &[T]) {
         match &self.form {
             Form::Dense => tiles::product(self.size, accumulate, target, self.left, tiles),
+            Form::Panels(panels) => panels.product(accumulate, target, tiles),
             Form::Rounded(pairs) => bf16::product(pairs, accumulate, target, tiles),
             Form::Sparse(sparse) => sparse::product(sparse, accumulate, target, tiles),
         }
@@ -128,7 +139,42 @@ const SAMPLE: f64 = 2.5;
 /// Dense products of operands rounded to bfloat16 take half the time.
 const ROUNDED: f64 = 0.5;
 
+/// Elements of a matrix that the second cache does not hold: read row by row, six at a time, they come
+/// from too far away.
+const FAR: usize = 1 << 18;
+/// Columns from which on panels cost less than they save.
+const MANY: usize = 512;
+
 /// Time of a sparse product beside that of an element of a dense one.
 fn sparse_cost((m, k): (usize, usize), alive: usize) -> f64 {
     ENTRY * alive as f64 + LIST * (m * k.div_ceil(sparse::DEPTH)) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tiles::{GROUP, tiled_len};
+    use super::*;
+
+    /// However many columns a matrix is told that it will meet.
+    #[test]
+    fn forms_agree_to_the_bit() {
+        let (m, k, n) = (FAR / 500 + 1, 500, 2 * GROUP);
+        let number = |i: usize| (i as f32 * 0.7).sin();
+        let weights: Vec<f32> = (0..m * k).map(number).collect();
+        let tiles: Vec<f32> = (0..tiled_len(k, n)).map(number).collect();
+        let product = |columns: usize| {
+            let left = Strided::rows(&weights[..], k);
+            let matrix = Matrix::new(Precision::Full, (m, k), left, None, columns);
+            assert_eq!(matches!(matrix.form, Form::Panels(_)), columns >= MANY);
+            let mut c = vec![0.0; m * n];
+            let target = Target {
+                data: &mut c,
+                row: n,
+                groups: &[0, GROUP],
+            };
+            matrix.product(false, target, &tiles);
+            c
+        };
+        assert_eq!(product(MANY - 1), product(MANY));
+    }
 }

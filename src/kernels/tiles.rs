@@ -4,6 +4,8 @@
 //! One thread each: callers split the work, so that the number of threads does not change a bit.
 
 use super::{Real, Strided};
+use crate::runtime::buffer::Buffer;
+use rayon::prelude::*;
 
 /// Columns of a tile.
 pub const TILE: usize = 64;
@@ -100,43 +102,152 @@ pub fn product_steps<T: Real>(
         steps,
         accumulate,
         target,
-        left,
+        left: Left::Strided(left),
         tiles,
     });
 }
 
-/// A product whose bounds [`product`] has checked.
+/// A left side in the order in which many products read it, [block][panel][column][6]: cut into blocks
+/// of [`DEPTH`] columns, and these into panels of six rows. Rows that are missing are zero.
+#[derive(Debug)]
+pub struct Panels<T> {
+    m: usize,
+    k: usize,
+    data: Buffer<T>,
+}
+
+impl<T: Real> Panels<T> {
+    /// Panels that one task copies.
+    const TASK: usize = 16;
+
+    /// # Panics
+    /// When an element of the `m` × `k` lies outside its slice.
+    pub fn new((m, k): (usize, usize), left: Strided<T>) -> Self {
+        assert!(left.holds(m, k));
+        let mut data = Buffer::new(m.next_multiple_of(ROWS) * k);
+        let mut rest = &mut data[..];
+        for first in (0..k).step_by(DEPTH) {
+            let depth = DEPTH.min(k - first);
+            let block;
+            (block, rest) = rest.split_at_mut(m.next_multiple_of(ROWS) * depth);
+            block
+                .par_chunks_mut(ROWS * depth)
+                .with_min_len(Self::TASK)
+                .enumerate()
+                .for_each(|(panel, to)| {
+                    let (i, to) = (panel * ROWS, to.as_chunks_mut::<ROWS>().0);
+                    fill(
+                        to,
+                        ROWS.min(m - i),
+                        left.from(i * left.row + first * left.col),
+                    );
+                });
+        }
+        Self { m, k, data }
+    }
+
+    /// C = A·B, or C += A·B where `accumulate`, as [`product`] with the bits of it.
+    ///
+    /// # Panics
+    /// When an element would lie outside its slice, or the depth is 0.
+    pub fn product(&self, accumulate: bool, target: Target<T>, tiles: &[T]) {
+        if self.m == 0 || target.groups.is_empty() {
+            return;
+        }
+        assert!(self.k > 0 && target.holds(self.m));
+        assert!(tiles.len() >= tiled_len(self.k, target.columns()));
+        T::tile_product(Product {
+            m: self.m,
+            k: self.k,
+            steps: Steps::ONE,
+            accumulate,
+            target,
+            left: Left::Panels(self),
+            tiles,
+        });
+    }
+
+    /// Where the part of a block from row i on begins, a multiple of six; the block begins with column
+    /// `first` and has `depth`.
+    #[inline(always)]
+    fn part(&self, i: usize, first: usize, depth: usize) -> usize {
+        first * self.m.next_multiple_of(ROWS) + i * depth
+    }
+}
+
+/// A panel, from as many rows as there are.
+fn fill<T: Real>(to: &mut [[T; ROWS]], rows: usize, from: Strided<T>) {
+    let depth = to.len();
+    if rows < ROWS {
+        for (k, to) in to.iter_mut().enumerate() {
+            *to = std::array::from_fn(|r| if r < rows { from.at(r, k) } else { T::zero() });
+        }
+    } else if from.col == 1 {
+        let rows: [&[T]; ROWS] = std::array::from_fn(|r| &from.data[r * from.row..][..depth]);
+        for (k, to) in to.iter_mut().enumerate() {
+            *to = std::array::from_fn(|r| rows[r][k]);
+        }
+    } else {
+        for (k, to) in to.iter_mut().enumerate() {
+            *to = std::array::from_fn(|r| from.at(r, k));
+        }
+    }
+}
+
+/// The left side of a product.
+enum Left<'a, T> {
+    Strided(Strided<'a, T>),
+    Panels(&'a Panels<T>),
+}
+
+/// A product whose bounds [`product`] or [`Panels::product`] has checked.
 pub struct Product<'a, T> {
     m: usize,
     k: usize,
     steps: Steps,
     accumulate: bool,
     target: Target<'a, T>,
-    left: Strided<'a, T>,
+    left: Left<'a, T>,
     tiles: &'a [T],
+}
+
+impl<'a, T: Real> Product<'a, T> {
+    /// The left side from row i and column `first` on, so many columns of it: rows up to the next
+    /// multiple of six.
+    #[inline(always)]
+    fn part(&self, i: usize, first: usize, depth: usize) -> Strided<'a, T> {
+        match self.left {
+            Left::Strided(left) => left.from(i * left.row + first * left.col),
+            Left::Panels(panels) => Strided {
+                data: &panels.data[panels.part(i, first, depth)..],
+                row: 1,
+                col: ROWS,
+            },
+        }
+    }
 }
 
 impl<T: Real> Product<'_, T> {
     /// The definition, column group by column group.
     pub fn portable(self) {
+        let columns = |step: usize| (0..self.k).map(move |k| (step, k));
         for (g, &place) in self.target.groups.iter().enumerate() {
-            let first = tiled_at(self.k, g * GROUP);
+            let tile = tiled_at(self.k, g * GROUP);
             for i in 0..self.m {
-                let c = &mut self.target.data[i * self.target.row + place..][..GROUP];
                 let mut sums = [T::zero(); GROUP];
                 if self.accumulate {
-                    sums.copy_from_slice(c);
+                    sums.copy_from_slice(&self.target.data[i * self.target.row + place..][..GROUP]);
                 }
-                for (step, k) in
-                    (0..self.steps.count).flat_map(|s| (0..self.k).map(move |k| (s, k)))
-                {
-                    let a = self.left.from(step * self.steps.left).at(i, k);
-                    let line = step * self.steps.tiles + first + k * TILE;
+                for (step, k) in (0..self.steps.count).flat_map(columns) {
+                    let first = k / DEPTH * DEPTH;
+                    let part = self.part(i / ROWS * ROWS, first, DEPTH.min(self.k - first));
+                    let a = part.from(step * self.steps.left).at(i % ROWS, k - first);
+                    let line = step * self.steps.tiles + tile + k * TILE;
                     for (sum, &b) in sums.iter_mut().zip(&self.tiles[line..][..GROUP]) {
                         *sum = a.mul_add(b, *sum);
                     }
                 }
-                c.copy_from_slice(&sums);
+                self.target.data[i * self.target.row + place..][..GROUP].copy_from_slice(&sums);
             }
         }
     }
@@ -155,21 +266,21 @@ impl pulp::WithSimd for Product<'_, f32> {
             let accumulate = self.accumulate || first > 0;
             for (tile, groups) in self.target.groups.chunks(TILE / GROUP).enumerate() {
                 for i in (0..self.m).step_by(ROWS) {
-                    // SAFETY: `product` has checked that rows below m, k and the groups' places lie
-                    // inside the three slices; the target is borrowed mutably and overlaps no other.
+                    // SAFETY: rows below m, k and the groups' places lie inside the three slices, as was
+                    // checked; panels hold whole blocks. The target is borrowed mutably and overlaps no
+                    // other.
                     unsafe {
                         let b = self.tiles.as_ptr().add((tile * self.k + first) * TILE);
-                        let a = self.left.data.as_ptr();
-                        let a = a.add(i * self.left.row + first * self.left.col);
+                        let a = self.part(i, first, depth);
                         let c = self.target.data.as_mut_ptr().add(i * self.target.row);
                         let block = Block {
                             rows: ROWS.min(self.m - i),
                             depth,
                             steps: self.steps,
                             accumulate,
-                            a,
-                            a_row: self.left.row,
-                            a_col: self.left.col,
+                            a: a.data.as_ptr(),
+                            a_row: a.row,
+                            a_col: a.col,
                             c_row: self.target.row,
                         };
                         match (S::F32_LANES, groups) {
@@ -286,10 +397,22 @@ mod tests {
     use crate::kernels::testing::check_products;
     use pulp::Simd;
 
+    fn panels<T: Real>(
+        size: (usize, usize),
+        accumulate: bool,
+        target: Target<T>,
+        left: Strided<T>,
+        tiles: &[T],
+    ) {
+        Panels::new(size, left).product(accumulate, target, tiles);
+    }
+
     #[test]
     fn products_equal_the_definition() {
         check_products(product::<f64>, |v| v, 1e-12);
         check_products(product::<f32>, f64::from, 2e-5);
+        check_products(panels::<f64>, |v| v, 1e-12);
+        check_products(panels::<f32>, f64::from, 2e-5);
     }
 
     #[test]
@@ -323,17 +446,19 @@ mod tests {
         assert_eq!(one_by_one, together);
     }
 
-    /// Every instruction set that this machine has gives the bits of the portable path: each element
-    /// is one chain of fused multiply-adds in the same order.
+    /// Every instruction set that this machine has, and either form of the left side, gives the bits of
+    /// the portable path: each element is one chain of fused multiply-adds in the same order.
     #[test]
     fn instruction_sets_agree_to_the_bit() {
         let (m, k) = (13, 200);
         let number = |i: usize| (i as f32 * 0.7).sin();
         let a: Vec<f32> = (0..m * k).map(number).collect();
+        let left = Strided::rows(&a[..], k);
+        let panels = Panels::new((m, k), left);
         for n in [16, 32, 48, 64, 176] {
             let tiles: Vec<f32> = (0..tiled_len(k, n)).map(|i| number(i + 5)).collect();
             let groups: Vec<usize> = (0..n).step_by(GROUP).collect();
-            let with = |run: &dyn Fn(Product<f32>)| {
+            let with = |packed: bool, run: &dyn Fn(Product<f32>)| {
                 let mut c = vec![1.0; m * n];
                 let target = Target {
                     data: &mut c,
@@ -346,27 +471,29 @@ mod tests {
                     steps: Steps::ONE,
                     accumulate: true,
                     target,
-                    left: Strided::rows(&a, k),
+                    left: match packed {
+                        true => Left::Panels(&panels),
+                        false => Left::Strided(left),
+                    },
                     tiles: &tiles,
                 });
                 c
             };
-            let portable = with(&|product| product.portable());
-            assert_eq!(
-                with(&|product| pulp::Scalar::new().vectorize(product)),
-                portable
-            );
-            assert_eq!(
-                with(&|product| pulp::Arch::new().dispatch(product)),
-                portable
-            );
-            #[cfg(target_arch = "x86_64")]
-            {
-                if let Some(simd) = pulp::x86::V3::try_new() {
-                    assert_eq!(with(&|product| Simd::vectorize(simd, product)), portable);
-                }
-                if let Some(simd) = pulp::x86::V4::try_new() {
-                    assert_eq!(with(&|product| Simd::vectorize(simd, product)), portable);
+            let portable = with(false, &|product| product.portable());
+            for packed in [false, true] {
+                let with = |run: &dyn Fn(Product<f32>)| with(packed, run);
+                let agrees = |run: &dyn Fn(Product<f32>)| assert_eq!(with(run), portable);
+                agrees(&|product| product.portable());
+                agrees(&|product| pulp::Scalar::new().vectorize(product));
+                agrees(&|product| pulp::Arch::new().dispatch(product));
+                #[cfg(target_arch = "x86_64")]
+                {
+                    if let Some(simd) = pulp::x86::V3::try_new() {
+                        agrees(&|product| Simd::vectorize(simd, product));
+                    }
+                    if let Some(simd) = pulp::x86::V4::try_new() {
+                        agrees(&|product| Simd::vectorize(simd, product));
+                    }
                 }
             }
         }

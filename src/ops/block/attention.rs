@@ -90,6 +90,7 @@ impl<'a, T: Real> Attention<'a, T> {
                 (wide, dim),
                 Strided::rows(weight, dim),
                 alive(first),
+                grid.h * grid.w,
             ),
             taps,
         };
@@ -103,6 +104,7 @@ impl<'a, T: Real> Attention<'a, T> {
                 (dim, dim),
                 Strided::rows(project_out, dim),
                 alive(first + wide * (dim + 9)),
+                grid.h * grid.w,
             ),
             precision,
         }
@@ -161,7 +163,8 @@ impl<'a, T: Real> Attention<'a, T> {
                     Some(folded) => {
                         let left = Strided::rows(&folded[..], self.values.len());
                         let size = (self.expand.dim, self.values.len());
-                        Mixing::Folded(Matrix::new(self.precision, size, left, None))
+                        let pixels = grid.h * grid.w;
+                        Mixing::Folded(Matrix::new(self.precision, size, left, None, pixels))
                     }
                     None => Mixing::Apart(self.attentions(&scores), &self.project_out),
                 };

@@ -44,6 +44,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
                 (2 * hidden, dim),
                 Strided::rows(weight, dim),
                 alive(2 * dim),
+                grid.h * grid.w,
             ),
             taps,
         };
@@ -51,7 +52,13 @@ impl<'a, T: Real> FeedForward<'a, T> {
         let left = Strided::rows(project_out, hidden);
         Self {
             expand,
-            project_out: Matrix::new(precision, (dim, hidden), left, alive(first)),
+            project_out: Matrix::new(
+                precision,
+                (dim, hidden),
+                left,
+                alive(first),
+                grid.h * grid.w,
+            ),
         }
     }
 

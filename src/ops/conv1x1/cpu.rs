@@ -13,7 +13,8 @@ pub fn matrix<'a, T: Real>(
     mask: Option<&'a Sparsity>,
 ) -> Matrix<'a, T> {
     let alive = mask.map(|mask| Alive { of: mask, first: 0 });
-    Matrix::new(precision, (d.co, d.ci), Strided::rows(weight, d.ci), alive)
+    let left = Strided::rows(weight, d.ci);
+    Matrix::new(precision, (d.co, d.ci), left, alive, d.grid.h * d.grid.w)
 }
 
 /// y = A·x at every pixel.

@@ -21,7 +21,8 @@ pub fn matrix<'a, T: Real>(
 ) -> Matrix<'a, T> {
     let alive = mask.map(|mask| Alive { of: mask, first: 0 });
     let left = Strided::rows(weight, TAPS * d.ci);
-    Matrix::new(precision, (d.co, TAPS * d.ci), left, alive)
+    let size = (d.co, TAPS * d.ci);
+    Matrix::new(precision, size, left, alive, d.grid.h * d.grid.w)
 }
 
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
