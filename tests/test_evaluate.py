@@ -121,6 +121,17 @@ def test_table_fits_a_terminal():
     assert len({len(line) for line in lines[1:]}) == 1
 
 
+def test_table_names_chains_of_degradations():
+    rows = [
+        Row("CBSD68", "derain+denoise_25", 1, 20.0, 0.5, 10.0, 0.25),
+        Row("CBSD68", "derain+dehaze+denoise_25", 1, 20.0, 0.5, 10.0, 0.25),
+    ]
+    chain, longer = Evaluation(rows).table().splitlines()[-2:]
+    assert chain.split()[:2] == ["derain+denoise_25", "CBSD68"]
+    assert longer.split()[:2] == ["derain+dehaze+denois…", "CBSD68"]
+    assert len(chain) == len(longer) <= 80
+
+
 def test_saved_as_json_and_csv(pairs, tmp_path):
     evaluation = mirl.evaluate(darker, pairs, progress=False)
     evaluation.save(tmp_path / "table.json")

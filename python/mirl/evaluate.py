@@ -16,6 +16,7 @@ import numpy as np
 
 from mirl.arrays import as_array
 from mirl.io import write_text
+from mirl.terminal import shortened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,14 +69,18 @@ class Evaluation:
 
     def table(self) -> str:
         """One line for each test set, at most 80 columns wide."""
+        # Names share their columns: a set's takes what a chain of degradations leaves.
+        taken = min(16, max((len(row.set) for row in self.rows), default=0))
+        task = min(27 - taken, max([11, *(len(row.task) for row in self.rows)]))
+        name = 27 - task
         lines = [
-            f"{'':<11} {'':<16} {'':>6}   {'PSNR in dB':^19}   {'SSIM':^17}".rstrip(),
-            f"{'task':<11} {'set':<16} {'images':>6}   {'input':>8}   {'restored':>8}"
+            f"{'':<{task}} {'':<{name}} {'':>6}   {'PSNR in dB':^19}   {'SSIM':^17}".rstrip(),
+            f"{'task':<{task}} {'set':<{name}} {'images':>6}   {'input':>8}   {'restored':>8}"
             f"   {'input':>7}   {'restored':>8}",
         ]
         lines += [
-            f"{row.task[:11]:<11} {row.set[:16]:<16} {row.images:>6}"
-            f"   {row.psnr_input:>8.2f}   {row.psnr:>8.2f}"
+            f"{shortened(row.task, task):<{task}} {shortened(row.set, name):<{name}}"
+            f" {row.images:>6}   {row.psnr_input:>8.2f}   {row.psnr:>8.2f}"
             f"   {row.ssim_input:>7.4f}   {row.ssim:>8.4f}"
             for row in self.rows
         ]

@@ -14,6 +14,7 @@ from mirl.load import NATIVE_KEY, as_float32, file_format, is_native
 from mirl.models import Density, PromptIR, load_native
 from mirl.pytorch import read_checkpoint
 from mirl.safetensors import read_metadata, read_safetensors
+from mirl.terminal import shortened
 
 if TYPE_CHECKING:
     import os
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-WIDTH = 80
-"""Columns of a table."""
 NAME_WIDTH = 40
 """Columns for names: what the longest of the published network has. Longer ones are shortened."""
 
@@ -82,7 +81,7 @@ class Inspection:
 
     def table(self) -> str:
         """Lay the findings out layer by layer, at most 80 columns wide."""
-        return "\n".join(_shortened(line) for line in (*self._head(), "", *self._layers()))
+        return "\n".join(shortened(line) for line in (*self._head(), "", *self._layers()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the findings as dicts, lists, strings and numbers, for JSON."""
@@ -128,7 +127,7 @@ class Inspection:
             whole = not tensor.prunable and tensor.alive == tensor.count
             alive = "-" if whole else f"{tensor.density:.2%}"
             yield (
-                f"{_shortened(tensor.name, name):<{name}} {'x'.join(map(str, tensor.shape)):>14}"
+                f"{shortened(tensor.name, name):<{name}} {'x'.join(map(str, tensor.shape)):>14}"
                 f" {tensor.count:>11,} {alive:>7} {_short(tensor.dtype):>4}"
             )
 
@@ -258,8 +257,3 @@ def _words(value: Any) -> str:
 
 def _line(key: str, value: str) -> str:
     return f"{key:<25} {value}"
-
-
-def _shortened(text: str, width: int = WIDTH) -> str:
-    text = text.replace("\n", " ")
-    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mirl.terminal import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -44,7 +46,7 @@ def _block(records: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> str:
     second = f"{'round':>5} {'all':>5} {'prun.':>5}"
     if tasks:
         first += f"  {'PSNR in dB, SSIM':^{12 * len(tasks) - 1}}"
-        second += "".join(f" {task_name(task)[:11]:>11}" for task in tasks)
+        second += "".join(f" {shortened(task_name(task), 11):>11}" for task in tasks)
         metrics = records[0]["metrics"]
     else:
         second += f" {'loss':>11}"
