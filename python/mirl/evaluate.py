@@ -69,9 +69,9 @@ class Evaluation:
 
     def table(self) -> str:
         """One line for each test set, at most 80 columns wide."""
-        # Names share their columns: a set's takes what a chain of degradations leaves.
-        taken = min(16, max((len(row.set) for row in self.rows), default=0))
-        task = min(27 - taken, max([11, *(len(row.task) for row in self.rows)]))
+        # Names share 27 columns: a chain of degradations takes what the sets leave.
+        sets = min(16, max((len(row.set) for row in self.rows), default=0))
+        task = min(27 - sets, max([11, *(len(row.task) for row in self.rows)]))
         name = 27 - task
         lines = [
             f"{'':<{task}} {'':<{name}} {'':>6}   {'PSNR in dB':^19}   {'SSIM':^17}".rstrip(),

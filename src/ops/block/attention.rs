@@ -104,7 +104,8 @@ impl<'a, T: Real> Attention<'a, T> {
                 (dim, dim),
                 Strided::rows(project_out, dim),
                 alive(first + wide * (dim + 9)),
-                grid.h * grid.w,
+                // Only a sparse one meets any: a dense one is folded.
+                0,
             ),
             precision,
         }
