@@ -11,7 +11,8 @@ mod cases;
 
 use cases::{cases, fastest, values};
 use mirl::Result;
-use mirl::kernels::tiles::{GROUP, TILE, Target, tiled_len};
+use mirl::kernels::sparse::{Pattern, sample};
+use mirl::kernels::tiles::{GROUP, Steps, TILE, Target, product_steps, tiled_len};
 use mirl::kernels::{Alive, Mask, Matrix, Precision, Sparsity, Strided};
 use mirl::ops::{Keep, Mode, Tensor};
 use mirl::runtime::threads;
@@ -40,6 +41,9 @@ const SHAPES: [(usize, usize); 15] = [
 /// Pixels that a strip of an image has.
 const PIXELS: usize = 2 * TILE;
 const STRIPS: usize = 8;
+/// Tiles and rows that a task of a gradient sums up at once.
+const GRADIENT_TILES: usize = 8;
+const ROWS: usize = 48;
 /// The rate of dense products that 1x1 convolutions are held against.
 const REFERENCE: f64 = 200e9;
 
@@ -60,6 +64,21 @@ fn main() -> Result<()> {
             let others = rates.map(|rate| Ok(format!("{:.1}", rate? / REFERENCE)));
             let others = others.collect::<Result<Vec<_>>>()?.join(" | ");
             println!("| {} to {} | {dense:.0} | {others} |", size.1, size.0);
+        }
+        println!(
+            "\nGradients of the same matrices: GFLOP/s of the dense one, and how many times faster where \
+             only what is alive is summed up.\n"
+        );
+        println!("| | dense | 50 % | 20 % | 10 % | 3.52 % |");
+        println!("|---|---|---|---|---|---|");
+        for (m, k) in SHAPES {
+            let dense = gradient_rate((m, k), None)?;
+            let mut line = format!("| {k} to {m} | {:.0} |", dense / 1e9);
+            for density in &DENSITIES[1..] {
+                let rate = gradient_rate((m, k), Some(*density))?;
+                line += &format!(" {:.1} |", rate / dense);
+            }
+            println!("{line}");
         }
         println!(
             "\nOperators with random masks: GFLOP/s of the dense one, and how many times faster by \
@@ -136,6 +155,51 @@ fn rate((m, k): (usize, usize), density: f64) -> Result<f64> {
         Ok(())
     })?;
     Ok((2 * m * k * PIXELS * STRIPS * rounds * threads) as f64 / seconds)
+}
+
+/// Operations a second that a dense gradient would need for the same result in the same time; the dense
+/// one where there is no density.
+fn gradient_rate((m, k): (usize, usize), density: Option<f64>) -> Result<f64> {
+    let zeros = vec![0.0f32; m * k];
+    let sparsity = Sparsity::new(random(m * k, density.unwrap_or(1.0)));
+    let alive = Alive {
+        of: &sparsity,
+        first: 0,
+    };
+    let places = Pattern::to_sample((m, k), Strided::rows(&zeros[..], k), alive);
+    let (line, wide) = (k.next_multiple_of(GROUP), k.next_multiple_of(TILE));
+    let groups: Vec<usize> = (0..line).step_by(GROUP).collect();
+    let steps = Steps {
+        count: GRADIENT_TILES,
+        left: m * TILE,
+        tiles: wide * TILE,
+    };
+    let a = vec![0.5f32; GRADIENT_TILES * m * TILE];
+    let b = vec![0.25f32; GRADIENT_TILES * wide * TILE];
+    let threads = rayon::current_num_threads();
+    let rounds = (1 << 30) / (2 * m * k * GRADIENT_TILES * TILE) + 1;
+    let seconds = fastest(|| {
+        (0..threads).into_par_iter().for_each(|_| {
+            let mut sums = vec![0.0f32; ROWS * line];
+            for first in (0..rounds).flat_map(|_| (0..m).step_by(ROWS)) {
+                let rows = ROWS.min(m - first);
+                if density.is_some() {
+                    let b = &b[..GRADIENT_TILES * k * TILE];
+                    sample(&places, first, &mut sums[..rows * k], &a, b);
+                    continue;
+                }
+                let target = Target {
+                    data: &mut sums,
+                    row: line,
+                    groups: &groups,
+                };
+                let left = Strided::rows(&a[..], TILE).from_row(first);
+                product_steps((rows, TILE), steps, true, target, left, &b);
+            }
+        });
+        Ok(())
+    })?;
+    Ok((2 * m * k * GRADIENT_TILES * TILE * rounds * threads) as f64 / seconds)
 }
 
 /// The inputs with a mask on the last one, as variables.

@@ -10,6 +10,7 @@ use super::sparsity::Alive;
 use super::tiles::{GROUP, TILE, Target, tiled_len};
 use super::{Real, Strided};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Columns whose lines of two tiles stay in the first cache: 48 KiB of f32.
@@ -121,7 +122,7 @@ impl Pattern {
 
     /// The list of row i in a block of columns.
     #[inline(always)]
-    fn list(&self, block: usize, i: usize) -> std::ops::Range<usize> {
+    fn list(&self, block: usize, i: usize) -> Range<usize> {
         let at = block * self.size.0 + i;
         self.starts[at] as usize..self.starts[at + 1] as usize
     }
@@ -371,61 +372,103 @@ impl pulp::WithSimd for Sample<'_, f32> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(mut self, simd: S) {
-        if S::F32_LANES != GROUP {
-            return self.portable();
-        }
         for first in (0..self.tiles).step_by(TILES) {
-            match self.tiles - first {
-                1 => self.run::<S, 1>(simd, first),
-                2 => self.run::<S, 2>(simd, first),
-                3 => self.run::<S, 3>(simd, first),
-                _ => self.run::<S, TILES>(simd, first),
+            match S::F32_LANES {
+                16 => self.run::<S, 1, 8>(simd, first),
+                8 => self.run::<S, 2, 4>(simd, first),
+                4 => self.run::<S, 4, 2>(simd, first),
+                _ => self.run::<S, GROUP, 1>(simd, first),
             }
         }
     }
 }
 
 impl Sample<'_, f32> {
-    /// N tiles from `first` on, by vectors of sixteen.
+    /// Four tiles from `first` on, or as many as there are: P vectors are a group, and E elements are
+    /// summed up at once, so that a row is loaded once for all of them and no sum waits for the last.
     #[inline(always)]
-    fn run<S: pulp::Simd, const N: usize>(&mut self, simd: S, first: usize) {
-        const PARTS: usize = TILE / GROUP;
+    fn run<S: pulp::Simd, const P: usize, const E: usize>(&mut self, simd: S, first: usize) {
         let (m, k) = self.places.size;
+        let count = TILES.min(self.tiles - first);
         for block in 0..self.places.blocks() {
             let columns = block * self.places.depth;
             for (i, sums) in self.sums.chunks_exact_mut(k).enumerate() {
-                let row = self.first + i;
-                let list = self.places.list(block, row);
-                if list.is_empty() {
-                    continue;
-                }
+                let (sums, row) = (&mut sums[columns..], self.first + i);
+                let list = &self.places.lines[self.places.list(block, row)];
+                let (many, rest) = list.as_chunks::<E>();
+                let (pairs, single) = rest.as_chunks::<2>();
                 // SAFETY: `sample` has checked that rows below m and columns below k of all tiles lie
-                // inside the slices; a vector has sixteen elements.
+                // inside the slices.
                 unsafe {
-                    let mut held = [[simd.splat_f32s(0.0); PARTS]; N];
-                    for (n, held) in held.iter_mut().enumerate() {
-                        let a = self.a.as_ptr().add(((first + n) * m + row) * TILE);
-                        for (p, held) in held.iter_mut().enumerate() {
-                            *held = a.add(p * GROUP).cast::<S::f32s>().read_unaligned();
-                        }
+                    let meeting = Meeting {
+                        count,
+                        a: self.a.as_ptr().add((first * m + row) * TILE),
+                        a_tile: m * TILE,
+                        b: self.b.as_ptr().add((first * k + columns) * TILE),
+                        b_tile: k * TILE,
+                    };
+                    for &at in many {
+                        meeting.add::<S, P, E>(simd, at, sums);
                     }
-                    let b = self.b.as_ptr().add((first * k + columns) * TILE);
-                    for &at in &self.places.lines[list] {
-                        let line = b.add(usize::from(at));
-                        let mut lanes = simd.splat_f32s(0.0);
-                        for (n, held) in held.iter().enumerate() {
-                            for (p, &a) in held.iter().enumerate() {
-                                let b = line.add(n * k * TILE + p * GROUP);
-                                let b = b.cast::<S::f32s>().read_unaligned();
-                                lanes = simd.mul_add_f32s(a, b, lanes);
-                            }
-                        }
-                        let mut folded = [0.0; GROUP];
-                        folded.as_mut_ptr().cast::<S::f32s>().write_unaligned(lanes);
-                        sums[columns + usize::from(at) / TILE] += fold(folded);
+                    for &at in pairs {
+                        meeting.add::<S, P, 2>(simd, at, sums);
+                    }
+                    for &at in single {
+                        meeting.add::<S, P, 1>(simd, [at], sums);
                     }
                 }
             }
+        }
+    }
+}
+
+/// A row in some tiles, and the lines of a block of columns in as many.
+struct Meeting {
+    count: usize,
+    a: *const f32,
+    a_tile: usize,
+    b: *const f32,
+    b_tile: usize,
+}
+
+impl Meeting {
+    /// Adds the row times the lines that lie `at` behind b to their sums.
+    ///
+    /// # Safety
+    /// There is a line of 64 elements at a, and at b and each `at`, in every tile.
+    #[inline(always)]
+    unsafe fn add<S: pulp::Simd, const P: usize, const E: usize>(
+        &self,
+        simd: S,
+        at: [u16; E],
+        sums: &mut [f32],
+    ) {
+        let mut lanes = [[simd.splat_f32s(0.0); P]; E];
+        for tile in 0..self.count {
+            for vector in 0..TILE / S::F32_LANES {
+                let (g, p) = (vector / P * GROUP, vector % P * S::F32_LANES);
+                // SAFETY: as the caller promises.
+                let load = |line: *const f32| unsafe {
+                    line.add(g + p).cast::<S::f32s>().read_unaligned()
+                };
+                let a = load(self.a.wrapping_add(tile * self.a_tile));
+                for (lanes, at) in lanes.iter_mut().zip(at) {
+                    let line = self.b.wrapping_add(tile * self.b_tile + usize::from(at));
+                    let lanes = &mut lanes[vector % P];
+                    *lanes = simd.mul_add_f32s(a, load(line), *lanes);
+                }
+            }
+        }
+        for (lanes, at) in lanes.iter().zip(at) {
+            let mut folded = [0.0; GROUP];
+            // SAFETY: P vectors have sixteen elements.
+            unsafe {
+                folded
+                    .as_mut_ptr()
+                    .cast::<[S::f32s; P]>()
+                    .write_unaligned(*lanes)
+            };
+            sums[usize::from(at) / TILE] += fold(folded);
         }
     }
 }
