@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub const DEPTH: usize = 96;
 /// Columns whose lines of [`TILES`] tiles do.
 const SAMPLED_DEPTH: usize = 32;
-/// Tiles of which a row is held in registers while it meets others: 16 vectors of AVX-512.
+/// Tiles over which products are summed up before their sixteen sums are folded to one.
 const TILES: usize = 4;
 /// Column groups of a tile.
 const GROUPS: usize = TILE / GROUP;
