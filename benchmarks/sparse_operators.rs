@@ -41,7 +41,7 @@ const SHAPES: [(usize, usize); 15] = [
 /// Pixels that a strip of an image has.
 const PIXELS: usize = 2 * TILE;
 const STRIPS: usize = 8;
-/// Tiles and rows that a task of a gradient sums up at once.
+/// Tiles and rows that a task of a gradient sums up at once, as in `src/ops/rows.rs`.
 const GRADIENT_TILES: usize = 8;
 const ROWS: usize = 48;
 /// The rate of dense products that 1x1 convolutions are held against.
@@ -72,11 +72,10 @@ fn main() -> Result<()> {
         println!("| | dense | 50 % | 20 % | 10 % | 3.52 % |");
         println!("|---|---|---|---|---|---|");
         for (m, k) in SHAPES {
-            let dense = gradient_rate((m, k), None)?;
+            let dense = gradient_rate((m, k), 1.0)?;
             let mut line = format!("| {k} to {m} | {:.0} |", dense / 1e9);
-            for density in &DENSITIES[1..] {
-                let rate = gradient_rate((m, k), Some(*density))?;
-                line += &format!(" {:.1} |", rate / dense);
+            for &density in &DENSITIES[1..] {
+                line += &format!(" {:.1} |", gradient_rate((m, k), density)? / dense);
             }
             println!("{line}");
         }
@@ -157,16 +156,16 @@ fn rate((m, k): (usize, usize), density: f64) -> Result<f64> {
     Ok((2 * m * k * PIXELS * STRIPS * rounds * threads) as f64 / seconds)
 }
 
-/// Operations a second that a dense gradient would need for the same result in the same time; the dense
-/// one where there is no density.
-fn gradient_rate((m, k): (usize, usize), density: Option<f64>) -> Result<f64> {
+/// Operations a second that a dense gradient would need for the same result in the same time.
+fn gradient_rate((m, k): (usize, usize), density: f64) -> Result<f64> {
     let zeros = vec![0.0f32; m * k];
-    let sparsity = Sparsity::new(random(m * k, density.unwrap_or(1.0)));
+    let sparsity = Sparsity::new(random(m * k, density));
     let alive = Alive {
         of: &sparsity,
         first: 0,
     };
-    let places = Pattern::to_sample((m, k), Strided::rows(&zeros[..], k), alive);
+    let places =
+        (density < 1.0).then(|| Pattern::to_sample((m, k), Strided::rows(&zeros[..], k), alive));
     let (line, wide) = (k.next_multiple_of(GROUP), k.next_multiple_of(TILE));
     let groups: Vec<usize> = (0..line).step_by(GROUP).collect();
     let steps = Steps {
@@ -183,9 +182,9 @@ fn gradient_rate((m, k): (usize, usize), density: Option<f64>) -> Result<f64> {
             let mut sums = vec![0.0f32; ROWS * line];
             for first in (0..rounds).flat_map(|_| (0..m).step_by(ROWS)) {
                 let rows = ROWS.min(m - first);
-                if density.is_some() {
+                if let Some(places) = &places {
                     let b = &b[..GRADIENT_TILES * k * TILE];
-                    sample(&places, first, &mut sums[..rows * k], &a, b);
+                    sample(places, first, &mut sums[..rows * k], &a, b);
                     continue;
                 }
                 let target = Target {

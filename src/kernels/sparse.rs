@@ -446,10 +446,9 @@ impl Meeting {
         let mut lanes = [[simd.splat_f32s(0.0); P]; E];
         for tile in 0..self.count {
             for vector in 0..TILE / S::F32_LANES {
-                let (g, p) = (vector / P * GROUP, vector % P * S::F32_LANES);
                 // SAFETY: as the caller promises.
                 let load = |line: *const f32| unsafe {
-                    line.add(g + p).cast::<S::f32s>().read_unaligned()
+                    line.cast::<S::f32s>().add(vector).read_unaligned()
                 };
                 let a = load(self.a.wrapping_add(tile * self.a_tile));
                 for (lanes, at) in lanes.iter_mut().zip(at) {
