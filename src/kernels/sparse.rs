@@ -282,16 +282,18 @@ impl Product<'_, f32> {
                         }
                     }
                 }
-                for at in list {
-                    let weight = simd.splat_f32s(*self.left.weights.get_unchecked(at));
-                    let line = b.add(usize::from(*pattern.lines.get_unchecked(at)));
-                    for g in 0..G {
-                        let group = line.add(g / GROUPS * k * TILE + g % GROUPS * GROUP);
-                        for p in 0..P {
-                            let b = group.add(p * lanes).cast::<S::f32s>().read_unaligned();
-                            sums[g][p] = simd.mul_add_f32s(weight, b, sums[g][p]);
-                        }
+                // Two at a time halve the branches, and the ends of short lists that are guessed wrongly.
+                let (lines, weights) = (&pattern.lines[list.clone()], &self.left.weights[list]);
+                let (pairs, odd) = lines.as_chunks::<2>();
+                for (lines, weights) in pairs.iter().zip(weights.as_chunks::<2>().0) {
+                    for (&line, &weight) in lines.iter().zip(weights) {
+                        let line = b.add(usize::from(line));
+                        add::<S, G, P>(simd, &mut sums, weight, line, k * TILE);
                     }
+                }
+                if let ([line], Some(&weight)) = (odd, weights.last()) {
+                    let line = b.add(usize::from(*line));
+                    add::<S, G, P>(simd, &mut sums, weight, line, k * TILE);
                 }
                 for g in 0..G {
                     for p in 0..P {
@@ -302,6 +304,29 @@ impl Product<'_, f32> {
             }
         }
         G
+    }
+}
+
+/// Adds a weight times a line to the sums of G groups, of P vectors each.
+///
+/// # Safety
+/// The line's part of each group lies behind `line`, that of the next tile `tile` elements further.
+#[inline(always)]
+unsafe fn add<S: pulp::Simd, const G: usize, const P: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; P]; G],
+    weight: f32,
+    line: *const f32,
+    tile: usize,
+) {
+    let weight = simd.splat_f32s(weight);
+    for (g, sums) in sums.iter_mut().enumerate() {
+        for (p, sum) in sums.iter_mut().enumerate() {
+            let place = g / GROUPS * tile + g % GROUPS * GROUP + p * S::F32_LANES;
+            // SAFETY: as the caller promises.
+            let b = unsafe { line.add(place).cast::<S::f32s>().read_unaligned() };
+            *sum = simd.mul_add_f32s(weight, b, *sum);
+        }
     }
 }
 
