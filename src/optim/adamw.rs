@@ -108,10 +108,8 @@ impl Scalars {
 const CHUNK: usize = 1 << 14;
 /// Values that share a word of a mask.
 const WORD: usize = u64::BITS as usize;
-/// Values of a word that are cleared at once.
-const VECTOR: usize = 16;
-/// Running sums of a norm.
-const LANES: usize = 8;
+/// Values that are passed at once, and running sums of a norm.
+const PART: usize = 16;
 
 impl AdamW {
     pub fn new(config: AdamWConfig, all: &Parameters) -> Result<Self> {
@@ -263,49 +261,85 @@ fn update(
     moments: &mut Moments,
     (mask, is_new): (Option<&Mask>, bool),
 ) {
+    let step = Step {
+        scalars: s,
+        gradient_scale,
+    };
     p.par_chunks_mut(CHUNK)
         .zip(g.par_chunks(CHUNK))
         .zip(moments.exp_avg.par_chunks_mut(CHUNK))
         .zip(moments.exp_avg_sq.par_chunks_mut(CHUNK))
         .enumerate()
         .for_each(|(chunk, (((p, g), m), v))| {
-            let words = mask.map(|mask| &mask.words()[chunk * CHUNK / WORD..]);
+            let bits = Bits::of(mask, chunk);
             dispatch(
                 #[inline(always)]
                 || {
-                    let parts = p.chunks_mut(WORD).zip(g.chunks(WORD));
-                    let moments = m.chunks_mut(WORD).zip(v.chunks_mut(WORD));
-                    for (word, ((p, g), (m, v))) in parts.zip(moments).enumerate() {
-                        let bits = words.map_or(u64::MAX, |words| words[word]);
-                        if bits == 0 && !is_new {
-                            continue;
-                        }
-                        let moments = m.iter_mut().zip(v.iter_mut());
-                        for ((p, &g), (m, v)) in p.iter_mut().zip(g).zip(moments) {
-                            let g = g * gradient_scale;
-                            *m = (g - *m).mul_add(s.one_minus_beta1, *m);
-                            *v = (s.one_minus_beta2 * g).mul_add(g, *v * s.beta2);
-                            let denominator = v.sqrt() / s.root_correction2 + s.eps;
-                            *p = *p * s.decay - s.step_size * (*m / denominator);
-                        }
-                        if bits != u64::MAX {
-                            [p, m, v].into_iter().for_each(|values| clear(values, bits));
+                    let (p, p_rest) = p.as_chunks_mut::<PART>();
+                    let (g, g_rest) = g.as_chunks::<PART>();
+                    let (m, m_rest) = m.as_chunks_mut::<PART>();
+                    let (v, v_rest) = v.as_chunks_mut::<PART>();
+                    let rest = (bits.part(p.len()), (p_rest, g_rest), (m_rest, v_rest));
+                    let parts = p.iter_mut().zip(g).zip(m.iter_mut().zip(v));
+                    for (part, ((p, g), (m, v))) in parts.enumerate() {
+                        let bits = bits.part(part);
+                        if bits != 0 || is_new {
+                            step.take(bits, (p, g), (m, v));
                         }
                     }
+                    let (bits, values, moments) = rest;
+                    step.take(bits, values, moments);
                 },
             );
         });
 }
 
-/// Zeroes the values of a word whose bit is not set.
-#[inline(always)]
-fn clear(values: &mut [f32], bits: u64) {
-    for (part, values) in values.chunks_mut(VECTOR).enumerate() {
-        let bits = (bits >> (part * VECTOR)) as u32;
-        for (lane, value) in values.iter_mut().enumerate() {
-            *value = f32::from_bits(value.to_bits() & (bits >> lane & 1).wrapping_neg());
+/// What a step does to one value after another.
+struct Step {
+    scalars: Scalars,
+    gradient_scale: f32,
+}
+
+impl Step {
+    /// Of so many values as a part has, or fewer at the end.
+    #[inline(always)]
+    fn take(&self, bits: u32, (p, g): (&mut [f32], &[f32]), (m, v): (&mut [f32], &mut [f32])) {
+        let s = &self.scalars;
+        let moments = m.iter_mut().zip(v);
+        for (lane, ((p, &g), (m, v))) in p.iter_mut().zip(g).zip(moments).enumerate() {
+            let g = g * self.gradient_scale;
+            let mean = (g - *m).mul_add(s.one_minus_beta1, *m);
+            let square = (s.one_minus_beta2 * g).mul_add(g, *v * s.beta2);
+            let denominator = square.sqrt() / s.root_correction2 + s.eps;
+            let value = *p * s.decay - s.step_size * (mean / denominator);
+            *p = keep(value, bits, lane);
+            *m = keep(mean, bits, lane);
+            *v = keep(square, bits, lane);
         }
     }
+}
+
+/// A chunk's bits of a mask.
+struct Bits<'a>(Option<&'a [u64]>);
+
+impl<'a> Bits<'a> {
+    fn of(mask: Option<&'a Mask>, chunk: usize) -> Self {
+        Self(mask.map(|mask| &mask.words()[chunk * CHUNK / WORD..]))
+    }
+
+    /// Those of a part, the lowest first; none beyond the last.
+    #[inline(always)]
+    fn part(&self, part: usize) -> u32 {
+        let word = |words: &[u64]| words.get(part * PART / WORD).copied().unwrap_or(0);
+        (self.0.map_or(u64::MAX, word) >> (part * PART % WORD)) as u32
+    }
+}
+
+/// The value, or 0 where its bit is not set. In registers: zeroes that are stored later by themselves
+/// become masked stores, of which AVX2 has slow ones.
+#[inline(always)]
+fn keep(value: f32, bits: u32, lane: usize) -> f32 {
+    f32::from_bits(value.to_bits() & (bits >> lane & 1).wrapping_neg())
 }
 
 fn sum_of_squares(g: &[f32], mask: Option<&Mask>) -> f64 {
@@ -313,32 +347,28 @@ fn sum_of_squares(g: &[f32], mask: Option<&Mask>) -> f64 {
         .par_chunks(CHUNK)
         .enumerate()
         .map(|(chunk, g)| {
-            let words = mask.map(|mask| &mask.words()[chunk * CHUNK / WORD..]);
-            let mut lanes = [0.0; LANES];
+            let bits = Bits::of(mask, chunk);
+            let mut lanes = [0.0; PART];
             dispatch(
                 #[inline(always)]
                 || {
-                    for (word, g) in g.chunks(WORD).enumerate() {
-                        let bits = words.map_or(u64::MAX, |words| words[word]);
-                        if bits == 0 {
-                            continue;
-                        }
-                        let mut living = [0.0; WORD];
-                        living[..g.len()].copy_from_slice(g);
-                        if bits != u64::MAX {
-                            clear(&mut living, bits);
-                        }
-                        for g in living.as_chunks::<LANES>().0 {
-                            for lane in 0..LANES {
-                                let g = f64::from(g[lane]);
-                                lanes[lane] = g.mul_add(g, lanes[lane]);
-                            }
-                        }
+                    let (parts, rest) = g.as_chunks::<PART>();
+                    for (part, g) in parts.iter().enumerate() {
+                        add_squares(&mut lanes, g, bits.part(part));
                     }
+                    add_squares(&mut lanes, rest, bits.part(parts.len()));
                 },
             );
             lanes.iter().sum()
         })
         .collect();
     sums.iter().sum()
+}
+
+#[inline(always)]
+fn add_squares(lanes: &mut [f64; PART], g: &[f32], bits: u32) {
+    for (lane, (sum, &g)) in lanes.iter_mut().zip(g).enumerate() {
+        let g = f64::from(keep(g, bits, lane));
+        *sum = g.mul_add(g, *sum);
+    }
 }
