@@ -5,7 +5,6 @@
 //! full; the strips depend on the image's size alone.
 
 use crate::kernels::reduce::fold;
-use crate::kernels::simd::dispatch;
 use crate::kernels::sparse::{Pattern, sample};
 use crate::kernels::tiles::{GROUP, Steps, TILE, Target, product_steps};
 use crate::kernels::{Matrix, Real, Strided};
@@ -32,17 +31,19 @@ pub struct Grid {
     pub strip: usize,
 }
 
-/// Sixteen pixels of a row, fewer at its end.
+/// Pixels that lie side by side in a row and in a tile: whole groups.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// Row within the strip.
     pub row: usize,
     /// First column.
     pub column: usize,
-    /// Pixels that exist.
+    /// Columns.
+    pub length: usize,
+    /// Those that exist.
     pub pixels: usize,
-    /// Offset of the group in tiles of one channel.
     tile: usize,
+    /// First column in the tile.
     within: usize,
 }
 
@@ -110,18 +111,31 @@ impl Grid {
     }
 
     /// The groups of so many rows, in the order of tiles.
+    pub fn groups(self, rows: usize) -> impl Iterator<Item = Place> {
+        (0..rows * self.padded / GROUP).map(move |g| self.place(g * GROUP, GROUP))
+    }
+
+    /// The same rows in the longest places: to the end of a row or a tile.
     pub fn places(self, rows: usize) -> impl Iterator<Item = Place> {
-        (0..rows * self.padded / GROUP).map(move |g| {
-            let pixel = g * GROUP;
-            let column = pixel % self.padded;
-            Place {
-                row: pixel / self.padded,
-                column,
-                pixels: GROUP.min(self.w - column),
-                tile: pixel / TILE,
-                within: pixel % TILE,
-            }
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let rest = (TILE - next % TILE).min(self.padded - next % self.padded);
+            let place = (next < rows * self.padded).then(|| self.place(next, rest));
+            next += rest;
+            place
         })
+    }
+
+    fn place(&self, pixel: usize, length: usize) -> Place {
+        let column = pixel % self.padded;
+        Place {
+            row: pixel / self.padded,
+            column,
+            length,
+            pixels: length.min(self.w - column),
+            tile: pixel / TILE,
+            within: pixel % TILE,
+        }
     }
 
     /// Elements from one channel of a padded row to the next: zeros, then the pixels. The zeros of
@@ -143,7 +157,7 @@ impl Grid {
 
 /// The groups of a product that goes to tiles of `channels`.
 pub fn tiled_groups(grid: Grid, rows: usize, channels: usize) -> Vec<usize> {
-    grid.places(rows)
+    grid.groups(rows)
         .map(|place| place.tiled(channels, 0))
         .collect()
 }
@@ -151,26 +165,18 @@ pub fn tiled_groups(grid: Grid, rows: usize, channels: usize) -> Vec<usize> {
 /// Copies `rows` × `channels` × w pixels to tiles, zero where there is no pixel.
 pub fn load_tiles<T: Real>(grid: Grid, rows: usize, channels: usize, x: &[T], tiles: &mut [T]) {
     let places: Vec<Place> = grid.places(rows).collect();
-    dispatch(
-        #[inline(always)]
-        || {
-            // In the order of x, which comes from memory.
-            for row in places.chunks(grid.padded / GROUP) {
-                for c in 0..channels {
-                    for place in row {
-                        let from = (place.row * channels + c) * grid.w + place.column;
-                        let to = &mut tiles[place.tiled(channels, c)..][..GROUP];
-                        if place.pixels == GROUP {
-                            to.copy_from_slice(&x[from..from + GROUP]);
-                        } else {
-                            to.fill(T::zero());
-                            to[..place.pixels].copy_from_slice(&x[from..from + place.pixels]);
-                        }
-                    }
-                }
+    // In the order of x, which comes from memory.
+    for row in places.chunk_by(|a, b| a.row == b.row) {
+        for c in 0..channels {
+            for place in row {
+                let from = (place.row * channels + c) * grid.w + place.column;
+                let to = &mut tiles[place.tiled(channels, c)..][..place.length];
+                let (to, missing) = to.split_at_mut(place.pixels);
+                to.copy_from_slice(&x[from..from + place.pixels]);
+                missing.fill(T::zero());
             }
-        },
-    );
+        }
+    }
     clear_rest(grid, rows, channels, tiles);
 }
 
@@ -188,9 +194,12 @@ pub fn clear_rest<T: Real>(grid: Grid, rows: usize, channels: usize, tiles: &mut
 
 /// Zeroes what tiles hold where there is no pixel.
 pub fn clear_missing<T: Real>(grid: Grid, rows: usize, channels: usize, tiles: &mut [T]) {
-    for place in grid.places(rows).filter(|place| place.pixels < GROUP) {
+    let ends = grid
+        .places(rows)
+        .filter(|place| place.pixels < place.length);
+    for place in ends {
         for c in 0..channels {
-            tiles[place.tiled(channels, c)..][place.pixels..GROUP].fill(T::zero());
+            tiles[place.tiled(channels, c)..][place.pixels..place.length].fill(T::zero());
         }
     }
     clear_rest(grid, rows, channels, tiles);
@@ -279,7 +288,7 @@ impl<'a, T: Real> Rows<'a, T> {
         ]
     }
 
-    /// The groups of `count` rows from `first` on, each with the rows around it.
+    /// The places of `count` rows from `first` on, each with the rows around it.
     pub fn places(
         &self,
         grid: Grid,
@@ -292,19 +301,63 @@ impl<'a, T: Real> Rows<'a, T> {
     }
 }
 
-/// Sixteen results of a 3×3 window: `taps` on three padded rows, the window's centre at `at`.
+/// Results of a 3×3 window, whole groups of them up to a tile: `taps` on three padded rows, the first
+/// window's centre at `at`. They go to an array of the caller's own: of a slice of somewhere the
+/// compiler does not see that it overlaps no row, and its loops do not become vectors.
 #[inline(always)]
-pub fn window<T: Real>(taps: &[T; 9], rows: &[&[T]; 3], at: usize) -> [T; GROUP] {
-    let mut sums = [T::zero(); GROUP];
-    for (row, taps) in rows.iter().zip(taps.as_chunks::<3>().0) {
-        let x = &row[at - 1..at + GROUP + 1];
-        for i in 0..GROUP {
-            let sum = taps[0].mul_add(x[i], sums[i]);
-            let sum = taps[1].mul_add(x[i + 1], sum);
-            sums[i] = taps[2].mul_add(x[i + 2], sum);
-        }
+pub fn window<T: Real>(taps: &[T; 9], rows: &[&[T]; 3], at: usize, to: &mut [T]) {
+    const TWO: usize = 2 * GROUP;
+    const THREE: usize = 3 * GROUP;
+    match to.len() {
+        TILE => slide::<T, TILE>(taps, rows, at, to),
+        THREE => slide::<T, THREE>(taps, rows, at, to),
+        TWO => slide::<T, TWO>(taps, rows, at, to),
+        GROUP => slide::<T, GROUP>(taps, rows, at, to),
+        _ => unreachable!("a place has whole groups of one tile"),
     }
-    sums
+}
+
+#[inline(always)]
+fn slide<T: Real, const N: usize>(taps: &[T; 9], rows: &[&[T]; 3], at: usize, to: &mut [T]) {
+    // Of a known length, loops become vectors and nothing else.
+    let to = &mut to.as_chunks_mut::<N>().0[0];
+    let &[above, row, below] = rows;
+    let above = around::<T, N>(above, at);
+    let row = around::<T, N>(row, at);
+    let below = around::<T, N>(below, at);
+    for i in 0..N {
+        let mut sum = T::zero();
+        sum = taps[0].mul_add(above[0][i], sum);
+        sum = taps[1].mul_add(above[1][i], sum);
+        sum = taps[2].mul_add(above[2][i], sum);
+        sum = taps[3].mul_add(row[0][i], sum);
+        sum = taps[4].mul_add(row[1][i], sum);
+        sum = taps[5].mul_add(row[2][i], sum);
+        sum = taps[6].mul_add(below[0][i], sum);
+        sum = taps[7].mul_add(below[1][i], sum);
+        to[i] = taps[8].mul_add(below[2][i], sum);
+    }
+}
+
+/// N elements from the one before `at` on, from `at` on, and from the one after it on.
+#[inline(always)]
+fn around<T, const N: usize>(row: &[T], at: usize) -> [&[T; N]; 3] {
+    let [left, centre, right] = [&row[at - 1..][..N], &row[at..][..N], &row[at + 1..][..N]];
+    let (left, centre, right) = (left.as_chunks(), centre.as_chunks(), right.as_chunks());
+    [&left.0[0], &centre.0[0], &right.0[0]]
+}
+
+/// Copies so few elements that a call would take as long.
+#[inline(always)]
+pub fn put<T: Real>(from: &[T; TILE], to: &mut [T]) {
+    let (groups, rest) = to.as_chunks_mut::<GROUP>();
+    let (from, tail) = from.split_at(groups.len() * GROUP);
+    for (to, from) in groups.iter_mut().zip(from.as_chunks::<GROUP>().0) {
+        *to = *from;
+    }
+    if !rest.is_empty() {
+        rest.copy_from_slice(&tail[..rest.len()]);
+    }
 }
 
 /// Σ d·x of each of the nine taps over some rows, each with the rows around it: `columns` values of d,
@@ -340,15 +393,10 @@ pub fn window_sums<T: Real>(rows: &[([&[T]; 3], &[T])], at: usize, columns: usiz
             }
         }
     }
-    [a, b, c, d, e, f, g, h, i].map(fold)
-}
-
-/// Keeps only the pixels that exist.
-#[inline(always)]
-pub fn clip<T: Real>(values: &mut [T; GROUP], pixels: usize) {
-    if pixels < GROUP {
-        values[pixels..].fill(T::zero());
-    }
+    let [a, b, c] = [fold(a), fold(b), fold(c)];
+    let [d, e, f] = [fold(d), fold(e), fold(f)];
+    let [g, h, i] = [fold(g), fold(h), fold(i)];
+    [a, b, c, d, e, f, g, h, i]
 }
 
 /// y += A·tiles on rows of as many channels as A has rows.
@@ -357,7 +405,7 @@ pub fn product_rows<T: Real>(grid: Grid, matrix: &Matrix<T>, y: &mut [T], tiles:
     let rows = y.len() / (m * grid.w);
     if grid.w == grid.padded {
         let at = |row, column| row * m * grid.w + column;
-        let groups: Vec<usize> = grid.places(rows).map(|p| at(p.row, p.column)).collect();
+        let groups: Vec<usize> = grid.groups(rows).map(|p| at(p.row, p.column)).collect();
         let target = Target {
             data: y,
             row: grid.w,

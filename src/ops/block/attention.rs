@@ -10,7 +10,7 @@ use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE, Target, product};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Place, Rows, clear_borders, clear_rest, clip, load_tiles, tile_outer,
+    BORDER, Grid, Place, Rows, clear_borders, clear_rest, load_tiles, put, tile_outer,
     transpose_tiles, window,
 };
 use crate::ops::softmax::{softmax_row, softmax_row_backward};
@@ -198,15 +198,10 @@ impl<'a, T: Real> Attention<'a, T> {
         self.heads_of(range.clone(), rows, 0, &mut scratch.queries);
         self.heads_of(range.clone(), rows, dim, &mut scratch.keys);
         let count = self.values.len();
-        self.windows(
-            range,
-            rows,
-            self.channels_of_v(),
-            |place, channel, window| {
-                let at = (place.row * count + channel - 2 * dim) * grid.w + place.column;
-                values[at..at + place.pixels].copy_from_slice(&window[..place.pixels]);
-            },
-        );
+        self.windows(range, rows, self.channels_of_v(), values, |place, v| {
+            let at = (place.row * count + v) * grid.w + place.column;
+            at..at + place.pixels
+        });
         let (products, norms) = sums.0.split_at_mut(dim * self.line());
         let head = tiles * c * TILE;
         scratch
@@ -255,37 +250,39 @@ impl<'a, T: Real> Attention<'a, T> {
         let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
         let count = range.len();
         let head = grid.tiles(count) * c * TILE;
-        self.windows(range, rows, first..first + dim, |place, channel, window| {
-            let channel = channel - first;
+        let channels = first..first + dim;
+        self.windows(range, rows, channels, tiles, |place, channel| {
             let at = channel / c * head + place.tiled(c, channel % c);
-            tiles[at..at + GROUP].copy_from_slice(&window);
+            at..at + place.length
         });
         for tiles in tiles.chunks_exact_mut(head) {
             clear_rest(grid, count, c, tiles);
         }
     }
 
-    /// Calls `write` with every window of some channels of a strip, zero where there is no pixel.
-    #[inline(always)]
+    /// Writes the windows of some channels of a strip where `at` says, by place and number of the channel
+    /// among them: zero where there is no pixel.
     fn windows(
         &self,
         range: Range<usize>,
         rows: Rows<T>,
         channels: Range<usize>,
-        mut write: impl FnMut(Place, usize, [T; GROUP]),
+        to: &mut [T],
+        at: impl Fn(&Place, usize) -> Range<usize>,
     ) {
         let grid = self.expand.grid;
         let places: Vec<_> = rows.places(grid, range.start, range.len()).collect();
         dispatch(
             #[inline(always)]
             || {
-                for channel in channels {
+                let mut values = [T::zero(); TILE];
+                for (index, channel) in channels.enumerate() {
                     let taps = self.expand.taps_of(channel);
                     for (place, around) in &places {
-                        let at = channel * grid.pitch() + BORDER + place.column;
-                        let mut values = window(taps, around, at);
-                        clip(&mut values, place.pixels);
-                        write(*place, channel, values);
+                        let centre = channel * grid.pitch() + BORDER + place.column;
+                        window(taps, around, centre, &mut values[..place.length]);
+                        values[place.pixels..].fill(T::zero());
+                        put(&values, &mut to[at(place, index)]);
                     }
                 }
             },
@@ -451,15 +448,10 @@ impl<'a, T: Real> Attention<'a, T> {
                 let count = range.len();
                 load_tiles(grid, count, dim, dy, dy_tiles);
                 v.resize(grid.tiles(count) * count_v * TILE, T::zero());
-                self.windows(
-                    range,
-                    rows,
-                    self.channels_of_v(),
-                    |place, channel, window| {
-                        v[place.tiled(count_v, channel - 2 * dim)..][..GROUP]
-                            .copy_from_slice(&window);
-                    },
-                );
+                self.windows(range, rows, self.channels_of_v(), v, |place, channel| {
+                    let at = place.tiled(count_v, channel);
+                    at..at + place.length
+                });
                 clear_rest(grid, count, count_v, v);
                 transpose_tiles(count_v, v, values);
             });
@@ -479,7 +471,7 @@ impl<'a, T: Real> Attention<'a, T> {
                     let at = |p: Place| {
                         grid.in_padded(self.expand.wide, p.row, p.column) + channel * grid.pitch()
                     };
-                    grid.places(range.len()).map(at).collect()
+                    grid.groups(range.len()).map(at).collect()
                 };
                 let target = Target {
                     data: &mut *dh,
@@ -518,10 +510,10 @@ impl<'a, T: Real> Attention<'a, T> {
                             for (channel, &along) in matrices.along.iter().enumerate() {
                                 let x = if channel < dim { q } else { k };
                                 let at = channel % dim / c * head + place.tiled(c, channel % c);
-                                let x = &x[at..at + GROUP];
-                                let dx = &mut dh[to + channel * grid.pitch()..][..GROUP];
-                                for i in 0..GROUP {
-                                    dx[i] = along.mul_add(x[i], dx[i]);
+                                let x = &x[at..at + place.length];
+                                let dx = &mut dh[to + channel * grid.pitch()..][..place.length];
+                                for (dx, &x) in dx.iter_mut().zip(x) {
+                                    *dx = along.mul_add(x, *dx);
                                 }
                             }
                         }

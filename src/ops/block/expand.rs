@@ -2,10 +2,10 @@
 
 use crate::kernels::reduce::{dot, sum, sum_parts};
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, TILE, Target};
+use crate::kernels::tiles::{TILE, Target};
 use crate::kernels::{Matrix, Real};
 use crate::ops::rows::{
-    BORDER, Grid, Rows, WeightGradient, clear_borders, clear_missing, clear_rest, load_tiles,
+    BORDER, Grid, Rows, WeightGradient, clear_borders, clear_missing, clear_rest, load_tiles, put,
     tiled_groups, window, window_sums,
 };
 use crate::runtime::buffer::Buffer;
@@ -53,7 +53,7 @@ impl<'a, T: Real> Expand<'a, T> {
         self.normalise(rows, tiles, None);
         self.affine(rows, tiles);
         let groups: Vec<usize> = grid
-            .places(rows)
+            .groups(rows)
             .map(|place| grid.in_padded(self.wide, (first + place.row) % held, place.column))
             .collect();
         let target = Target {
@@ -232,14 +232,18 @@ impl<'a, T: Real> Expand<'a, T> {
         dispatch(
             #[inline(always)]
             || {
+                let mut values = [T::zero(); TILE];
                 for c in 0..self.wide {
                     // The transposed convolution reads with the taps in reverse.
                     let mut taps = *self.taps_of(c);
                     taps.reverse();
                     for (place, around) in &places {
-                        let values =
-                            window(&taps, around, c * grid.pitch() + BORDER + place.column);
-                        dp[place.tiled(self.wide, c)..][..GROUP].copy_from_slice(&values);
+                        let at = c * grid.pitch() + BORDER + place.column;
+                        window(&taps, around, at, &mut values[..place.length]);
+                        put(
+                            &values,
+                            &mut dp[place.tiled(self.wide, c)..][..place.length],
+                        );
                     }
                 }
             },

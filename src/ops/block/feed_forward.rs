@@ -7,12 +7,12 @@ use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE, Target};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Rows, WeightGradient, clear_borders, clear_rest, clip, load_tiles, product_rows,
-    tiled_groups, window,
+    BORDER, Grid, Place, Rows, WeightGradient, clear_borders, clear_rest, load_tiles, product_rows,
+    put, tiled_groups, window,
 };
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
-use std::f64::consts::{FRAC_1_SQRT_2, PI};
+use std::f64::consts::PI;
 
 pub struct FeedForward<'a, T> {
     pub expand: Expand<'a, T>,
@@ -101,12 +101,18 @@ impl<'a, T: Real> FeedForward<'a, T> {
         dispatch(
             #[inline(always)]
             || {
+                let mut halves = [[T::zero(); TILE]; 2];
                 for c in 0..hidden {
                     for (place, around) in &places {
-                        let [a, b] = self.windows(around, c, place.column);
-                        let to = &mut tiles[place.tiled(hidden, c)..][..GROUP];
-                        for i in 0..GROUP {
-                            to[i] = a[i] * normal_cdf(a[i]) * b[i];
+                        self.windows(around, c, place, &mut halves);
+                        let to = &mut tiles[place.tiled(hidden, c)..][..place.length];
+                        let to = to.as_chunks_mut::<GROUP>().0;
+                        let [a, b] = [&halves[0], &halves[1]];
+                        let (a, b) = (a.as_chunks::<GROUP>().0, b.as_chunks::<GROUP>().0);
+                        for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
+                            for i in 0..GROUP {
+                                to[i] = a[i] * a[i].normal_cdf() * b[i];
+                            }
                         }
                     }
                 }
@@ -115,12 +121,14 @@ impl<'a, T: Real> FeedForward<'a, T> {
         product_rows(grid, &self.project_out, y, tiles);
     }
 
-    /// Both halves of a gated channel before the gate.
+    /// Both halves of a gated channel before the gate, of the pixels of a place.
     #[inline(always)]
-    fn windows(&self, around: &[&[T]; 3], c: usize, column: usize) -> [[T; GROUP]; 2] {
-        let (hidden, pitch) = (self.hidden(), self.expand.grid.pitch());
-        let half = |c: usize| window(self.expand.taps_of(c), around, c * pitch + BORDER + column);
-        [half(c), half(c + hidden)]
+    fn windows(&self, around: &[&[T]; 3], c: usize, place: &Place, halves: &mut [[T; TILE]; 2]) {
+        for (c, half) in [c, c + self.hidden()].into_iter().zip(halves) {
+            let at = c * self.expand.grid.pitch() + BORDER + place.column;
+            let taps = self.expand.taps_of(c);
+            window(taps, around, at, &mut half[..place.length]);
+        }
     }
 
     /// dx and the gradient of the parameters.
@@ -201,23 +209,31 @@ impl<'a, T: Real> FeedForward<'a, T> {
             #[inline(always)]
             || {
                 let density_scale = T::c(1.0 / (2.0 * PI).sqrt());
+                let [mut halves, mut gradients] = [[[T::zero(); TILE]; 2]; 2];
                 for c in 0..hidden {
                     for (place, around) in &places {
-                        let [a, b] = self.windows(around, c, place.column);
-                        let dg = &dgated[place.tiled(hidden, c)..][..GROUP];
-                        let g = &mut gated[place.tiled(hidden, c)..][..GROUP];
-                        let (mut da, mut db) = ([T::zero(); GROUP], [T::zero(); GROUP]);
-                        for i in 0..GROUP {
-                            let cdf = normal_cdf(a[i]);
-                            let density = (a[i] * a[i] * T::c(-0.5)).exp_lanes() * density_scale;
-                            g[i] = a[i] * cdf * b[i];
-                            da[i] = dg[i] * b[i] * a[i].mul_add(density, cdf);
-                            db[i] = dg[i] * a[i] * cdf;
+                        self.windows(around, c, place, &mut halves);
+                        let at = place.tiled(hidden, c);
+                        for first in (0..place.length).step_by(GROUP) {
+                            let [a, b] = &halves;
+                            let [da, db] = &mut gradients;
+                            let (a, b) = (&a[first..][..GROUP], &b[first..][..GROUP]);
+                            let (da, db) = (&mut da[first..][..GROUP], &mut db[first..][..GROUP]);
+                            let dg = &dgated[at + first..][..GROUP];
+                            let g = &mut gated[at + first..][..GROUP];
+                            for i in 0..GROUP {
+                                let cdf = a[i].normal_cdf();
+                                let density =
+                                    (a[i] * a[i] * T::c(-0.5)).exp_lanes() * density_scale;
+                                g[i] = a[i] * cdf * b[i];
+                                da[i] = dg[i] * b[i] * a[i].mul_add(density, cdf);
+                                db[i] = dg[i] * a[i] * cdf;
+                            }
                         }
                         let to = grid.in_padded(self.expand.wide, place.row, place.column);
-                        for (c, values) in [(c, &mut da), (c + hidden, &mut db)] {
-                            clip(values, place.pixels);
-                            dh[to + c * grid.pitch()..][..GROUP].copy_from_slice(values);
+                        for (c, values) in [c, c + hidden].into_iter().zip(&mut gradients) {
+                            values[place.pixels..].fill(T::zero());
+                            put(values, &mut dh[to + c * grid.pitch()..][..place.length]);
                         }
                     }
                 }
@@ -225,10 +241,4 @@ impl<'a, T: Real> FeedForward<'a, T> {
         );
         tiles
     }
-}
-
-/// Φ(a), the distribution function of the standard normal.
-#[inline(always)]
-fn normal_cdf<T: Real>(a: T) -> T {
-    T::c(0.5) * (T::one() + (a * T::c(FRAC_1_SQRT_2)).erf())
 }

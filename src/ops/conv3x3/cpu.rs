@@ -2,7 +2,7 @@
 //! matrix product with the weights as they are.
 
 use super::Dims;
-use crate::kernels::tiles::{GROUP, TILE};
+use crate::kernels::tiles::TILE;
 use crate::kernels::{Alive, Mask, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
     BORDER, Rows, WeightGradient, clear_rest, load_tiles, pad_rows, product_rows,
@@ -125,8 +125,8 @@ impl<T: Real> Padded<T> {
             for &line in lines {
                 let (c, tap) = (line / TAPS, line % TAPS);
                 let from = c * grid.pitch() + BORDER + place.column + tap % 3 - 1;
-                tiles[place.tiled(channels * TAPS, line)..][..GROUP]
-                    .copy_from_slice(&around[tap / 3][from..from + GROUP]);
+                tiles[place.tiled(channels * TAPS, line)..][..place.length]
+                    .copy_from_slice(&around[tap / 3][from..][..place.length]);
             }
         }
         clear_rest(grid, range.len(), channels * TAPS, tiles);
