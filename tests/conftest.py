@@ -1,5 +1,6 @@
 """What all tests share: where the reference values lie, and a network small enough to be quick."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import mirl
 from reference import SMALL, random_images
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# A shell's background jobs ignore Ctrl-C, and so would what tests start to be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,6 @@ calls = {{
     "forward": lambda: model(large),
     "training step": lambda: trainer.step(large, large),
 }}
-# Tests that run in the background have inherited that it is ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Timer(0.3, interrupt).start()
 try:
     while True:
