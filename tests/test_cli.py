@@ -251,18 +251,20 @@ def test_ctrl_c_stops_cleanly_and_the_run_resumes(folder, tmp_path):
         *["--epochs", "100000", "--batch-size", "1", "--patch-size", "16", "--quiet"],
         *["--no-evaluate", *SIZES],
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 60
-        steps = out / "steps.jsonl"
-        while not (steps.exists() and steps.read_text().count("\n") > 2):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            steps = out / "steps.jsonl"
+            while not (steps.exists() and steps.read_text().count("\n") > 2):
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "same command" in said
     assert "Traceback" not in said

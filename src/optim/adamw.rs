@@ -279,7 +279,6 @@ fn update(
                     let (g, g_rest) = g.as_chunks::<PART>();
                     let (m, m_rest) = m.as_chunks_mut::<PART>();
                     let (v, v_rest) = v.as_chunks_mut::<PART>();
-                    let rest = (bits.part(p.len()), (p_rest, g_rest), (m_rest, v_rest));
                     let parts = p.iter_mut().zip(g).zip(m.iter_mut().zip(v));
                     for (part, ((p, g), (m, v))) in parts.enumerate() {
                         let bits = bits.part(part);
@@ -287,8 +286,7 @@ fn update(
                             step.take(bits, (p, g), (m, v));
                         }
                     }
-                    let (bits, values, moments) = rest;
-                    step.take(bits, values, moments);
+                    step.take(bits.part(p.len()), (p_rest, g_rest), (m_rest, v_rest));
                 },
             );
         });
@@ -331,7 +329,8 @@ impl<'a> Bits<'a> {
     #[inline(always)]
     fn part(&self, part: usize) -> u32 {
         let word = |words: &[u64]| words.get(part * PART / WORD).copied().unwrap_or(0);
-        (self.0.map_or(u64::MAX, word) >> (part * PART % WORD)) as u32
+        let bits = self.0.map_or(u64::MAX, word) >> (part * PART % WORD);
+        bits as u32 & ((1 << PART) - 1)
     }
 }
 
@@ -354,7 +353,10 @@ fn sum_of_squares(g: &[f32], mask: Option<&Mask>) -> f64 {
                 || {
                     let (parts, rest) = g.as_chunks::<PART>();
                     for (part, g) in parts.iter().enumerate() {
-                        add_squares(&mut lanes, g, bits.part(part));
+                        let bits = bits.part(part);
+                        if bits != 0 {
+                            add_squares(&mut lanes, g, bits);
+                        }
                     }
                     add_squares(&mut lanes, rest, bits.part(parts.len()));
                 },

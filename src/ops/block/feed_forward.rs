@@ -107,7 +107,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
                         self.windows(around, c, place, &mut halves);
                         let to = &mut tiles[place.tiled(hidden, c)..][..place.length];
                         let to = to.as_chunks_mut::<GROUP>().0;
-                        let [a, b] = [&halves[0], &halves[1]];
+                        let [a, b] = &halves;
                         let (a, b) = (a.as_chunks::<GROUP>().0, b.as_chunks::<GROUP>().0);
                         for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
                             for i in 0..GROUP {
