@@ -130,10 +130,11 @@ impl<'a, T: Real> Matrix<'a, T> {
     }
 }
 
-/// Time of a living element beside that of an element of a dense product (benchmarks/sparse_operators.rs).
-const ENTRY: f64 = 1.55;
-/// Time of a row, whose results are loaded and stored, in a block of columns.
-const LIST: f64 = 6.0;
+/// Time of a living element beside that of an element of a dense product, and of a row, whose results are
+/// loaded and stored, in a block of columns (benchmarks/sparse_operators.rs): of rows three at a time, and
+/// one by one.
+const THREES: (f64, f64) = (1.03, 7.0);
+const SINGLES: (f64, f64) = (1.55, 6.0);
 /// Time of a living element of a gradient beside that of an element of a dense one.
 const SAMPLE: f64 = 1.9;
 /// Dense products of operands rounded to bfloat16 take half the time.
@@ -147,7 +148,12 @@ const MANY: usize = 512;
 
 /// Time of a sparse product beside that of an element of a dense one.
 fn sparse_cost((m, k): (usize, usize), alive: usize) -> f64 {
-    ENTRY * alive as f64 + LIST * (m * k.div_ceil(sparse::DEPTH)) as f64
+    let (entry, list) = if sparse::rows_together() == 1 {
+        SINGLES
+    } else {
+        THREES
+    };
+    entry * alive as f64 + list * (m * k.div_ceil(sparse::DEPTH)) as f64
 }
 
 #[cfg(test)]

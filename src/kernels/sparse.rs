@@ -1,11 +1,13 @@
 //! Products with a matrix that is mostly zero: only what is alive is stored, as lists of (line, weight).
 //!
-//! A list is walked with the results of one tile of 64 columns in registers. A tile lies in the first
-//! cache while all rows meet it, so matrices are cut into blocks of their columns. Sums go in the order
-//! of the columns, as in [`super::tiles`], and adding 0·b changes nothing: results have the bits of
-//! the dense product, whatever the instruction set.
+//! A list is walked with the results of one tile of 64 columns in registers, or two. A tile lies in the
+//! first cache while all rows meet it, so matrices are cut into blocks of their columns. Row by row, sums
+//! go in the order of the columns, as in [`super::tiles`], and adding 0·b changes nothing: results have the
+//! bits of the dense product. Rows that are walked three at a time, where vectors have sixteen lanes, add
+//! up in an order of their own, the same with every instruction set.
 
 use super::reduce::fold;
+use super::simd;
 use super::sparsity::Alive;
 use super::tiles::{GROUP, TILE, Target, tiled_len};
 use super::{Real, Strided};
@@ -25,18 +27,27 @@ const GROUPS: usize = TILE / GROUP;
 const CHUNK: usize = 1 << 15;
 
 /// Where a matrix is alive: lists of the living columns of its rows, cut into blocks of columns.
+///
+/// Rows are walked one by one, or three at a time, so that a line that several of them need is loaded
+/// once: such a group has a list of the columns that all three have, then one of those of each two,
+/// then of each row alone.
 #[derive(Debug)]
 pub struct Pattern {
     /// Rows and columns.
     size: (usize, usize),
     /// Columns of a block.
     depth: usize,
+    /// Rows of a group.
+    rows: usize,
     /// Where each column's line begins among those of its block, in elements.
     lines: Vec<u16>,
-    /// The place of each element in the matrix's slice.
+    /// The place of each element in the matrix's slice: of a list with several rows, those of a column
+    /// side by side.
     places: Vec<u32>,
-    /// Where the list of each row begins, block by block, and where the last one ends.
+    /// Where each list begins, block by block and group by group, and where the last one ends.
     starts: Vec<u32>,
+    /// Where the places of each group begin.
+    groups: Vec<u32>,
 }
 
 impl Pattern {
@@ -45,7 +56,7 @@ impl Pattern {
     /// # Panics
     /// Neither rows nor columns are contiguous, or an element lies outside its slice or the mask.
     pub fn of<T: Real>(size: (usize, usize), left: Strided<T>, alive: Alive) -> Arc<Self> {
-        Self::cut(size, DEPTH, left, alive)
+        Self::cut(size, (DEPTH, rows_together()), left, alive)
     }
 
     /// That of [`sample`].
@@ -53,19 +64,26 @@ impl Pattern {
     /// # Panics
     /// As [`Self::of`].
     pub fn to_sample<T: Real>(size: (usize, usize), left: Strided<T>, alive: Alive) -> Arc<Self> {
-        Self::cut(size, SAMPLED_DEPTH, left, alive)
+        Self::cut(size, (SAMPLED_DEPTH, 1), left, alive)
     }
 
     fn cut<T: Real>(
         size: (usize, usize),
-        depth: usize,
+        (depth, rows): (usize, usize),
         left: Strided<T>,
         alive: Alive,
     ) -> Arc<Self> {
         assert!(left.holds(size.0, size.1) && (left.row == 1 || left.col == 1));
-        let numbers = [alive.first, size.0, size.1, left.row, depth];
+        let numbers = [alive.first, size.0, size.1, left.row, depth * rows];
         let key = if left.col == 1 { "rows" } else { "columns" };
-        let make = || Self::new(size, depth, (left.row, left.col), alive);
+        let make = || {
+            let single = Self::new(size, depth, (left.row, left.col), alive);
+            if rows == 1 {
+                single
+            } else {
+                single.in_threes()
+            }
+        };
         alive.of.derive((key, numbers), make)
     }
 
@@ -98,18 +116,59 @@ impl Pattern {
         Self {
             size: (m, k),
             depth,
+            rows: 1,
+            lines,
+            places,
+            groups: starts[..starts.len() - 1].to_vec(),
+            starts,
+        }
+    }
+
+    /// The same elements, three rows at a time.
+    fn in_threes(self) -> Self {
+        let (m, _) = self.size;
+        let mut lines = Vec::with_capacity(self.lines.len());
+        let mut places = Vec::with_capacity(self.places.len());
+        let (mut starts, mut groups) = (vec![], vec![]);
+        for block in 0..self.blocks() {
+            for first in (0..m).step_by(3) {
+                // The rows that have a column, as bits, and their elements' places.
+                let mut columns = [(0, [0; 3]); DEPTH];
+                for r in 0..3.min(m - first) {
+                    for at in self.list(block, first + r) {
+                        let (rows, places) = &mut columns[usize::from(self.lines[at]) / TILE];
+                        *rows |= 1 << r;
+                        places[r] = self.places[at];
+                    }
+                }
+                groups.push(places.len() as u32);
+                for list in THREES {
+                    starts.push(lines.len() as u32);
+                    for (column, (_, at)) in (0..).zip(columns).filter(|(_, c)| c.0 == list) {
+                        lines.push(column * TILE as u16);
+                        places.extend((0..3).filter(|r| list >> r & 1 == 1).map(|r| at[r]));
+                    }
+                }
+            }
+        }
+        starts.push(lines.len() as u32);
+        Self {
+            rows: 3,
             lines,
             places,
             starts,
+            groups,
+            ..self
         }
     }
 
     /// The columns that are alive anywhere, in order.
     pub fn columns(&self) -> Vec<usize> {
         let mut columns = vec![false; self.size.1];
-        for block in 0..self.blocks() {
-            for at in (0..self.size.0).flat_map(|i| self.list(block, i)) {
-                columns[block * self.depth + usize::from(self.lines[at]) / TILE] = true;
+        let lists = (self.starts.len() - 1) / self.blocks().max(1);
+        for list in 0..self.starts.len() - 1 {
+            for &line in &self.lines[self.lines(list)] {
+                columns[list / lists * self.depth + usize::from(line) / TILE] = true;
             }
         }
         (0..self.size.1).filter(|&k| columns[k]).collect()
@@ -117,19 +176,34 @@ impl Pattern {
 
     /// Elements that are alive.
     pub fn alive(&self) -> usize {
-        self.lines.len()
+        self.places.len()
     }
 
-    /// The list of row i in a block of columns.
+    /// A list, of those in order.
+    #[inline(always)]
+    fn lines(&self, list: usize) -> Range<usize> {
+        self.starts[list] as usize..self.starts[list + 1] as usize
+    }
+
+    /// The only list of row i in a block of columns, where rows are walked one by one.
     #[inline(always)]
     fn list(&self, block: usize, i: usize) -> Range<usize> {
-        let at = block * self.size.0 + i;
-        self.starts[at] as usize..self.starts[at + 1] as usize
+        debug_assert!(self.rows == 1);
+        self.lines(block * self.size.0 + i)
     }
 
     fn blocks(&self) -> usize {
         self.size.1.div_ceil(self.depth)
     }
+}
+
+/// The rows of the lists of three: bits, in the order in which they are walked.
+const THREES: [usize; 7] = [0b111, 0b011, 0b101, 0b110, 0b001, 0b010, 0b100];
+
+/// Rows that products walk at a time: where registers hold three rows of two tiles, loads are what a
+/// product waits for.
+pub fn rows_together() -> usize {
+    if simd::lanes() == GROUP { 3 } else { 1 }
 }
 
 /// What is alive of a matrix.
@@ -191,24 +265,38 @@ impl<T: Real> Product<'_, T> {
     pub fn portable(self) {
         let pattern = self.left.pattern();
         let (m, k) = pattern.size;
+        let rows = pattern.rows;
+        let lists: &[usize] = if rows == 1 { &[1] } else { &THREES };
         for (g, &place) in self.target.groups.iter().enumerate() {
             let tile = g / GROUPS * k * TILE + g % GROUPS * GROUP;
-            for i in 0..m {
-                let c = &mut self.target.data[i * self.target.row + place..][..GROUP];
-                let mut sums = [T::zero(); GROUP];
-                if self.accumulate {
-                    sums.copy_from_slice(c);
+            for (group, first) in (0..m).step_by(rows).enumerate() {
+                let mut sums = [[T::zero(); GROUP]; 3];
+                let at = |r: usize| (first + r) * self.target.row + place;
+                for (r, sums) in sums[..rows.min(m - first)].iter_mut().enumerate() {
+                    if self.accumulate {
+                        sums.copy_from_slice(&self.target.data[at(r)..][..GROUP]);
+                    }
                 }
                 for block in 0..pattern.blocks() {
-                    let lines = tile + block * pattern.depth * TILE;
-                    for at in pattern.list(block, i) {
-                        let line = &self.tiles[lines + usize::from(pattern.lines[at])..][..GROUP];
-                        for (sum, &b) in sums.iter_mut().zip(line) {
-                            *sum = self.left.weights[at].mul_add(b, *sum);
+                    let group = block * m.div_ceil(rows) + group;
+                    let mut weights = self.left.weights[pattern.groups[group] as usize..].iter();
+                    for (list, &bits) in lists.iter().enumerate() {
+                        for &line in &pattern.lines[pattern.lines(group * lists.len() + list)] {
+                            let line = tile + block * pattern.depth * TILE + usize::from(line);
+                            let line = &self.tiles[line..][..GROUP];
+                            let rows = sums.iter_mut().enumerate();
+                            let rows = rows.filter(|(r, _)| bits >> r & 1 == 1);
+                            for ((_, sums), &weight) in rows.zip(&mut weights) {
+                                for (sum, &b) in sums.iter_mut().zip(line) {
+                                    *sum = weight.mul_add(b, *sum);
+                                }
+                            }
                         }
                     }
                 }
-                c.copy_from_slice(&sums);
+                for (r, sums) in sums[..rows.min(m - first)].iter().enumerate() {
+                    self.target.data[at(r)..][..GROUP].copy_from_slice(sums);
+                }
             }
         }
     }
@@ -218,7 +306,18 @@ impl pulp::WithSimd for Product<'_, f32> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(mut self, simd: S) {
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        match self.left.pattern.rows {
+            1 => self.run::<S, 1>(simd),
+            _ => self.run::<S, 3>(simd),
+        }
+    }
+}
+
+impl Product<'_, f32> {
+    /// All groups of columns, R rows at a time.
+    #[inline(always)]
+    fn run<S: pulp::Simd, const R: usize>(mut self, simd: S) {
         let groups = self.target.groups;
         for block in 0..self.left.pattern.blocks() {
             let mut first = 0;
@@ -226,30 +325,31 @@ impl pulp::WithSimd for Product<'_, f32> {
                 // Two tiles have enough sums to hide the latency of one; AVX2 has registers for one.
                 first += match (S::F32_LANES, &groups[first..]) {
                     (16, &[a, b, c, d, e, f, g, h, ..]) => {
-                        self.run::<S, 8, 1>(simd, block, first, [a, b, c, d, e, f, g, h])
+                        self.columns::<S, R, 8, 1>(simd, block, first, [a, b, c, d, e, f, g, h])
                     }
                     (16, &[a, b, c, d, ..]) => {
-                        self.run::<S, 4, 1>(simd, block, first, [a, b, c, d])
+                        self.columns::<S, R, 4, 1>(simd, block, first, [a, b, c, d])
                     }
-                    (8, &[a, b, c, d, ..]) => self.run::<S, 4, 2>(simd, block, first, [a, b, c, d]),
-                    (16, rest) => self.run::<S, 1, 1>(simd, block, first, [rest[0]]),
-                    (8, rest) => self.run::<S, 1, 2>(simd, block, first, [rest[0]]),
-                    (4, rest) => self.run::<S, 1, 4>(simd, block, first, [rest[0]]),
-                    (_, rest) => self.run::<S, 1, GROUP>(simd, block, first, [rest[0]]),
+                    (8, &[a, b, c, d, ..]) => {
+                        self.columns::<S, R, 4, 2>(simd, block, first, [a, b, c, d])
+                    }
+                    (16, rest) => self.columns::<S, R, 1, 1>(simd, block, first, [rest[0]]),
+                    (8, rest) => self.columns::<S, R, 1, 2>(simd, block, first, [rest[0]]),
+                    (4, rest) => self.columns::<S, R, 1, 4>(simd, block, first, [rest[0]]),
+                    (_, rest) => self.columns::<S, R, 1, GROUP>(simd, block, first, [rest[0]]),
                 };
             }
         }
     }
-}
 
-impl Product<'_, f32> {
-    /// All rows of G groups from `first` on, of P vectors each: one, or those of whole tiles. Returns G.
+    /// All rows of G groups of columns from `first` on, of P vectors each: one, or those of whole tiles.
+    /// Returns G.
     #[inline(always)]
     #[expect(
         clippy::needless_range_loop,
-        reason = "groups and vectors by number, as in registers"
+        reason = "rows, groups and vectors by number, as in registers"
     )]
-    fn run<S: pulp::Simd, const G: usize, const P: usize>(
+    fn columns<S: pulp::Simd, const R: usize, const G: usize, const P: usize>(
         &mut self,
         simd: S,
         block: usize,
@@ -262,43 +362,61 @@ impl Product<'_, f32> {
         let (m, k) = pattern.size;
         let accumulate = self.accumulate || block > 0;
         let lines = (first / GROUPS * k + block * pattern.depth) * TILE + first % GROUPS * GROUP;
-        for i in 0..m {
-            let list = pattern.list(block, i);
-            if accumulate && list.is_empty() {
+        let lists = (1 << R) - 1;
+        let row = self.target.row;
+        for (group, i) in (0..m).step_by(R).enumerate() {
+            let group = block * m.div_ceil(R) + group;
+            let rows = R.min(m - i);
+            let list = group * lists;
+            if accumulate && pattern.starts[list] == pattern.starts[list + lists] {
                 continue;
             }
             // SAFETY: `product` has checked that k lines of every tile that a group lies in, and m rows
-            // of the groups, lie inside their slices. A block's lines end with the tile's, and lists
-            // are ranges of the lines and the weights.
+            // of the groups, lie inside their slices. A block's lines end with the tile's, and a pattern's
+            // lists have their lines and weights.
             unsafe {
-                let b = self.tiles.as_ptr().add(lines);
-                let c = self.target.data.as_mut_ptr().add(i * self.target.row);
-                let mut sums = [[simd.splat_f32s(0.0); P]; G];
+                let c = self.target.data.as_mut_ptr().add(i * row);
+                let mut sums = [[[simd.splat_f32s(0.0); P]; G]; R];
                 if accumulate {
-                    for g in 0..G {
-                        for p in 0..P {
-                            let place = c.add(groups[g] + p * lanes);
-                            sums[g][p] = place.cast::<S::f32s>().read_unaligned();
+                    for r in 0..R {
+                        for g in 0..G {
+                            for p in 0..P {
+                                let place = c.add(r.min(rows - 1) * row + groups[g] + p * lanes);
+                                sums[r][g][p] = place.cast::<S::f32s>().read_unaligned();
+                            }
                         }
                     }
                 }
-                // Two at a time halve the branches, and the ends of short lists that are guessed wrongly.
-                let (lines, weights) = (&pattern.lines[list.clone()], &self.left.weights[list]);
-                let (pairs, odd) = lines.as_chunks::<2>();
-                for (lines, weights) in pairs.iter().zip(weights.as_chunks::<2>().0) {
-                    for (&line, &weight) in lines.iter().zip(weights) {
-                        let line = b.add(usize::from(line));
-                        add::<S, G, P>(simd, &mut sums, weight, line, k * TILE);
-                    }
+                let mut walk = Walk {
+                    starts: pattern.starts.as_ptr().add(list),
+                    lines: pattern.lines.as_ptr(),
+                    weights: self
+                        .left
+                        .weights
+                        .as_ptr()
+                        .add(pattern.groups[group] as usize),
+                    tiles: self.tiles.as_ptr().add(lines),
+                    tile: k * TILE,
+                };
+                if R == 1 {
+                    walk.list::<S, R, G, P, 1>(simd, &mut sums);
+                } else {
+                    walk.list::<S, R, G, P, { THREES[0] }>(simd, &mut sums);
+                    walk.list::<S, R, G, P, { THREES[1] }>(simd, &mut sums);
+                    walk.list::<S, R, G, P, { THREES[2] }>(simd, &mut sums);
+                    walk.list::<S, R, G, P, { THREES[3] }>(simd, &mut sums);
+                    walk.list::<S, R, G, P, { THREES[4] }>(simd, &mut sums);
+                    walk.list::<S, R, G, P, { THREES[5] }>(simd, &mut sums);
+                    walk.list::<S, R, G, P, { THREES[6] }>(simd, &mut sums);
                 }
-                if let ([line], Some(&weight)) = (odd, weights.last()) {
-                    let line = b.add(usize::from(*line));
-                    add::<S, G, P>(simd, &mut sums, weight, line, k * TILE);
-                }
-                for g in 0..G {
-                    for p in 0..P {
-                        let place = c.add(groups[g] + p * lanes);
-                        place.cast::<S::f32s>().write_unaligned(sums[g][p]);
+                for r in 0..R {
+                    if r < rows {
+                        for g in 0..G {
+                            for p in 0..P {
+                                let place = c.add(r * row + groups[g] + p * lanes);
+                                place.cast::<S::f32s>().write_unaligned(sums[r][g][p]);
+                            }
+                        }
                     }
                 }
             }
@@ -307,25 +425,60 @@ impl Product<'_, f32> {
     }
 }
 
-/// Adds a weight times a line to the sums of G groups, of P vectors each.
-///
-/// # Safety
-/// The line's part of each group lies behind `line`, that of the next tile `tile` elements further.
-#[inline(always)]
-unsafe fn add<S: pulp::Simd, const G: usize, const P: usize>(
-    simd: S,
-    sums: &mut [[S::f32s; P]; G],
-    weight: f32,
-    line: *const f32,
+/// Lists of some rows that follow each other, and what their columns meet.
+struct Walk {
+    starts: *const u32,
+    lines: *const u16,
+    weights: *const f32,
+    tiles: *const f32,
+    /// Elements of a tile.
     tile: usize,
-) {
-    let weight = simd.splat_f32s(weight);
-    for (g, sums) in sums.iter_mut().enumerate() {
-        for (p, sum) in sums.iter_mut().enumerate() {
-            let place = g / GROUPS * tile + g % GROUPS * GROUP + p * S::F32_LANES;
-            // SAFETY: as the caller promises.
-            let b = unsafe { line.add(place).cast::<S::f32s>().read_unaligned() };
-            *sum = simd.mul_add_f32s(weight, b, *sum);
+}
+
+impl Walk {
+    /// Adds the products of the next list, of those of R rows whose bits are set in `ROWS`, to the sums of
+    /// G groups of P vectors.
+    ///
+    /// # Safety
+    /// There are two starts, the lines between them, as many weights for each of the rows, and G groups at
+    /// every line of the tiles.
+    #[inline(always)]
+    unsafe fn list<
+        S: pulp::Simd,
+        const R: usize,
+        const G: usize,
+        const P: usize,
+        const ROWS: usize,
+    >(
+        &mut self,
+        simd: S,
+        sums: &mut [[[S::f32s; P]; G]; R],
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let (start, end) = (*self.starts as usize, *self.starts.add(1) as usize);
+            self.starts = self.starts.add(1);
+            for at in start..end {
+                let line = self.tiles.add(usize::from(*self.lines.add(at)));
+                let mut weights = [simd.splat_f32s(0.0); R];
+                for r in 0..R {
+                    if ROWS >> r & 1 == 1 {
+                        weights[r] = simd.splat_f32s(*self.weights);
+                        self.weights = self.weights.add(1);
+                    }
+                }
+                for g in 0..G {
+                    for p in 0..P {
+                        let place = g / GROUPS * self.tile + g % GROUPS * GROUP + p * S::F32_LANES;
+                        let b = line.add(place).cast::<S::f32s>().read_unaligned();
+                        for r in 0..R {
+                            if ROWS >> r & 1 == 1 {
+                                sums[r][g][p] = simd.mul_add_f32s(weights[r], b, sums[r][g][p]);
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -554,10 +707,10 @@ mod tests {
         }
     }
 
-    /// The bits of the dense product with the masked matrix, on every instruction set, in both
-    /// orders of the matrix and from any place in a mask.
+    /// On every instruction set, in both orders of the matrix and from any place in a mask: row by row
+    /// the bits of the dense product with the masked matrix, three rows at a time its values.
     #[test]
-    fn products_have_the_bits_of_dense_ones() {
+    fn products_are_dense_ones_of_masked_matrices() {
         for (m, k) in [(1, 1), (13, 401), (40, 128), (5, 700)] {
             let first = 37;
             let mask = mask(m, k);
@@ -573,8 +726,9 @@ mod tests {
                 ((m, k), Strided::rows(&a[..], k)),
                 ((k, m), Strided::rows(&a[..], k).t()),
             ];
-            for ((m, k), left) in matrices {
-                let sparse = Sparse::new(Pattern::of((m, k), left, alive), left);
+            for (((m, k), left), rows) in matrices.into_iter().flat_map(|a| [(a, 1), (a, 3)]) {
+                let pattern = Pattern::cut((m, k), (DEPTH, rows), left, alive);
+                let sparse = Sparse::new(pattern, left);
                 for n in [16, 48, 64, 128, 176, 208] {
                     let tiles: Vec<f32> = (0..tiled_len(k, n)).map(|i| number(i + 5)).collect();
                     let groups: Vec<usize> = (0..n).step_by(GROUP).collect();
@@ -601,11 +755,32 @@ mod tests {
                                 })
                             })
                         };
-                        assert_eq!(sparsely(&|p| p.portable()), dense);
-                        everywhere(&|run| assert_eq!(sparsely(run), dense), &|_| {});
+                        let portable = sparsely(&|p| p.portable());
+                        if rows == 1 {
+                            assert_eq!(portable, dense);
+                        }
+                        for (got, expected) in portable.iter().zip(&dense) {
+                            assert!((got - expected).abs() < 2e-5, "{got} {expected}");
+                        }
+                        everywhere(&|run| assert_eq!(sparsely(run), portable), &|_| {});
                     }
                 }
             }
+        }
+    }
+
+    /// A row of three that is alone in its columns, columns that all three have, and none.
+    #[test]
+    fn columns_of_both_forms_are_those_alive() {
+        let (m, k) = (7, 200);
+        let of = &Sparsity::new(Mask::from_fn(m * k, |i| {
+            i % k == 3 || (i / k == 4 && i % k == 150)
+        }));
+        let zeros = vec![0.0f32; m * k];
+        for rows in [1, 3] {
+            let left = Strided::rows(&zeros[..], k);
+            let pattern = Pattern::cut((m, k), (DEPTH, rows), left, Alive { of, first: 0 });
+            assert_eq!((pattern.columns(), pattern.alive()), (vec![3, 150], m + 1));
         }
     }
 
