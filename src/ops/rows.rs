@@ -302,49 +302,42 @@ impl<'a, T: Real> Rows<'a, T> {
 }
 
 /// Results of a 3×3 window, whole groups of them up to a tile: `taps` on three padded rows, the first
-/// window's centre at `at`. They go to an array of the caller's own: of a slice of somewhere the
-/// compiler does not see that it overlaps no row, and its loops do not become vectors.
+/// window's centre at `at`.
 #[inline(always)]
 pub fn window<T: Real>(taps: &[T; 9], rows: &[&[T]; 3], at: usize, to: &mut [T]) {
     const TWO: usize = 2 * GROUP;
     const THREE: usize = 3 * GROUP;
     match to.len() {
-        TILE => slide::<T, TILE>(taps, rows, at, to),
-        THREE => slide::<T, THREE>(taps, rows, at, to),
-        TWO => slide::<T, TWO>(taps, rows, at, to),
-        GROUP => slide::<T, GROUP>(taps, rows, at, to),
+        TILE => to.copy_from_slice(&slide::<T, TILE>(taps, rows, at)),
+        THREE => to.copy_from_slice(&slide::<T, THREE>(taps, rows, at)),
+        TWO => to.copy_from_slice(&slide::<T, TWO>(taps, rows, at)),
+        GROUP => to.copy_from_slice(&slide::<T, GROUP>(taps, rows, at)),
         _ => unreachable!("a place has whole groups of one tile"),
     }
 }
 
+/// Of a known length and to an array of its own, the loop becomes vectors and nothing else: of a slice of
+/// somewhere the compiler does not see that it overlaps no row.
 #[inline(always)]
-fn slide<T: Real, const N: usize>(taps: &[T; 9], rows: &[&[T]; 3], at: usize, to: &mut [T]) {
-    // Of a known length, loops become vectors and nothing else.
-    let to = &mut to.as_chunks_mut::<N>().0[0];
-    let &[above, row, below] = rows;
-    let above = around::<T, N>(above, at);
-    let row = around::<T, N>(row, at);
-    let below = around::<T, N>(below, at);
+fn slide<T: Real, const N: usize>(taps: &[T; 9], rows: &[&[T]; 3], at: usize) -> [T; N] {
+    let [above, row, below] = rows;
+    let above = &above[at - 1..][..N + 2];
+    let row = &row[at - 1..][..N + 2];
+    let below = &below[at - 1..][..N + 2];
+    let mut to = [T::zero(); N];
     for i in 0..N {
         let mut sum = T::zero();
-        sum = taps[0].mul_add(above[0][i], sum);
-        sum = taps[1].mul_add(above[1][i], sum);
-        sum = taps[2].mul_add(above[2][i], sum);
-        sum = taps[3].mul_add(row[0][i], sum);
-        sum = taps[4].mul_add(row[1][i], sum);
-        sum = taps[5].mul_add(row[2][i], sum);
-        sum = taps[6].mul_add(below[0][i], sum);
-        sum = taps[7].mul_add(below[1][i], sum);
-        to[i] = taps[8].mul_add(below[2][i], sum);
+        sum = taps[0].mul_add(above[i], sum);
+        sum = taps[1].mul_add(above[i + 1], sum);
+        sum = taps[2].mul_add(above[i + 2], sum);
+        sum = taps[3].mul_add(row[i], sum);
+        sum = taps[4].mul_add(row[i + 1], sum);
+        sum = taps[5].mul_add(row[i + 2], sum);
+        sum = taps[6].mul_add(below[i], sum);
+        sum = taps[7].mul_add(below[i + 1], sum);
+        to[i] = taps[8].mul_add(below[i + 2], sum);
     }
-}
-
-/// N elements from the one before `at` on, from `at` on, and from the one after it on.
-#[inline(always)]
-fn around<T, const N: usize>(row: &[T], at: usize) -> [&[T; N]; 3] {
-    let [left, centre, right] = [&row[at - 1..][..N], &row[at..][..N], &row[at + 1..][..N]];
-    let (left, centre, right) = (left.as_chunks(), centre.as_chunks(), right.as_chunks());
-    [&left.0[0], &centre.0[0], &right.0[0]]
+    to
 }
 
 /// Copies so few elements that a call would take as long.
