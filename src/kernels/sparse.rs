@@ -574,6 +574,7 @@ impl Sample<'_, f32> {
                 let (sums, row) = (&mut sums[columns..], self.first + i);
                 let list = &self.places.lines[self.places.list(block, row)];
                 let (many, rest) = list.as_chunks::<E>();
+                let (fours, rest) = rest.as_chunks::<4>();
                 let (pairs, single) = rest.as_chunks::<2>();
                 // SAFETY: `sample` has checked that rows below m and columns below k of all tiles lie
                 // inside the slices.
@@ -587,6 +588,9 @@ impl Sample<'_, f32> {
                     };
                     for &at in many {
                         meeting.add::<S, P, E>(simd, at, sums);
+                    }
+                    for &at in fours {
+                        meeting.add::<S, P, 4>(simd, at, sums);
                     }
                     for &at in pairs {
                         meeting.add::<S, P, 2>(simd, at, sums);
