@@ -11,6 +11,7 @@ use super::simd;
 use super::sparsity::Alive;
 use super::tiles::{GROUP, TILE, Target, tiled_len};
 use super::{Real, Strided};
+use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -211,21 +212,20 @@ pub fn rows_together() -> usize {
 pub struct Sparse<T> {
     pattern: Arc<Pattern>,
     /// In the order of the pattern's lists.
-    weights: Vec<T>,
+    weights: Buffer<T>,
 }
 
 impl<T: Real> Sparse<T> {
     pub fn new(pattern: Arc<Pattern>, left: Strided<T>) -> Self {
-        let collect = |places: &[u32]| -> Vec<T> {
-            places.iter().map(|&at| left.data[at as usize]).collect()
-        };
-        let weights = match pattern.alive() {
-            0..CHUNK => collect(&pattern.places),
-            _ => {
-                let chunks = pattern.places.par_chunks(CHUNK);
-                chunks.flat_map_iter(collect).collect()
-            }
-        };
+        let mut weights = Buffer::new(pattern.alive());
+        let chunks = pattern.places.par_chunks(CHUNK);
+        chunks
+            .zip(weights.par_chunks_mut(CHUNK))
+            .for_each(|(places, weights)| {
+                for (weight, &at) in weights.iter_mut().zip(places) {
+                    *weight = left.data[at as usize];
+                }
+            });
         Self { pattern, weights }
     }
 
