@@ -17,6 +17,9 @@ pub const BORDER: usize = 16;
 /// Rows of a weight's gradient that one task computes, and tiles that it sums up at once.
 const BLOCK: usize = 48;
 const TILES: usize = 8;
+/// Lengths of places between a group and a tile.
+pub const TWO: usize = 2 * GROUP;
+pub const THREE: usize = 3 * GROUP;
 /// Pixels of a strip, as far as whole rows allow.
 const STRIP: usize = 128;
 
@@ -305,8 +308,6 @@ impl<'a, T: Real> Rows<'a, T> {
 /// window's centre at `at`.
 #[inline(always)]
 pub fn window<T: Real>(taps: &[T; 9], rows: &[&[T]; 3], at: usize, to: &mut [T]) {
-    const TWO: usize = 2 * GROUP;
-    const THREE: usize = 3 * GROUP;
     match to.len() {
         TILE => to.copy_from_slice(&slide::<T, TILE>(taps, rows, at)),
         THREE => to.copy_from_slice(&slide::<T, THREE>(taps, rows, at)),
@@ -316,18 +317,43 @@ pub fn window<T: Real>(taps: &[T; 9], rows: &[&[T]; 3], at: usize, to: &mut [T])
     }
 }
 
-/// Of a known length and to an array of its own, the loop becomes vectors and nothing else: of a slice of
-/// somewhere the compiler does not see that it overlaps no row.
+/// To an array of its own: of a slice of somewhere the compiler does not see that it overlaps no row, and
+/// the loop does not become vectors.
 #[inline(always)]
 fn slide<T: Real, const N: usize>(taps: &[T; 9], rows: &[&[T]; 3], at: usize) -> [T; N] {
-    let [above, row, below] = rows;
-    let above = &above[at - 1..][..N + 2];
-    let row = &row[at - 1..][..N + 2];
-    let below = &below[at - 1..][..N + 2];
+    let window = Window::of::<N>(taps, rows, at);
     let mut to = [T::zero(); N];
-    for i in 0..N {
-        let mut sum = T::zero();
-        sum = taps[0].mul_add(above[i], sum);
+    for (i, to) in to.iter_mut().enumerate() {
+        *to = window.at(i);
+    }
+    to
+}
+
+/// Taps on three rows, from the pixel before the first centre on.
+pub struct Window<'a, T> {
+    taps: &'a [T; 9],
+    rows: [&'a [T]; 3],
+}
+
+impl<'a, T: Real> Window<'a, T> {
+    /// That of N centres from `at` on. Where N is a constant, loops check no bounds.
+    #[inline(always)]
+    pub fn of<const N: usize>(taps: &'a [T; 9], rows: &[&'a [T]; 3], at: usize) -> Self {
+        let [above, row, below] = rows;
+        let above = &above[at - 1..][..N + 2];
+        let row = &row[at - 1..][..N + 2];
+        let below = &below[at - 1..][..N + 2];
+        Self {
+            taps,
+            rows: [above, row, below],
+        }
+    }
+
+    /// The result at centre i.
+    #[inline(always)]
+    pub fn at(&self, i: usize) -> T {
+        let (taps, [above, row, below]) = (self.taps, self.rows);
+        let mut sum = taps[0].mul_add(above[i], T::zero());
         sum = taps[1].mul_add(above[i + 1], sum);
         sum = taps[2].mul_add(above[i + 2], sum);
         sum = taps[3].mul_add(row[i], sum);
@@ -335,9 +361,8 @@ fn slide<T: Real, const N: usize>(taps: &[T; 9], rows: &[&[T]; 3], at: usize) ->
         sum = taps[5].mul_add(row[i + 2], sum);
         sum = taps[6].mul_add(below[i], sum);
         sum = taps[7].mul_add(below[i + 1], sum);
-        to[i] = taps[8].mul_add(below[i + 2], sum);
+        taps[8].mul_add(below[i + 2], sum)
     }
-    to
 }
 
 /// Copies so few elements that a call would take as long.

@@ -7,8 +7,8 @@ use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE, Target};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Place, Rows, WeightGradient, clear_borders, clear_rest, load_tiles, product_rows,
-    put, tiled_groups, window,
+    BORDER, Grid, Place, Rows, THREE, TWO, WeightGradient, Window, clear_borders, clear_rest,
+    load_tiles, product_rows, put, tiled_groups, window,
 };
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
@@ -101,24 +101,38 @@ impl<'a, T: Real> FeedForward<'a, T> {
         dispatch(
             #[inline(always)]
             || {
-                let mut halves = [[T::zero(); TILE]; 2];
                 for c in 0..hidden {
                     for (place, around) in &places {
-                        self.windows(around, c, place, &mut halves);
                         let to = &mut tiles[place.tiled(hidden, c)..][..place.length];
-                        let to = to.as_chunks_mut::<GROUP>().0;
-                        let [a, b] = &halves;
-                        let (a, b) = (a.as_chunks::<GROUP>().0, b.as_chunks::<GROUP>().0);
-                        for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
-                            for i in 0..GROUP {
-                                to[i] = a[i] * a[i].normal_cdf() * b[i];
-                            }
+                        match place.length {
+                            TILE => self.gate::<TILE>(around, c, place, to),
+                            THREE => self.gate::<THREE>(around, c, place, to),
+                            TWO => self.gate::<TWO>(around, c, place, to),
+                            GROUP => self.gate::<GROUP>(around, c, place, to),
+                            _ => unreachable!("a place has whole groups of one tile"),
                         }
                     }
                 }
             },
         );
         product_rows(grid, &self.project_out, y, tiles);
+    }
+
+    /// The results of a gated channel at the N pixels of a place: one loop, so that both halves stay in
+    /// registers.
+    #[inline(always)]
+    fn gate<const N: usize>(&self, around: &[&[T]; 3], c: usize, place: &Place, to: &mut [T]) {
+        let window = |c: usize| {
+            let at = c * self.expand.grid.pitch() + BORDER + place.column;
+            Window::of::<N>(self.expand.taps_of(c), around, at)
+        };
+        let (a, b) = (window(c), window(c + self.hidden()));
+        let mut results = [T::zero(); N];
+        for (i, result) in results.iter_mut().enumerate() {
+            let a = a.at(i);
+            *result = a * a.normal_cdf() * b.at(i);
+        }
+        to.copy_from_slice(&results);
     }
 
     /// Both halves of a gated channel before the gate, of the pixels of a place.
