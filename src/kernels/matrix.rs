@@ -48,7 +48,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     ) -> Self {
         let count = size.0 * size.1;
         let dense = Self::dense_cost(precision, count);
-        let pays = |alive: &Alive| sparse_cost(size, alive.count(count)) < dense;
+        let pays = |alive: &Alive| sparse::cost(size, alive.count(count)) < dense;
         let form = match (alive.filter(pays), precision) {
             (Some(alive), _) => Form::Sparse(Sparse::new(Pattern::of(size, left, alive), left)),
             (None, Precision::Full) if count >= FAR && columns >= MANY => {
@@ -87,7 +87,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     pub fn cost(&self) -> f64 {
         let (m, k) = self.size;
         match &self.form {
-            Form::Sparse(sparse) => sparse_cost(self.size, sparse.pattern().alive()),
+            Form::Sparse(sparse) => sparse::cost(self.size, sparse.pattern().alive()),
             _ => Self::dense_cost(self.precision, m * k),
         }
     }
@@ -130,11 +130,6 @@ impl<'a, T: Real> Matrix<'a, T> {
     }
 }
 
-/// Time of a living element beside that of an element of a dense product, and of a row, whose results are
-/// loaded and stored, in a block of columns (benchmarks/sparse_operators.rs): of rows three at a time, and
-/// one by one.
-const THREES: (f64, f64) = (1.03, 7.0);
-const SINGLES: (f64, f64) = (1.55, 6.0);
 /// Time of a living element of a gradient beside that of an element of a dense one.
 const SAMPLE: f64 = 1.9;
 /// Dense products of operands rounded to bfloat16 take half the time.
@@ -145,16 +140,6 @@ const ROUNDED: f64 = 0.5;
 const FAR: usize = 1 << 18;
 /// Columns from which on panels cost less than they save.
 const MANY: usize = 512;
-
-/// Time of a sparse product beside that of an element of a dense one.
-fn sparse_cost((m, k): (usize, usize), alive: usize) -> f64 {
-    let (entry, list) = if sparse::rows_together() == 1 {
-        SINGLES
-    } else {
-        THREES
-    };
-    entry * alive as f64 + list * (m * k.div_ceil(sparse::DEPTH)) as f64
-}
 
 #[cfg(test)]
 mod tests {

@@ -16,8 +16,10 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Columns whose lines of two tiles stay in the first cache: 48 KiB of f32.
-pub const DEPTH: usize = 96;
+/// Columns whose lines of a tile stay in the first cache with what else a product reads: 24 KiB of f32.
+const DEPTH: usize = 96;
+/// The same of two tiles, which three rows meet at once: 32 KiB.
+const THREES_DEPTH: usize = 64;
 /// Columns whose lines of [`TILES`] tiles do.
 const SAMPLED_DEPTH: usize = 32;
 /// Tiles over which products are summed up before their sixteen sums are folded to one.
@@ -57,7 +59,7 @@ impl Pattern {
     /// # Panics
     /// Neither rows nor columns are contiguous, or an element lies outside its slice or the mask.
     pub fn of<T: Real>(size: (usize, usize), left: Strided<T>, alive: Alive) -> Arc<Self> {
-        Self::cut(size, (DEPTH, rows_together()), left, alive)
+        Self::cut(size, form(), left, alive)
     }
 
     /// That of [`sample`].
@@ -134,7 +136,7 @@ impl Pattern {
         for block in 0..self.blocks() {
             for first in (0..m).step_by(3) {
                 // The rows that have a column, as bits, and their elements' places.
-                let mut columns = [(0, [0; 3]); DEPTH];
+                let mut columns = [(0, [0; 3]); THREES_DEPTH];
                 for r in 0..3.min(m - first) {
                     for at in self.list(block, first + r) {
                         let (rows, places) = &mut columns[usize::from(self.lines[at]) / TILE];
@@ -142,12 +144,29 @@ impl Pattern {
                         places[r] = self.places[at];
                     }
                 }
+                let mut counts = [0; 8];
+                for (rows, _) in columns {
+                    counts[rows] += 1;
+                }
                 groups.push(places.len() as u32);
+                // Where the next line and place of each list go.
+                let mut next = [(0, 0); 8];
+                let mut end = (lines.len(), places.len());
                 for list in THREES {
-                    starts.push(lines.len() as u32);
-                    for (column, (_, at)) in (0..).zip(columns).filter(|(_, c)| c.0 == list) {
-                        lines.push(column * TILE as u16);
-                        places.extend((0..3).filter(|r| list >> r & 1 == 1).map(|r| at[r]));
+                    starts.push(end.0 as u32);
+                    next[list] = end;
+                    end.0 += counts[list];
+                    end.1 += counts[list] * list.count_ones() as usize;
+                }
+                lines.resize(end.0, 0);
+                places.resize(end.1, 0);
+                for (column, (rows, at)) in (0..).zip(columns).filter(|(_, c)| c.0 != 0) {
+                    let (line, place) = &mut next[rows];
+                    lines[*line] = column * TILE as u16;
+                    *line += 1;
+                    for r in (0..3).filter(|r| rows >> r & 1 == 1) {
+                        places[*place] = at[r];
+                        *place += 1;
                     }
                 }
             }
@@ -201,11 +220,26 @@ impl Pattern {
 /// The rows of the lists of three: bits, in the order in which they are walked.
 const THREES: [usize; 7] = [0b111, 0b011, 0b101, 0b110, 0b001, 0b010, 0b100];
 
-/// Rows that products walk at a time: where registers hold three rows of two tiles, loads are what a
-/// product waits for.
-pub fn rows_together() -> usize {
-    if simd::lanes() == GROUP { 3 } else { 1 }
+/// Columns of a block and rows that products walk at a time: where registers hold three rows of two
+/// tiles, loads are what a product waits for.
+fn form() -> (usize, usize) {
+    match simd::lanes() {
+        GROUP => (THREES_DEPTH, 3),
+        _ => (DEPTH, 1),
+    }
 }
+
+/// Time of a product with so many living elements beside that of an element of a dense one.
+pub fn cost((m, k): (usize, usize), alive: usize) -> f64 {
+    let (depth, rows) = form();
+    let (entry, list) = if rows == 1 { SINGLES } else { IN_THREES };
+    entry * alive as f64 + list * (m * k.div_ceil(depth)) as f64
+}
+
+/// Time of a living element beside that of an element of a dense product, and of a row, whose results are
+/// loaded and stored, in a block of columns (benchmarks/sparse_operators.rs).
+const SINGLES: (f64, f64) = (1.55, 6.0);
+const IN_THREES: (f64, f64) = (1.03, 4.5);
 
 /// What is alive of a matrix.
 #[derive(Debug)]
@@ -443,6 +477,10 @@ impl Walk {
     /// There are two starts, the lines between them, as many weights for each of the rows, and G groups at
     /// every line of the tiles.
     #[inline(always)]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "rows, groups and vectors by number, as in registers"
+    )]
     unsafe fn list<
         S: pulp::Simd,
         const R: usize,
@@ -731,7 +769,8 @@ mod tests {
                 ((k, m), Strided::rows(&a[..], k).t()),
             ];
             for (((m, k), left), rows) in matrices.into_iter().flat_map(|a| [(a, 1), (a, 3)]) {
-                let pattern = Pattern::cut((m, k), (DEPTH, rows), left, alive);
+                let depth = if rows == 1 { DEPTH } else { THREES_DEPTH };
+                let pattern = Pattern::cut((m, k), (depth, rows), left, alive);
                 let sparse = Sparse::new(pattern, left);
                 for n in [16, 48, 64, 128, 176, 208] {
                     let tiles: Vec<f32> = (0..tiled_len(k, n)).map(|i| number(i + 5)).collect();
@@ -783,7 +822,8 @@ mod tests {
         let zeros = vec![0.0f32; m * k];
         for rows in [1, 3] {
             let left = Strided::rows(&zeros[..], k);
-            let pattern = Pattern::cut((m, k), (DEPTH, rows), left, Alive { of, first: 0 });
+            let alive = Alive { of, first: 0 };
+            let pattern = Pattern::cut((m, k), (THREES_DEPTH, rows), left, alive);
             assert_eq!((pattern.columns(), pattern.alive()), (vec![3, 150], m + 1));
         }
     }
