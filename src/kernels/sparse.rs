@@ -59,7 +59,8 @@ impl Pattern {
     /// # Panics
     /// Neither rows nor columns are contiguous, or an element lies outside its slice or the mask.
     pub fn of<T: Real>(size: (usize, usize), left: Strided<T>, alive: Alive) -> Arc<Self> {
-        Self::cut(size, form(), left, alive)
+        let form = form(size, alive.count(size.0 * size.1));
+        Self::cut(size, form, left, alive)
     }
 
     /// That of [`sample`].
@@ -220,22 +221,24 @@ impl Pattern {
 /// The rows of the lists of three: bits, in the order in which they are walked.
 const THREES: [usize; 7] = [0b111, 0b011, 0b101, 0b110, 0b001, 0b010, 0b100];
 
-/// Columns of a block and rows that products walk at a time: where registers hold three rows of two
-/// tiles, loads are what a product waits for.
-fn form() -> (usize, usize) {
+/// Columns of a block and rows that products walk at a time. Where registers hold three rows of two
+/// tiles, loads are what a product waits for, if lists are not too short to share any.
+fn form((m, k): (usize, usize), alive: usize) -> (usize, usize) {
     match simd::lanes() {
-        GROUP => (THREES_DEPTH, 3),
+        GROUP if alive * SHARED >= m * k => (THREES_DEPTH, 3),
         _ => (DEPTH, 1),
     }
 }
 
 /// Time of a product with so many living elements beside that of an element of a dense one.
 pub fn cost((m, k): (usize, usize), alive: usize) -> f64 {
-    let (depth, rows) = form();
+    let (depth, rows) = form((m, k), alive);
     let (entry, list) = if rows == 1 { SINGLES } else { IN_THREES };
     entry * alive as f64 + list * (m * k.div_ceil(depth)) as f64
 }
 
+/// One element of so many has to be alive for rows to share lines.
+const SHARED: usize = 8;
 /// Time of a living element beside that of an element of a dense product, and of a row, whose results are
 /// loaded and stored, in a block of columns (benchmarks/sparse_operators.rs).
 const SINGLES: (f64, f64) = (1.55, 6.0);
