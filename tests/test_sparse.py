@@ -100,7 +100,7 @@ def test_training_has_the_losses_of_masked_dense_training(model, scope, density)
     image = random_images(2, (2, 3, 24, 16))
     # Rows of one or two weights make queries of nearly nothing, whose direction rounding decides: with
     # other seeds, the bits of dense products were off by 9e-4 there.
-    rel = 5e-3 if (density, scope) == (0.1, "layerwise") else 1e-5
+    rel = 5e-3 if (density, scope) == (0.1, "layerwise") else 1e-4
     assert losses(model, image) == pytest.approx(reference_losses(model, image), rel=rel)
 
 
