@@ -4,10 +4,10 @@
 //! Rows are padded to whole groups of 16 pixels. Several short rows make a strip, so that tiles are
 //! full; the strips depend on the image's size alone.
 
-use crate::kernels::reduce::fold;
 use crate::kernels::sparse::{Pattern, sample};
 use crate::kernels::tiles::{GROUP, Steps, TILE, Target, product_steps};
 use crate::kernels::{Matrix, Real, Strided};
+use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -378,10 +378,14 @@ pub fn put<T: Real>(from: &[T; TILE], to: &mut [T]) {
     }
 }
 
-/// Σ d·x of each of the nine taps over some rows, each with the rows around it: `columns` values of d,
-/// whole groups of them, lie at `at`.
+/// Σ d·x of each of the nine taps over some rows, each with the rows around it, in running sums of sixteen
+/// lanes: `columns` values of d, whole groups of them, lie at `at`, and zeros on both sides of all rows.
 #[inline(always)]
-pub fn window_sums<T: Real>(rows: &[([&[T]; 3], &[T])], at: usize, columns: usize) -> [T; 9] {
+pub fn window_sums<T: Real>(
+    rows: &[([&[T]; 3], &[T])],
+    at: usize,
+    columns: usize,
+) -> [[T; GROUP]; 9] {
     // Nine sums hide the latency of one; by name they stay in registers, an array of them does not.
     let [
         mut a,
@@ -395,26 +399,32 @@ pub fn window_sums<T: Real>(rows: &[([&[T]; 3], &[T])], at: usize, columns: usiz
         mut i,
     ] = [[T::zero(); GROUP]; 9];
     for (around, dy) in rows {
-        for column in (at..at + columns).step_by(GROUP) {
-            let dy = &dy[column..column + GROUP];
-            let [above, row, below] = around.map(|row| &row[column - 1..column + GROUP + 1]);
+        let [above, row, below] = around.map(|row| groups(row, at, columns));
+        // Rows of x begin with cache lines, and d is what is shifted: two loads of six cross a line, where
+        // shifts of x took six of ten.
+        let [left, centre, right] = [at - 1, at, at + 1].map(|at| groups(dy, at, columns));
+        let rows = above.iter().zip(row).zip(below);
+        let shifts = left.iter().zip(centre).zip(right);
+        for (((above, row), below), ((left, centre), right)) in rows.zip(shifts) {
             for p in 0..GROUP {
-                a[p] = dy[p].mul_add(above[p], a[p]);
-                b[p] = dy[p].mul_add(above[p + 1], b[p]);
-                c[p] = dy[p].mul_add(above[p + 2], c[p]);
-                d[p] = dy[p].mul_add(row[p], d[p]);
-                e[p] = dy[p].mul_add(row[p + 1], e[p]);
-                f[p] = dy[p].mul_add(row[p + 2], f[p]);
-                g[p] = dy[p].mul_add(below[p], g[p]);
-                h[p] = dy[p].mul_add(below[p + 1], h[p]);
-                i[p] = dy[p].mul_add(below[p + 2], i[p]);
+                a[p] = right[p].mul_add(above[p], a[p]);
+                b[p] = centre[p].mul_add(above[p], b[p]);
+                c[p] = left[p].mul_add(above[p], c[p]);
+                d[p] = right[p].mul_add(row[p], d[p]);
+                e[p] = centre[p].mul_add(row[p], e[p]);
+                f[p] = left[p].mul_add(row[p], f[p]);
+                g[p] = right[p].mul_add(below[p], g[p]);
+                h[p] = centre[p].mul_add(below[p], h[p]);
+                i[p] = left[p].mul_add(below[p], i[p]);
             }
         }
     }
-    let [a, b, c] = [fold(a), fold(b), fold(c)];
-    let [d, e, f] = [fold(d), fold(e), fold(f)];
-    let [g, h, i] = [fold(g), fold(h), fold(i)];
     [a, b, c, d, e, f, g, h, i]
+}
+
+#[inline(always)]
+fn groups<T>(row: &[T], at: usize, columns: usize) -> &[[T; GROUP]] {
+    row[at..at + columns].as_chunks().0
 }
 
 /// y += A·tiles on rows of as many channels as A has rows.
@@ -496,11 +506,14 @@ impl WeightGradient {
         let Some(places) = &self.places else {
             return tile_outer((m, a), (n, b));
         };
-        let mut sums = vec![T::zero(); m * n];
+        let mut sums = Buffer::new(m * n);
         sums.par_chunks_mut(BLOCK * n)
             .enumerate()
-            .for_each(|(block, sums)| sample(places, block * BLOCK, sums, a, b));
-        sums
+            .for_each(|(block, sums)| {
+                sums.fill(T::zero());
+                sample(places, block * BLOCK, sums, a, b);
+            });
+        sums.into_vec()
     }
 }
 
@@ -509,10 +522,11 @@ pub fn tile_outer<T: Real>((m, a): (usize, &[T]), (n, b): (usize, &[T])) -> Vec<
     let wide = n.next_multiple_of(TILE);
     let line = n.next_multiple_of(GROUP);
     let groups: Vec<usize> = (0..line).step_by(GROUP).collect();
-    let mut sums = vec![T::zero(); m * line];
+    let mut sums = Buffer::new(m * line);
     sums.par_chunks_mut(BLOCK * line)
         .enumerate()
         .for_each(|(block, sums)| {
+            sums.fill(T::zero());
             let rows = sums.len() / line;
             let parts = a
                 .chunks(TILES * m * TILE)
@@ -533,7 +547,7 @@ pub fn tile_outer<T: Real>((m, a): (usize, &[T]), (n, b): (usize, &[T])) -> Vec<
             }
         });
     if line == n {
-        return sums;
+        return sums.into_vec();
     }
     sums.chunks_exact(line)
         .flat_map(|line| &line[..n])

@@ -1,8 +1,8 @@
 //! The front of both halves of a block: layer normalisation, 1×1 convolution, depthwise 3×3.
 
-use crate::kernels::reduce::{dot, sum, sum_parts};
+use crate::kernels::reduce::{dot, fold, sum, sum_parts};
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{TILE, Target};
+use crate::kernels::tiles::{GROUP, TILE, Target};
 use crate::kernels::{Matrix, Real};
 use crate::ops::rows::{
     BORDER, Grid, Rows, WeightGradient, clear_borders, clear_missing, clear_rest, load_tiles, put,
@@ -14,6 +14,8 @@ use std::ops::Range;
 
 /// PyTorch's default, as the published network uses it.
 const EPSILON: f64 = 1e-5;
+/// Channels whose taps' sums are folded together.
+const CHANNELS: usize = 16;
 
 /// Sizes and parameters: x of `dim` channels to `wide` ones.
 pub struct Expand<'a, T> {
@@ -319,13 +321,21 @@ impl<'a, T: Real> Expand<'a, T> {
             .map(|r| rows.around(r))
             .zip(dh.chunks_exact(self.padded_row()))
             .collect();
-        let mut dtaps = Vec::with_capacity(9 * self.wide);
+        let mut dtaps = vec![T::zero(); 9 * self.wide];
         dispatch(
             #[inline(always)]
             || {
-                for c in 0..self.wide {
-                    let at = c * grid.pitch() + BORDER;
-                    dtaps.extend(window_sums(&strip, at, grid.padded));
+                let mut sums = [[T::zero(); GROUP]; 9 * CHANNELS];
+                for (part, dtaps) in dtaps.chunks_mut(9 * CHANNELS).enumerate() {
+                    let channels = part * CHANNELS..self.wide.min((part + 1) * CHANNELS);
+                    for (c, sums) in channels.zip(sums.as_chunks_mut().0) {
+                        let at = c * grid.pitch() + BORDER;
+                        *sums = window_sums(&strip, at, grid.padded);
+                    }
+                    // Apart: together, the compiler takes elements of nine sums for those of one vector.
+                    for (dtap, &lanes) in dtaps.iter_mut().zip(&sums) {
+                        *dtap = fold(lanes);
+                    }
                 }
             },
         );
