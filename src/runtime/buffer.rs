@@ -1,6 +1,7 @@
 //! Large vectors that nobody clears: what operators write before they read.
 
 use num_traits::Float;
+use rayon::prelude::*;
 use std::ops::{Deref, DerefMut};
 
 /// Values that begin as whatever the memory held; under test they begin as NaN.
@@ -28,6 +29,23 @@ impl<T: Float> Buffer<T> {
     }
 }
 
+/// Values that one task copies.
+const CHUNK: usize = 1 << 15;
+
+/// Slices one after the other, copied by all threads.
+pub fn concat<T: Float + Send + Sync>(parts: &[&[T]]) -> Vec<T> {
+    let mut all = Buffer::new(parts.iter().map(|part| part.len()).sum());
+    let mut rest = &mut all[..];
+    for part in parts {
+        let to;
+        (to, rest) = rest.split_at_mut(part.len());
+        to.par_chunks_mut(CHUNK)
+            .zip(part.par_chunks(CHUNK))
+            .for_each(|(to, from)| to.copy_from_slice(from));
+    }
+    all.into_vec()
+}
+
 impl<T> Deref for Buffer<T> {
     type Target = [T];
 
@@ -49,5 +67,13 @@ mod tests {
     #[test]
     fn buffers_begin_as_nan_under_test() {
         assert!(Buffer::<f32>::new(1000).iter().all(|value| value.is_nan()));
+    }
+
+    #[test]
+    fn parts_follow_each_other() {
+        let all: Vec<f64> = (0..3 * CHUNK + 7).map(|i| i as f64).collect();
+        let (first, rest) = all.split_at(5);
+        let (second, third) = rest.split_at(2 * CHUNK + 1);
+        assert_eq!(concat(&[first, second, &[], third]), all);
     }
 }

@@ -14,7 +14,7 @@ use crate::ops::rows::{
     transpose_tiles, window,
 };
 use crate::ops::softmax::{softmax_row, softmax_row_backward};
-use crate::runtime::buffer::Buffer;
+use crate::runtime::buffer::{Buffer, concat};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -420,7 +420,7 @@ impl<'a, T: Real> Attention<'a, T> {
             &dtaps,
             dproject_out,
         ];
-        (front.dx, parts.concat())
+        (front.dx, concat(&parts))
     }
 
     /// Writes the gradient of queries, keys and values; returns that of τ and W_out, and of the taps.

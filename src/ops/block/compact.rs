@@ -4,6 +4,7 @@
 use super::cuda::{OnGpu, Part as CudaPart};
 use crate::Result;
 use crate::kernels::{Mask, Real, Sparsity};
+use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -25,7 +26,7 @@ pub struct Compact {
     /// Which channels these are.
     channels: Vec<usize>,
     sparsity: Arc<Sparsity>,
-    /// Where each parameter comes from, of so many.
+    /// Where each parameter comes from, in order, of so many.
     from: Vec<u32>,
     full: usize,
     on_gpu: OnceLock<OnGpu>,
@@ -33,6 +34,8 @@ pub struct Compact {
 
 /// Channels that go are worth the copy of the others where they are this share of all.
 const WORTH: usize = 8;
+/// Gradients that one task puts back.
+const CHUNK: usize = 1 << 15;
 
 /// The parameters that a half runs with.
 pub struct Part<'a, T: Clone> {
@@ -94,11 +97,19 @@ impl Remains {
         let Self::Some(compact) = self else {
             return gradient;
         };
-        let mut all = vec![T::zero(); compact.full];
-        for (&at, &value) in compact.from.iter().zip(&gradient) {
-            all[at as usize] = value;
-        }
-        all
+        let mut all = Buffer::new(compact.full);
+        all.par_chunks_mut(CHUNK)
+            .enumerate()
+            .for_each(|(chunk, all)| {
+                all.fill(T::zero());
+                let first = chunk * CHUNK;
+                let before = |end: usize| compact.from.partition_point(|&at| (at as usize) < end);
+                let some = before(first)..before(first + all.len());
+                for (&at, &value) in compact.from[some.clone()].iter().zip(&gradient[some]) {
+                    all[at as usize - first] = value;
+                }
+            });
+        all.into_vec()
     }
 
     /// Those of all parameters that are needed on a GPU, if any.

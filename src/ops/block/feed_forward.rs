@@ -10,7 +10,7 @@ use crate::ops::rows::{
     BORDER, Grid, Place, Rows, THREE, TWO, WeightGradient, Window, clear_borders, clear_rest,
     load_tiles, product_rows, put, tiled_groups, window,
 };
-use crate::runtime::buffer::Buffer;
+use crate::runtime::buffer::{Buffer, concat};
 use rayon::prelude::*;
 use std::f64::consts::PI;
 
@@ -185,14 +185,16 @@ impl<'a, T: Real> FeedForward<'a, T> {
         let transposed = gradient.sum(&gated, &outer);
         drop((gated, outer));
         let front = self.expand.backward(x, &dh, dy, sum_parts(dtaps));
-        let mut parameters = front.parameters.concat();
-        let start = parameters.len();
-        parameters.resize(start + dim * hidden, T::zero());
-        for (c, line) in transposed.chunks_exact(dim).enumerate() {
-            for (d, &value) in line.iter().enumerate() {
-                parameters[start + d * hidden + c] = value;
+        let mut project_out = Buffer::new(dim * hidden);
+        let rows = project_out.par_chunks_mut(hidden).enumerate();
+        rows.for_each(|(d, row)| {
+            let column = transposed[d..].iter().step_by(dim);
+            for (to, &value) in row.iter_mut().zip(column) {
+                *to = value;
             }
-        }
+        });
+        let [dgamma, dbeta, dweight, dtaps] = &front.parameters;
+        let parameters = concat(&[dgamma, dbeta, dweight, dtaps, &project_out]);
         (front.dx, parameters)
     }
 

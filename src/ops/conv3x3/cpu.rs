@@ -48,8 +48,16 @@ pub fn backward_input<T: Real>(d: Dims, weight: &[T], mask: Option<&Sparsity>, d
         let (pair, tap) = (at / TAPS, at % TAPS);
         (pair % d.ci * d.co + pair / d.ci) * TAPS + TAPS - 1 - tap
     };
-    let mut turned = vec![T::zero(); weight.len()];
-    (0..weight.len()).for_each(|at| turned[place(at)] = weight[at]);
+    let mut turned = Buffer::new(weight.len());
+    turned
+        .par_chunks_mut(d.co * TAPS)
+        .enumerate()
+        .for_each(|(ci, turned)| {
+            for (co, turned) in turned.as_chunks_mut::<TAPS>().0.iter_mut().enumerate() {
+                turned.copy_from_slice(&weight[(co * d.ci + ci) * TAPS..][..TAPS]);
+                turned.reverse();
+            }
+        });
     let mask = mask.map(|sparsity| {
         sparsity.derive(("turned", [0; 5]), || {
             let mut mask = Mask::none(weight.len());

@@ -7,8 +7,10 @@ mod tests;
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
 use crate::kernels::reduce::dot;
+use crate::kernels::simd::dispatch;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result, arguments};
+use rayon::prelude::*;
 
 pub fn weighted_sum(weights: &Tensor, set: &Tensor) -> Result<Tensor> {
     apply(WeightedSum, &[weights, set])
@@ -41,18 +43,22 @@ impl Operator for WeightedSum {
         let n = inputs[0].shape[0];
         let image = c * h * w;
         let mut y = vec![T::zero(); n * image];
-        for (y, weights) in y
-            .chunks_exact_mut(image)
-            .zip(inputs[0].data.chunks_exact(len))
-        {
-            for (&weight, image) in weights.iter().zip(inputs[1].data.chunks_exact(image)) {
-                for (from, to) in lines((c, h, w)) {
-                    for (y, &x) in y[to..to + w].iter_mut().zip(&image[from..]) {
-                        *y += weight * x;
+        y.par_chunks_mut(image)
+            .zip(inputs[0].data.par_chunks(len))
+            .flat_map(|(y, weights)| {
+                let rows = y.par_chunks_mut(c * w).enumerate();
+                rows.map(move |row| (row, weights))
+            })
+            .for_each(|((row, y), weights)| {
+                for (&weight, image) in weights.iter().zip(inputs[1].data.chunks_exact(image)) {
+                    let planes = image.chunks_exact(h * w);
+                    for (y, plane) in y.chunks_exact_mut(w).zip(planes) {
+                        for (y, &x) in y.iter_mut().zip(&plane[row * w..]) {
+                            *y += weight * x;
+                        }
                     }
                 }
-            }
-        }
+            });
         Ok((y, vec![n, h, c, w]))
     }
 
@@ -60,21 +66,37 @@ impl Operator for WeightedSum {
         let (len, (c, h, w)) = fitting(inputs[0].shape, inputs[1].shape)?;
         let (weights, set) = (inputs[0].data, inputs[1].data);
         let image = c * h * w;
-        let mut dweights = vec![T::zero(); weights.len()];
         let mut dset = vec![T::zero(); set.len()];
-        for (n, dy) in gradient.data.chunks_exact(image).enumerate() {
-            for i in 0..len {
-                let (weight, dweight) = (weights[n * len + i], &mut dweights[n * len + i]);
-                let (x, dx) = (&set[i * image..], &mut dset[i * image..]);
-                for (from, to) in lines((c, h, w)) {
-                    let dy = &dy[to..to + w];
-                    *dweight += dot(&x[from..from + w], dy);
-                    for (dx, &dy) in dx[from..].iter_mut().zip(dy) {
-                        *dx += weight * dy;
-                    }
-                }
-            }
-        }
+        // Those of an image of the set by all images of the batch.
+        let dweights: Vec<Vec<T>> = (set.par_chunks(image), dset.par_chunks_mut(image))
+            .into_par_iter()
+            .enumerate()
+            .map(|(i, (x, dx))| {
+                let batch = gradient.data.chunks_exact(image);
+                let of_image = batch.zip(weights.chunks_exact(len)).map(|(dy, weights)| {
+                    dispatch(
+                        #[inline(always)]
+                        || {
+                            let mut dweight = T::zero();
+                            for (from, to) in lines((c, h, w)) {
+                                let (x, dx) = (&x[from..][..w], &mut dx[from..][..w]);
+                                let dy = &dy[to..][..w];
+                                dweight += dot(x, dy);
+                                for (dx, &dy) in dx.iter_mut().zip(dy) {
+                                    *dx += weights[i] * dy;
+                                }
+                            }
+                            dweight
+                        },
+                    )
+                });
+                of_image.collect()
+            })
+            .collect();
+        let n = weights.len() / len;
+        let dweights = (0..n * len)
+            .map(|at| dweights[at % len][at / len])
+            .collect();
         Ok(vec![dweights, dset])
     }
 
