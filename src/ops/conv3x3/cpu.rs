@@ -49,14 +49,14 @@ pub fn backward_input<T: Real>(d: Dims, weight: &[T], mask: Option<&Sparsity>, d
         (pair % d.ci * d.co + pair / d.ci) * TAPS + TAPS - 1 - tap
     };
     let mut turned = Buffer::new(weight.len());
-    turned
-        .par_chunks_mut(d.co * TAPS)
+    let (pairs, _) = weight.as_chunks::<TAPS>();
+    let (turned_pairs, _) = turned.as_chunks_mut::<TAPS>();
+    turned_pairs
+        .par_iter_mut()
         .enumerate()
-        .for_each(|(ci, turned)| {
-            for (co, turned) in turned.as_chunks_mut::<TAPS>().0.iter_mut().enumerate() {
-                turned.copy_from_slice(&weight[(co * d.ci + ci) * TAPS..][..TAPS]);
-                turned.reverse();
-            }
+        .for_each(|(pair, taps)| {
+            *taps = pairs[pair % d.co * d.ci + pair / d.co];
+            taps.reverse();
         });
     let mask = mask.map(|sparsity| {
         sparsity.derive(("turned", [0; 5]), || {

@@ -43,22 +43,18 @@ impl Operator for WeightedSum {
         let n = inputs[0].shape[0];
         let image = c * h * w;
         let mut y = vec![T::zero(); n * image];
-        y.par_chunks_mut(image)
-            .zip(inputs[0].data.par_chunks(len))
-            .flat_map(|(y, weights)| {
-                let rows = y.par_chunks_mut(c * w).enumerate();
-                rows.map(move |row| (row, weights))
-            })
-            .for_each(|((row, y), weights)| {
-                for (&weight, image) in weights.iter().zip(inputs[1].data.chunks_exact(image)) {
-                    let planes = image.chunks_exact(h * w);
-                    for (y, plane) in y.chunks_exact_mut(w).zip(planes) {
-                        for (y, &x) in y.iter_mut().zip(&plane[row * w..]) {
-                            *y += weight * x;
-                        }
+        y.par_chunks_mut(c * w).enumerate().for_each(|(at, y)| {
+            let (n, row) = (at / h, at % h);
+            let weights = inputs[0].data[n * len..][..len].iter();
+            for (&weight, image) in weights.zip(inputs[1].data.chunks_exact(image)) {
+                let planes = image.chunks_exact(h * w);
+                for (y, plane) in y.chunks_exact_mut(w).zip(planes) {
+                    for (y, &x) in y.iter_mut().zip(&plane[row * w..]) {
+                        *y += weight * x;
                     }
                 }
-            });
+            }
+        });
         Ok((y, vec![n, h, c, w]))
     }
 
