@@ -179,14 +179,15 @@ fn gradient_rate((m, k): (usize, usize), density: f64) -> Result<f64> {
     let rounds = (1 << 30) / (2 * m * k * GRADIENT_TILES * TILE) + 1;
     let seconds = fastest(|| {
         (0..threads).into_par_iter().for_each(|_| {
+            if let Some(places) = &places {
+                let mut sums = vec![0.0f32; places.alive()];
+                let b = &b[..GRADIENT_TILES * k * TILE];
+                (0..rounds).for_each(|_| sample(places, 0..places.lists(), &mut sums, &a, b));
+                return;
+            }
             let mut sums = vec![0.0f32; ROWS * line];
             for first in (0..rounds).flat_map(|_| (0..m).step_by(ROWS)) {
                 let rows = ROWS.min(m - first);
-                if let Some(places) = &places {
-                    let b = &b[..GRADIENT_TILES * k * TILE];
-                    sample(places, first, &mut sums[..rows * k], &a, b);
-                    continue;
-                }
                 let target = Target {
                     data: &mut sums,
                     row: line,

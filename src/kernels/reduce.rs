@@ -1,8 +1,11 @@
 //! Sums in a fixed order: as many running sums as the widest vector has lanes, folded at the end.
 
 use super::Real;
+use rayon::prelude::*;
 
 const LANES: usize = 16;
+/// Elements that one task adds.
+const CHUNK: usize = 1 << 13;
 
 /// Σ x·y.
 #[inline(always)]
@@ -51,14 +54,19 @@ pub fn sum<T: Real>(x: &[T]) -> T {
 }
 
 /// Adds the parts elementwise, in their order.
-pub fn sum_parts<T: Real>(parts: Vec<Vec<T>>) -> Vec<T> {
-    let mut parts = parts.into_iter();
-    let mut total = parts.next().unwrap_or_default();
-    for part in parts {
-        for (total, value) in total.iter_mut().zip(part) {
-            *total += value;
+pub fn sum_parts<T: Real>(mut parts: Vec<Vec<T>>) -> Vec<T> {
+    let mut total = match parts.is_empty() {
+        true => return vec![],
+        false => parts.remove(0),
+    };
+    let chunks = total.par_chunks_mut(CHUNK).enumerate();
+    chunks.for_each(|(chunk, total)| {
+        for part in &parts {
+            for (total, &value) in total.iter_mut().zip(&part[chunk * CHUNK..]) {
+                *total += value;
+            }
         }
-    }
+    });
     total
 }
 

@@ -25,6 +25,7 @@ pub mod softmax;
 #[cfg(test)]
 mod testing;
 mod values;
+mod weight_gradient;
 pub mod weighted_sum;
 
 pub use adapter::{Operator, View, same_shape, sizes};

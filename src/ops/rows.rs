@@ -4,24 +4,20 @@
 //! Rows are padded to whole groups of 16 pixels. Several short rows make a strip, so that tiles are
 //! full; the strips depend on the image's size alone.
 
-use crate::kernels::sparse::{Pattern, sample};
-use crate::kernels::tiles::{GROUP, Steps, TILE, Target, product_steps};
-use crate::kernels::{Matrix, Real, Strided};
-use crate::runtime::buffer::Buffer;
+use crate::kernels::tiles::{GROUP, TILE, Target};
+use crate::kernels::{Matrix, Real};
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Zeros between the rows of channels: a cache line, so that every row begins with one.
 pub const BORDER: usize = 16;
-/// Rows of a weight's gradient that one task computes, and tiles that it sums up at once.
-const BLOCK: usize = 48;
-const TILES: usize = 8;
 /// Lengths of places between a group and a tile.
 pub const TWO: usize = 2 * GROUP;
 pub const THREE: usize = 3 * GROUP;
 /// Pixels of a strip, as far as whole rows allow.
 const STRIP: usize = 128;
+/// Parts of an image whose sums are added in order, whatever the number of threads.
+const PARTS: usize = 16;
 
 /// The sizes of an image.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +68,20 @@ impl Grid {
 
     pub fn strips(&self) -> usize {
         self.h.div_ceil(self.strip)
+    }
+
+    /// Strips of a part, of which the last may have fewer.
+    pub fn strips_of_part(&self) -> usize {
+        self.strips().div_ceil(PARTS)
+    }
+
+    pub fn parts(&self) -> usize {
+        self.strips().div_ceil(self.strips_of_part())
+    }
+
+    /// The strips of the part that begins with `first`.
+    pub fn part_of(&self, first: usize) -> Range<usize> {
+        first..self.strips().min(first + self.strips_of_part())
     }
 
     pub fn rows_of(&self, strip: usize) -> Range<usize> {
@@ -277,16 +287,19 @@ pub struct Rows<'a, T> {
 }
 
 impl<'a, T: Real> Rows<'a, T> {
+    pub fn row(&self, r: usize) -> &'a [T] {
+        &self.data[r % self.held * self.row..][..self.row]
+    }
+
     /// The rows above, at and below `r`.
     pub fn around(&self, r: usize) -> [&'a [T]; 3] {
-        let row = |r: usize| &self.data[r % self.held * self.row..][..self.row];
         [
-            if r == 0 { self.zeros } else { row(r - 1) },
-            row(r),
+            if r == 0 { self.zeros } else { self.row(r - 1) },
+            self.row(r),
             if r + 1 == self.h {
                 self.zeros
             } else {
-                row(r + 1)
+                self.row(r + 1)
             },
         ]
     }
@@ -457,100 +470,4 @@ pub fn product_rows<T: Real>(grid: Grid, matrix: &Matrix<T>, y: &mut [T], tiles:
             *y += sum;
         }
     }
-}
-
-/// How the gradient of a matrix [m, n] is summed up, Σ over pixels of a·bᵀ: at all places, or only at
-/// those that are alive.
-pub struct WeightGradient {
-    size: (usize, usize),
-    places: Option<Arc<Pattern>>,
-}
-
-impl WeightGradient {
-    pub fn of<T: Real>(matrix: &Matrix<T>) -> Self {
-        Self {
-            size: matrix.size(),
-            places: matrix.places(),
-        }
-    }
-
-    /// The lines of b that are read.
-    pub fn lines(&self) -> Vec<usize> {
-        match &self.places {
-            None => (0..self.size.1).collect(),
-            Some(places) => places.columns(),
-        }
-    }
-
-    /// Elements of a strip of b.
-    pub fn strip(&self, grid: Grid) -> usize {
-        match self.places {
-            None => grid.strip_transposed(self.size.1),
-            Some(_) => grid.strip_tiles(self.size.1),
-        }
-    }
-
-    /// A strip of b from its tiles; those that are missing become zero.
-    pub fn put<T: Real>(&self, tiles: &[T], to: &mut [T]) {
-        if self.places.is_none() {
-            return transpose_tiles(self.size.1, tiles, to);
-        }
-        let (held, missing) = to.split_at_mut(tiles.len());
-        held.copy_from_slice(tiles);
-        missing.fill(T::zero());
-    }
-
-    /// The gradient, [m, n], from a in tiles and b as [`Self::put`] left it.
-    pub fn sum<T: Real>(&self, a: &[T], b: &[T]) -> Vec<T> {
-        let (m, n) = self.size;
-        let Some(places) = &self.places else {
-            return tile_outer((m, a), (n, b));
-        };
-        let mut sums = Buffer::new(m * n);
-        sums.par_chunks_mut(BLOCK * n)
-            .enumerate()
-            .for_each(|(block, sums)| {
-                sums.fill(T::zero());
-                sample(places, block * BLOCK, sums, a, b);
-            });
-        sums.into_vec()
-    }
-}
-
-/// Σ over pixels of a·bᵀ: [m, n] from a in tiles of m channels and b in transposed tiles.
-pub fn tile_outer<T: Real>((m, a): (usize, &[T]), (n, b): (usize, &[T])) -> Vec<T> {
-    let wide = n.next_multiple_of(TILE);
-    let line = n.next_multiple_of(GROUP);
-    let groups: Vec<usize> = (0..line).step_by(GROUP).collect();
-    let mut sums = Buffer::new(m * line);
-    sums.par_chunks_mut(BLOCK * line)
-        .enumerate()
-        .for_each(|(block, sums)| {
-            sums.fill(T::zero());
-            let rows = sums.len() / line;
-            let parts = a
-                .chunks(TILES * m * TILE)
-                .zip(b.chunks(TILES * wide * TILE));
-            for (a, b) in parts {
-                let target = Target {
-                    data: &mut *sums,
-                    row: line,
-                    groups: &groups,
-                };
-                let steps = Steps {
-                    count: a.len() / (m * TILE),
-                    left: m * TILE,
-                    tiles: wide * TILE,
-                };
-                let a = Strided::rows(a, TILE).from_row(block * BLOCK);
-                product_steps((rows, TILE), steps, true, target, a, b);
-            }
-        });
-    if line == n {
-        return sums.into_vec();
-    }
-    sums.chunks_exact(line)
-        .flat_map(|line| &line[..n])
-        .copied()
-        .collect()
 }

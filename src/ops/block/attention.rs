@@ -1,19 +1,20 @@
 //! y = x + W_out·(A·v): the attention half of a block. A is the attention between the channels of a
 //! head, so that W_out·A is one small matrix and y one product with v.
 
+use super::back::{Back, Image, Sums as FrontSums};
 use super::expand::Expand;
 use super::mixing::{Head, Mixing};
-use super::stream::{Source, band, part, stream};
+use super::stream::{Ring, Source, band, stream};
 use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts, sum_squares};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE, Target, product};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Place, Rows, clear_borders, clear_rest, load_tiles, put, tile_outer,
-    transpose_tiles, window,
+    BORDER, Grid, Place, Rows, clear_rest, load_tiles, put, transpose_tiles, window,
 };
 use crate::ops::softmax::{softmax_row, softmax_row_backward};
+use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::{Buffer, concat};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -50,6 +51,7 @@ struct Scratch<T> {
     queries: Vec<T>,
     keys: Vec<T>,
     transposed: Vec<T>,
+    dy: Vec<T>,
 }
 
 impl<T> Default for Scratch<T> {
@@ -58,6 +60,7 @@ impl<T> Default for Scratch<T> {
             queries: vec![],
             keys: vec![],
             transposed: vec![],
+            dy: vec![],
         }
     }
 }
@@ -148,7 +151,7 @@ impl<'a, T: Real> Attention<'a, T> {
                         let mut scratch = Scratch::default();
                         let mut values = values.chunks_mut(length);
                         stream(&self.expand, x, &source, index, |strip, rows| {
-                            if strip.is_multiple_of(part(grid)) {
+                            if strip.is_multiple_of(grid.strips_of_part()) {
                                 parts.push(self.no_sums());
                             }
                             if let (Some(sums), Some(values)) = (parts.last_mut(), values.next()) {
@@ -394,135 +397,140 @@ impl<'a, T: Real> Attention<'a, T> {
         (x, projected, dy): (&[T], Buffer<T>, &[T]),
         scores: &[Scores<T>],
     ) -> (Vec<T>, Vec<T>) {
-        let (grid, row) = (self.expand.grid, self.expand.padded_row());
-        let mut dh = Buffer::new(projected.len());
-        let zeros = self.expand.zeros();
-        let (small, dtaps): (Vec<_>, Vec<_>) = dh
-            .par_chunks_mut(grid.h * row)
-            .zip(dy.par_chunks(grid.h * self.expand.x_row()))
-            .zip(scores)
+        let (grid, row) = (self.expand.grid, self.expand.x_row());
+        let back = Back::new(&self.expand, scores.len());
+        let mut dx = Buffer::new(dy.len());
+        let (small, front): (Vec<_>, Vec<_>) = (
+            dx.par_chunks_mut(grid.h * row),
+            x.par_chunks(grid.h * row),
+            dy.par_chunks(grid.h * row),
+            scores,
+        )
+            .into_par_iter()
             .enumerate()
-            .map(|(image, ((dh, dy), scores))| {
-                let rows = self.expand.rows_of(&projected, image, &zeros);
-                self.image_backward(rows, dy, scores, dh)
+            .map(|(index, (dx, x, dy, scores))| {
+                let projected = back.rows_of(&projected, index);
+                self.image_backward(&back, &Image { x, projected, dy }, scores, dx)
             })
             .unzip();
         drop(projected);
         let small = sum_parts(small);
         let (dtemperature, dproject_out) = small.split_at(self.heads);
-        let front = self.expand.backward(x, &dh, dy, sum_parts(dtaps));
-        let [dgamma, dbeta, dweight, dtaps] = front.parameters;
-        let parts: [&[T]; 6] = [
-            &dgamma,
-            &dbeta,
-            dtemperature,
-            &dweight,
-            &dtaps,
-            dproject_out,
-        ];
-        (front.dx, concat(&parts))
+        let [affine, weight, taps] = back.total(front.into_iter().flatten().collect());
+        let parts: [&[T]; 5] = [&affine, dtemperature, &weight, &taps, dproject_out];
+        (dx.into_vec(), concat(&parts))
     }
 
-    /// Writes the gradient of queries, keys and values; returns that of τ and W_out, and of the taps.
-    fn image_backward(
+    /// Writes dx of an image; returns the gradient of τ and W_out, and the front's by parts.
+    fn image_backward<'b>(
         &self,
-        rows: Rows<T>,
-        dy: &[T],
+        back: &'b Back<'_, T>,
+        image: &Image<T>,
         scores: &Scores<T>,
-        dh: &mut [T],
-    ) -> (Vec<T>, Vec<T>) {
-        let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
+        dx: &mut [T],
+    ) -> (Vec<T>, Vec<FrontSums<'b, T>>) {
+        let (grid, dim, count_v) = (self.expand.grid, self.expand.dim, self.values.len());
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
-        let mut dy_tiles = Buffer::new(grid.strips() * grid.strip_tiles(dim));
-        let count_v = self.values.len();
-        let mut values = Buffer::new(grid.strips() * grid.strip_transposed(count_v));
-        (
-            dy_tiles.par_chunks_mut(grid.strip_tiles(dim)),
-            values.par_chunks_mut(grid.strip_transposed(count_v)),
-            dy.par_chunks(grid.strip * self.expand.x_row()),
-        )
-            .into_par_iter()
-            .enumerate()
-            .for_each_init(Vec::new, |v, (strip, (dy_tiles, values, dy))| {
-                let range = grid.rows_of(strip);
-                let count = range.len();
-                load_tiles(grid, count, dim, dy, dy_tiles);
-                v.resize(grid.tiles(count) * count_v * TILE, T::zero());
-                self.windows(range, rows, self.channels_of_v(), v, |place, channel| {
-                    let at = place.tiled(count_v, channel);
-                    at..at + place.length
-                });
-                clear_rest(grid, count, count_v, v);
-                transpose_tiles(count_v, v, values);
+        let outer = WeightGradient::dense((dim, count_v));
+        let outer = outer.over(grid, 1, |strip, dy, v: &mut Vec<T>| {
+            let range = grid.rows_of(strip);
+            let count = range.len();
+            load_tiles(
+                grid,
+                count,
+                dim,
+                self.expand.rows_of_x(image.dy, &range),
+                dy,
+            );
+            v.resize(grid.tiles(count) * count_v * TILE, T::zero());
+            let channels = self.channels_of_v();
+            self.windows(range, image.projected, channels, v, |place, channel| {
+                let at = place.tiled(count_v, channel);
+                at..at + place.length
             });
-        let outer = self.all_values(tile_outer((dim, &dy_tiles), (count_v, &values)));
-        drop(values);
-        let (small, matrices) = self.small_backward(&outer, scores);
+            clear_rest(grid, count, count_v, v);
+            v
+        });
+        let (small, between) = self.small_backward(&self.all_values(outer), scores);
         let mixing = self.mixing(scores);
-        let dtaps = dh
-            .par_chunks_mut(grid.strip * rows.row)
-            .zip(dy_tiles.par_chunks(grid.strip_tiles(dim)))
-            .enumerate()
-            .map_init(Scratch::default, |scratch, (strip, (dh, dy))| {
-                let range = grid.rows_of(strip);
-                clear_borders(grid, self.expand.wide, dh);
-                let tiles = grid.tiles(range.len());
-                let groups = |channel: usize| -> Vec<usize> {
-                    let at = |p: Place| {
-                        grid.in_padded(self.expand.wide, p.row, p.column) + channel * grid.pitch()
-                    };
-                    grid.groups(range.len()).map(at).collect()
-                };
+        let mix = || {
+            let mut scratch = Scratch::default();
+            let (mixing, between) = (&mixing[..], &between);
+            move |rows: Range<usize>, ring: &mut Ring<T>, _: Option<&mut ()>| {
+                self.heads_backward(rows, image, (mixing, between), ring, &mut scratch);
+            }
+        };
+        let parts = back.image(image, dx, |_| (), mix);
+        (small, parts.into_iter().map(|(front, ())| front).collect())
+    }
+
+    /// Writes the gradient of the queries, keys and values of some rows.
+    fn heads_backward(
+        &self,
+        range: Range<usize>,
+        image: &Image<T>,
+        (mixing, matrices): (&[T], &Matrices<T>),
+        ring: &mut Ring<T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
+        let (rows, count_v) = (range.len(), self.values.len());
+        let tiles = grid.tiles(rows);
+        for buffer in [&mut scratch.queries, &mut scratch.keys, &mut scratch.dy] {
+            buffer.resize(tiles * dim * TILE, T::zero());
+        }
+        let at = |p: Place, channel: usize| {
+            let row = (range.start + p.row) % ring.held;
+            grid.in_padded(self.expand.wide, row, p.column) + channel * grid.pitch()
+        };
+        let groups = |channel: usize| -> Vec<usize> {
+            grid.groups(rows).map(|place| at(place, channel)).collect()
+        };
+        load_tiles(
+            grid,
+            rows,
+            dim,
+            self.expand.rows_of_x(image.dy, &range),
+            &mut scratch.dy,
+        );
+        let target = Target {
+            data: &mut ring.data,
+            row: grid.pitch(),
+            groups: &groups(2 * dim),
+        };
+        let left = Strided::rows(mixing, count_v).t();
+        product((count_v, dim), false, target, left, &scratch.dy);
+        self.heads_of(range.clone(), image.projected, 0, &mut scratch.queries);
+        self.heads_of(range.clone(), image.projected, dim, &mut scratch.keys);
+        let (q, k) = (&scratch.queries, &scratch.keys);
+        let head = tiles * c * TILE;
+        for h in 0..self.heads {
+            let left = Strided::rows(&matrices.between[h * c * c..][..c * c], c);
+            for (first, left, other) in [(h * c, left, k), (dim + h * c, left.t(), q)] {
                 let target = Target {
-                    data: &mut *dh,
+                    data: &mut ring.data,
                     row: grid.pitch(),
-                    groups: &groups(2 * dim),
+                    groups: &groups(first),
                 };
-                product(
-                    (count_v, dim),
-                    false,
-                    target,
-                    Strided::rows(&mixing, count_v).t(),
-                    &dy[..tiles * dim * TILE],
-                );
-                for (first, buffer) in [(0, &mut scratch.queries), (dim, &mut scratch.keys)] {
-                    buffer.resize(tiles * dim * TILE, T::zero());
-                    self.heads_of(range.clone(), rows, first, buffer);
-                }
-                let (q, k) = (&scratch.queries, &scratch.keys);
-                let head = tiles * c * TILE;
-                for h in 0..self.heads {
-                    let left = Strided::rows(&matrices.between[h * c * c..][..c * c], c);
-                    for (first, left, other) in [(h * c, left, k), (dim + h * c, left.t(), q)] {
-                        let target = Target {
-                            data: &mut *dh,
-                            row: grid.pitch(),
-                            groups: &groups(first),
-                        };
-                        product((c, c), false, target, left, &other[h * head..][..head]);
+                product((c, c), false, target, left, &other[h * head..][..head]);
+            }
+        }
+        dispatch(
+            #[inline(always)]
+            || {
+                for place in grid.places(rows) {
+                    for (channel, &along) in matrices.along.iter().enumerate() {
+                        let x = if channel < dim { q } else { k };
+                        let from = channel % dim / c * head + place.tiled(c, channel % c);
+                        let x = &x[from..from + place.length];
+                        let dx = &mut ring.data[at(place, channel)..][..place.length];
+                        for (dx, &x) in dx.iter_mut().zip(x) {
+                            *dx = along.mul_add(x, *dx);
+                        }
                     }
                 }
-                dispatch(
-                    #[inline(always)]
-                    || {
-                        for place in grid.places(range.len()) {
-                            let to = grid.in_padded(self.expand.wide, place.row, place.column);
-                            for (channel, &along) in matrices.along.iter().enumerate() {
-                                let x = if channel < dim { q } else { k };
-                                let at = channel % dim / c * head + place.tiled(c, channel % c);
-                                let x = &x[at..at + place.length];
-                                let dx = &mut dh[to + channel * grid.pitch()..][..place.length];
-                                for (dx, &x) in dx.iter_mut().zip(x) {
-                                    *dx = along.mul_add(x, *dx);
-                                }
-                            }
-                        }
-                    },
-                );
-                self.expand.taps_backward(range, rows, dh)
-            })
-            .collect();
-        (small, sum_parts(dtaps))
+            },
+        );
     }
 
     /// [dim, channels of v] with zeros in the columns of the others.

@@ -1,18 +1,20 @@
 //! y = x + W_out·gate(depthwise(W_in·LN(x))): the gated feed-forward half of a block.
 
+use super::back::{Back, Image};
 use super::expand::Expand;
-use super::stream::{Source, band, stream};
-use crate::kernels::reduce::sum_parts;
+use super::stream::{Ring, Source, band, stream};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE, Target};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Place, Rows, THREE, TWO, WeightGradient, Window, clear_borders, clear_rest,
-    load_tiles, product_rows, put, tiled_groups, window,
+    BORDER, Grid, Place, Rows, THREE, TWO, Window, clear_rest, load_tiles, product_rows, put,
+    tiled_groups, window,
 };
+use crate::ops::weight_gradient::{Part, WeightGradient};
 use crate::runtime::buffer::{Buffer, concat};
 use rayon::prelude::*;
 use std::f64::consts::PI;
+use std::ops::Range;
 
 pub struct FeedForward<'a, T> {
     pub expand: Expand<'a, T>,
@@ -147,80 +149,70 @@ impl<'a, T: Real> FeedForward<'a, T> {
 
     /// dx and the gradient of the parameters.
     pub fn backward(&self, x: &[T], projected: Buffer<T>, dy: &[T]) -> (Vec<T>, Vec<T>) {
-        let (grid, dim, hidden) = (self.expand.grid, self.expand.dim, self.hidden());
-        let (row, dy_row) = (self.expand.padded_row(), self.expand.x_row());
-        let strips = x.len() / (grid.h * dy_row) * grid.strips();
-        let mut dh = Buffer::new(projected.len());
-        let mut gated = Buffer::new(strips * grid.strip_tiles(hidden));
+        let (grid, row) = (self.expand.grid, self.expand.x_row());
+        let back = Back::new(&self.expand, x.len() / (grid.h * row));
         let project_back = self.project_out.t();
         let gradient = WeightGradient::of(&project_back);
-        let mut outer = Buffer::new(strips * gradient.strip(grid));
-        let zeros = self.expand.zeros();
-        let dtaps: Vec<Vec<T>> = (
-            grid.split_mut(row, &mut dh),
-            grid.split(dy_row, dy),
-            gated.par_chunks_mut(grid.strip_tiles(hidden)),
-            outer.par_chunks_mut(gradient.strip(grid)),
+        let mut dx = Buffer::new(dy.len());
+        let parts: Vec<_> = (
+            dx.par_chunks_mut(grid.h * row),
+            x.par_chunks(grid.h * row),
+            dy.par_chunks(grid.h * row),
         )
             .into_par_iter()
             .enumerate()
-            .map_init(
-                || (Vec::new(), Vec::new()),
-                |scratch, (strip, (dh, dy, gated, outer))| {
-                    let (image, range) = grid.locate(strip);
-                    let rows = self.expand.rows_of(&projected, image, &zeros);
-                    let results = (&mut *dh, gated);
-                    let tiles = self.gate_backward(
-                        range.start,
-                        (rows, dy),
-                        (&project_back, results),
-                        scratch,
-                    );
-                    gradient.put(tiles, outer);
-                    self.expand.taps_backward(range, rows, dh)
-                },
-            )
+            .flat_map_iter(|(index, (dx, x, dy))| {
+                let projected = back.rows_of(&projected, index);
+                let image = Image { x, projected, dy };
+                let begin = |strips: usize| gradient.part(grid, strips);
+                let gate = || {
+                    let mut scratch = Scratch::default();
+                    let (image, project_back) = (&image, &project_back);
+                    move |rows: Range<usize>, ring: &mut Ring<T>, part: Option<&mut Part<T>>| {
+                        self.gate_backward(rows, image, project_back, (ring, part), &mut scratch);
+                    }
+                };
+                back.image(&image, dx, begin, gate)
+            })
             .collect();
         drop(projected);
-        let transposed = gradient.sum(&gated, &outer);
-        drop((gated, outer));
-        let front = self.expand.backward(x, &dh, dy, sum_parts(dtaps));
-        let mut project_out = Buffer::new(dim * hidden);
-        let rows = project_out.par_chunks_mut(hidden).enumerate();
-        rows.for_each(|(d, row)| {
-            let column = transposed[d..].iter().step_by(dim);
-            for (to, &value) in row.iter_mut().zip(column) {
-                *to = value;
-            }
-        });
-        let [dgamma, dbeta, dweight, dtaps] = &front.parameters;
-        let parameters = concat(&[dgamma, dbeta, dweight, dtaps, &project_out]);
-        (front.dx, parameters)
+        let (front, parts) = parts.into_iter().unzip();
+        let [affine, weight, taps] = back.total(front);
+        let project_out = gradient.total(parts);
+        let parameters = concat(&[&affine, &weight, &taps, &project_out]);
+        (dx.into_vec(), parameters)
     }
 
-    /// The gradient before the gate and the gate's results, of one strip; returns dy in tiles.
-    fn gate_backward<'s>(
+    /// Writes the gradient before the gate of some rows, and adds the gate's results and dy to the part
+    /// that they belong to.
+    fn gate_backward(
         &self,
-        first: usize,
-        (projected, dy): (Rows<T>, &[T]),
-        (project_back, (dh, gated)): (&Matrix<T>, (&mut [T], &mut [T])),
-        (tiles, dgated): &'s mut (Vec<T>, Vec<T>),
-    ) -> &'s [T] {
+        range: Range<usize>,
+        image: &Image<T>,
+        project_back: &Matrix<T>,
+        (ring, part): (&mut Ring<T>, Option<&mut Part<T>>),
+        Scratch { dy, dgated, gated }: &mut Scratch<T>,
+    ) {
         let (grid, dim, hidden) = (self.expand.grid, self.expand.dim, self.hidden());
-        let rows = dy.len() / self.expand.x_row();
-        tiles.resize(grid.tiles(rows) * dim * TILE, T::zero());
+        let rows = range.len();
+        dy.resize(grid.tiles(rows) * dim * TILE, T::zero());
         dgated.resize(grid.tiles(rows) * hidden * TILE, T::zero());
-        load_tiles(grid, rows, dim, dy, tiles);
-        clear_borders(grid, self.expand.wide, dh);
-        clear_rest(grid, rows, hidden, gated);
+        load_tiles(grid, rows, dim, self.expand.rows_of_x(image.dy, &range), dy);
         let groups = tiled_groups(grid, rows, hidden);
         let target = Target {
             data: &mut dgated[..],
             row: TILE,
             groups: &groups,
         };
-        project_back.product(false, target, tiles);
-        let places: Vec<_> = projected.places(grid, first, rows).collect();
+        project_back.product(false, target, dy);
+        gated.resize(grid.strip_tiles(hidden), T::zero());
+        let mut part = part;
+        let gated = match &mut part {
+            Some(part) => part.next(),
+            None => &mut gated[..],
+        };
+        clear_rest(grid, rows, hidden, gated);
+        let places: Vec<_> = image.projected.places(grid, range.start, rows).collect();
         dispatch(
             #[inline(always)]
             || {
@@ -246,15 +238,39 @@ impl<'a, T: Real> FeedForward<'a, T> {
                                 db[i] = dg[i] * a[i] * cdf;
                             }
                         }
-                        let to = grid.in_padded(self.expand.wide, place.row, place.column);
+                        let row = (range.start + place.row) % ring.held;
+                        let to = grid.in_padded(self.expand.wide, row, place.column);
                         for (c, values) in [c, c + hidden].into_iter().zip(&mut gradients) {
                             values[place.pixels..].fill(T::zero());
-                            put(values, &mut dh[to + c * grid.pitch()..][..place.length]);
+                            put(
+                                values,
+                                &mut ring.data[to + c * grid.pitch()..][..place.length],
+                            );
                         }
                     }
                 }
             },
         );
-        tiles
+        if let Some(part) = part {
+            part.put(dy);
+        }
+    }
+}
+
+/// Buffers of one task.
+struct Scratch<T> {
+    dy: Vec<T>,
+    dgated: Vec<T>,
+    /// Results of the gate that belong to no part of this task.
+    gated: Vec<T>,
+}
+
+impl<T> Default for Scratch<T> {
+    fn default() -> Self {
+        Self {
+            dy: vec![],
+            dgated: vec![],
+            gated: vec![],
+        }
     }
 }

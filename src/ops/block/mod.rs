@@ -19,6 +19,7 @@
 //! 1/ε = 1e12; PyTorch returns it, and where masks keep a channel dead it meets masked weights only.)
 
 mod attention;
+mod back;
 mod compact;
 mod cuda;
 mod expand;

@@ -159,20 +159,25 @@ fn feed_forward_forward_and_gradient() {
     }
 }
 
-/// Every channel of the f32 path's gradient, at sizes where tiles are full and several.
+type Run = dyn Fn(&[Tensor]) -> crate::Result<Tensor> + Sync;
+
+/// Both halves of n × 24 channels × h × 40, and what they are run on.
+fn halves(n: usize, h: usize) -> [([Tensor; 2], &'static Run); 2] {
+    [
+        (attention_inputs(n, 24, 2, h, 40), &|t| {
+            attention(&t[0], &t[1], 2, TRAIN)
+        }),
+        (feed_forward_inputs(n, 24, 37, h, 40), &|t| {
+            feed_forward(&t[0], &t[1], 37, TRAIN)
+        }),
+    ]
+}
+
+/// Every channel of the f32 path's gradient, at sizes where tiles are full and several, and where parts
+/// have several strips.
 #[test]
 fn gradients_in_f32_follow_f64() {
-    let (n, c, heads, hidden, h, w) = (2, 24, 2, 37, 11, 40);
-    for (inputs, f) in [
-        (
-            attention_inputs(n, c, heads, h, w),
-            &(|t: &[Tensor]| attention(&t[0], &t[1], heads, TRAIN)) as &dyn Fn(&[Tensor]) -> _,
-        ),
-        (
-            feed_forward_inputs(n, c, hidden, h, w),
-            &|t: &[Tensor]| feed_forward(&t[0], &t[1], hidden, TRAIN),
-        ),
-    ] {
+    for (inputs, f) in halves(2, 11).into_iter().chain(halves(1, 67)) {
         let expected = gradients(f, &inputs, 9);
         let got = gradients(f, &inputs.each_ref().map(single), 9);
         for (got, expected) in got.iter().zip(&expected) {
@@ -184,6 +189,20 @@ fn gradients_in_f32_follow_f64() {
                 );
             }
         }
+    }
+}
+
+/// Tasks are others with other threads; parts and their order are not.
+#[test]
+fn gradients_do_not_depend_on_threads() {
+    for (inputs, f) in halves(1, 67) {
+        let inputs = inputs.each_ref().map(single);
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| gradients(f, &inputs, 9))
+        };
+        let one = with(1);
+        assert!([2, 3, 12].iter().all(|&threads| with(threads) == one));
     }
 }
 

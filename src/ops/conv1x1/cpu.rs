@@ -1,8 +1,8 @@
 use super::Dims;
 use crate::kernels::tiles::TILE;
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
-use crate::ops::rows::{WeightGradient, load_tiles, product_rows};
-use crate::runtime::buffer::Buffer;
+use crate::ops::rows::{load_tiles, product_rows};
+use crate::ops::weight_gradient::WeightGradient;
 use rayon::prelude::*;
 
 /// The weight as the left side of products.
@@ -36,23 +36,13 @@ pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
 }
 
 pub fn backward_weight<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T], dy: &[T]) -> Vec<T> {
-    let gradient = WeightGradient::of(matrix);
-    let (grid, strips) = (d.grid, d.n * d.grid.strips());
-    let mut left = Buffer::new(strips * grid.strip_tiles(d.co));
-    let mut right = Buffer::new(strips * gradient.strip(grid));
-    (
-        left.par_chunks_mut(grid.strip_tiles(d.co)),
-        right.par_chunks_mut(gradient.strip(grid)),
-        grid.split(d.co * grid.w, dy),
-        grid.split(d.ci * grid.w, x),
-    )
-        .into_par_iter()
-        .for_each_init(Vec::new, |tiles, (left, right, dy, x)| {
-            let rows = dy.len() / (d.co * grid.w);
-            load_tiles(grid, rows, d.co, dy, left);
-            tiles.resize(grid.tiles(rows) * d.ci * TILE, T::zero());
-            load_tiles(grid, rows, d.ci, x, tiles);
-            gradient.put(tiles, right);
-        });
-    gradient.sum(&left, &right)
+    let grid = d.grid;
+    let (x, dy) = (grid.split(d.ci * grid.w, x), grid.split(d.co * grid.w, dy));
+    WeightGradient::of(matrix).over(grid, d.n, |strip, left, right: &mut Vec<T>| {
+        let rows = dy[strip].len() / (d.co * grid.w);
+        load_tiles(grid, rows, d.co, dy[strip], left);
+        right.resize(grid.tiles(rows) * d.ci * TILE, T::zero());
+        load_tiles(grid, rows, d.ci, x[strip], right);
+        right
+    })
 }

@@ -4,9 +4,8 @@
 use super::Dims;
 use crate::kernels::tiles::TILE;
 use crate::kernels::{Alive, Mask, Matrix, Precision, Real, Sparsity, Strided};
-use crate::ops::rows::{
-    BORDER, Rows, WeightGradient, clear_rest, load_tiles, pad_rows, product_rows,
-};
+use crate::ops::rows::{BORDER, Rows, clear_rest, load_tiles, pad_rows, product_rows};
+use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 
@@ -80,22 +79,13 @@ pub fn backward_weight<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T], dy: &[T]) 
     let gradient = WeightGradient::of(matrix);
     let (grid, lines) = (d.grid, gradient.lines());
     let padded = Padded::new(d, x);
-    let strips = d.n * grid.strips();
-    let mut left = Buffer::new(strips * grid.strip_tiles(d.co));
-    let mut right = Buffer::new(strips * gradient.strip(grid));
-    (
-        left.par_chunks_mut(grid.strip_tiles(d.co)),
-        right.par_chunks_mut(gradient.strip(grid)),
-        grid.split(d.co * grid.w, dy),
-    )
-        .into_par_iter()
-        .enumerate()
-        .for_each_init(Vec::new, |tiles, (strip, (left, right, dy))| {
-            load_tiles(grid, dy.len() / (d.co * grid.w), d.co, dy, left);
-            padded.windows(strip, &lines, tiles);
-            gradient.put(tiles, right);
-        });
-    gradient.sum(&left, &right)
+    let dy = grid.split(d.co * grid.w, dy);
+    gradient.over(grid, d.n, |strip, left, right: &mut Vec<T>| {
+        let rows = dy[strip].len() / (d.co * grid.w);
+        load_tiles(grid, rows, d.co, dy[strip], left);
+        padded.windows(strip, &lines, right);
+        right
+    })
 }
 
 /// Images with a border around each row.
