@@ -72,7 +72,7 @@ impl Grid {
 
     /// Strips of a part, of which the last may have fewer.
     pub fn strips_of_part(&self) -> usize {
-        self.strips().div_ceil(PARTS)
+        self.strips().div_ceil(PARTS).max(1)
     }
 
     pub fn parts(&self) -> usize {

@@ -55,8 +55,8 @@ impl WeightGradient {
         }
     }
 
-    /// The gradient over all strips of `images`, as the matrix lies in memory: `load` writes the tiles of a of a strip and returns
-    /// those of b.
+    /// The gradient over all strips of `images`, as the matrix lies in memory: `load` writes a strip's tiles
+    /// of a and returns those of b.
     pub fn over<T: Real, S: Default + Send>(
         &self,
         grid: Grid,
