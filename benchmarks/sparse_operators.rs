@@ -41,8 +41,8 @@ const SHAPES: [(usize, usize); 15] = [
 /// Pixels that a strip of an image has.
 const PIXELS: usize = 2 * TILE;
 const STRIPS: usize = 8;
-/// Tiles and rows that a task of a gradient sums up at once, as in `src/ops/rows.rs`.
-const GRADIENT_TILES: usize = 8;
+/// Tiles and rows that a task of a gradient sums up at once, as in `src/ops/weight_gradient.rs`.
+const GRADIENT_TILES: usize = 4;
 const ROWS: usize = 48;
 /// The rate of dense products that 1x1 convolutions are held against.
 const REFERENCE: f64 = 200e9;

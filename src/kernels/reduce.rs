@@ -54,14 +54,13 @@ pub fn sum<T: Real>(x: &[T]) -> T {
 }
 
 /// Adds the parts elementwise, in their order.
-pub fn sum_parts<T: Real>(mut parts: Vec<Vec<T>>) -> Vec<T> {
-    let mut total = match parts.is_empty() {
-        true => return vec![],
-        false => parts.remove(0),
-    };
+pub fn sum_parts<T: Real>(parts: Vec<Vec<T>>) -> Vec<T> {
+    let mut parts = parts.into_iter();
+    let mut total = parts.next().unwrap_or_default();
+    let parts = parts.as_slice();
     let chunks = total.par_chunks_mut(CHUNK).enumerate();
     chunks.for_each(|(chunk, total)| {
-        for part in &parts {
+        for part in parts {
             for (total, &value) in total.iter_mut().zip(&part[chunk * CHUNK..]) {
                 *total += value;
             }

@@ -139,7 +139,7 @@ impl Pattern {
                 // The rows that have a column, as bits, and their elements' places.
                 let mut columns = [(0, [0; 3]); THREES_DEPTH];
                 for r in 0..3.min(m - first) {
-                    for at in self.elements(block * m + first + r..block * m + first + r + 1) {
+                    for at in self.list(block * m + first + r) {
                         let (rows, places) = &mut columns[usize::from(self.lines[at]) / TILE];
                         *rows |= 1 << r;
                         places[r] = self.places[at];
@@ -188,7 +188,7 @@ impl Pattern {
         let mut columns = vec![false; self.size.1];
         let lists = self.lists() / self.blocks().max(1);
         for list in 0..self.lists() {
-            for &line in &self.lines[self.elements(list..list + 1)] {
+            for &line in &self.lines[self.list(list)] {
                 columns[list / lists * self.depth + usize::from(line) / TILE] = true;
             }
         }
@@ -210,6 +210,11 @@ impl Pattern {
     #[inline(always)]
     pub fn elements(&self, lists: Range<usize>) -> Range<usize> {
         self.starts[lists.start] as usize..self.starts[lists.end] as usize
+    }
+
+    #[inline(always)]
+    fn list(&self, list: usize) -> Range<usize> {
+        self.elements(list..list + 1)
     }
 
     /// Puts a value for each element to its place in the matrix's slice.
@@ -325,8 +330,7 @@ impl<T: Real> Product<'_, T> {
                     let group = block * m.div_ceil(rows) + group;
                     let mut weights = self.left.weights[pattern.groups[group] as usize..].iter();
                     for (list, &bits) in lists.iter().enumerate() {
-                        let list = group * lists.len() + list;
-                        for &line in &pattern.lines[pattern.elements(list..list + 1)] {
+                        for &line in &pattern.lines[pattern.list(group * lists.len() + list)] {
                             let line = tile + block * pattern.depth * TILE + usize::from(line);
                             let line = &self.tiles[line..][..GROUP];
                             let rows = sums.iter_mut().enumerate();
@@ -571,7 +575,7 @@ impl<'a, T: Real> Sample<'a, T> {
         let (places, m) = (self.places, self.places.size.0);
         let mut rest = &mut *self.sums;
         self.lists.clone().map(move |list| {
-            let lines = &places.lines[places.elements(list..list + 1)];
+            let lines = &places.lines[places.list(list)];
             let (sums, behind) = std::mem::take(&mut rest).split_at_mut(lines.len());
             rest = behind;
             (list / m, list % m, lines, sums)

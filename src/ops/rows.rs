@@ -168,13 +168,6 @@ impl Grid {
     }
 }
 
-/// The groups of a product that goes to tiles of `channels`.
-pub fn tiled_groups(grid: Grid, rows: usize, channels: usize) -> Vec<usize> {
-    grid.groups(rows)
-        .map(|place| place.tiled(channels, 0))
-        .collect()
-}
-
 /// Copies `rows` × `channels` × w pixels to tiles, zero where there is no pixel.
 pub fn load_tiles<T: Real>(grid: Grid, rows: usize, channels: usize, x: &[T], tiles: &mut [T]) {
     let places: Vec<Place> = grid.places(rows).collect();
@@ -438,6 +431,25 @@ pub fn window_sums<T: Real>(
 #[inline(always)]
 fn groups<T>(row: &[T], at: usize, columns: usize) -> &[[T; GROUP]] {
     row[at..at + columns].as_chunks().0
+}
+
+/// A·tiles of some rows, in tiles, too.
+pub fn product_tiles<T: Real>(
+    grid: Grid,
+    rows: usize,
+    matrix: &Matrix<T>,
+    to: &mut Vec<T>,
+    tiles: &[T],
+) {
+    let (m, _) = matrix.size();
+    to.resize(grid.tiles(rows) * m * TILE, T::zero());
+    let groups: Vec<usize> = grid.groups(rows).map(|p| p.tiled(m, 0)).collect();
+    let target = Target {
+        data: to,
+        row: TILE,
+        groups: &groups,
+    };
+    matrix.product(false, target, tiles);
 }
 
 /// y += A·tiles on rows of as many channels as A has rows.

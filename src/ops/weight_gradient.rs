@@ -163,15 +163,12 @@ impl WeightGradient {
         }
     }
 
-    /// How many sums there are: in rows of whole groups, or one for each living element.
+    /// How many sums there are.
     fn sums(&self) -> usize {
-        match &self.places {
-            None => self.size.0 * self.row(),
-            Some(places) => places.alive(),
-        }
+        self.sums_of(0..self.lists())
     }
 
-    /// How many some rows or lists have.
+    /// How many some rows or lists have: whole groups, or one for each living element.
     fn sums_of(&self, lists: Range<usize>) -> usize {
         match &self.places {
             None => lists.len() * self.row(),

@@ -47,22 +47,12 @@ pub struct Scores<T> {
 struct Sums<T>(Vec<T>);
 
 /// Buffers of one task.
+#[derive(Default)]
 struct Scratch<T> {
     queries: Vec<T>,
     keys: Vec<T>,
     transposed: Vec<T>,
     dy: Vec<T>,
-}
-
-impl<T> Default for Scratch<T> {
-    fn default() -> Self {
-        Self {
-            queries: vec![],
-            keys: vec![],
-            transposed: vec![],
-            dy: vec![],
-        }
-    }
 }
 
 impl<'a, T: Real> Attention<'a, T> {

@@ -5,10 +5,10 @@ use super::expand::Expand;
 use super::stream::{Ring, band_back, walk};
 use crate::kernels::reduce::{dot, fold, sum, sum_parts};
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, TILE, Target};
+use crate::kernels::tiles::{GROUP, TILE};
 use crate::kernels::{Matrix, Real};
 use crate::ops::rows::{
-    BORDER, Rows, clear_missing, clear_rest, load_tiles, put, tiled_groups, window, window_sums,
+    BORDER, Rows, clear_missing, clear_rest, load_tiles, product_tiles, put, window, window_sums,
 };
 use crate::ops::weight_gradient::{Part, WeightGradient};
 use rayon::prelude::*;
@@ -72,61 +72,74 @@ impl<'a, T: Real> Back<'a, T> {
         begin: impl Fn(usize) -> P + Sync,
         produce: impl Fn() -> F + Sync,
     ) -> Vec<(Sums<'b, T>, P)> {
-        let (expand, grid) = (self.expand, self.expand.grid);
+        let grid = self.expand.grid;
         let band = band_back(grid, self.images);
-        let length = grid.strip * expand.x_row();
-        dx.par_chunks_mut(band * length)
+        dx.par_chunks_mut(band * grid.strip * self.expand.x_row())
             .enumerate()
             .flat_map_iter(|(index, dx)| {
                 let strips = index * band..grid.strips().min((index + 1) * band);
-                let number = |strip: usize| (strip - strips.start) / grid.strips_of_part();
-                let parts = strips.clone().step_by(grid.strips_of_part());
-                let parts = parts.map(|first| grid.part_of(first).len());
-                let mut before: Vec<_> = parts
-                    .clone()
-                    .map(|strips| (vec![T::zero(); 9 * expand.wide], begin(strips)))
-                    .collect();
-                let mut behind: Vec<_> = parts
-                    .map(|strips| {
-                        let affine = vec![T::zero(); 2 * expand.dim];
-                        (affine, self.gradient.part(grid, strips))
-                    })
-                    .collect();
-                let mut produce = produce();
-                let produce = |range: Range<usize>, ring: &mut Ring<T>| {
-                    let strip = range.start / grid.strip;
-                    if !strips.contains(&strip) {
-                        return produce(range, ring, None);
-                    }
-                    let (taps, other) = &mut before[number(strip)];
-                    produce(range.clone(), ring, Some(other));
-                    let dh = expand.rows(&ring.data, ring.held, &self.zeros);
-                    expand.taps_backward(range, image.projected, dh, taps);
-                };
-                let mut scratch = Scratch::default();
-                let consume = |strip: usize, dh: Rows<T>| {
-                    let range = grid.rows_of(strip);
-                    let x = expand.rows_of_x(image.x, &range);
-                    let dx = &mut dx[(strip - strips.start) * length..][..x.len()];
-                    dx.copy_from_slice(expand.rows_of_x(image.dy, &range));
-                    let (affine, weight) = &mut behind[number(strip)];
-                    let dp = weight.next();
-                    expand.windows_backward(range, dh, dp);
-                    expand.strip_backward(x, dp, &self.weight, (dx, affine), &mut scratch);
-                    weight.put(&scratch.tiles);
-                };
-                walk(expand, strips.clone(), produce, consume);
-                let parts = before.into_iter().zip(behind);
-                parts.map(|((taps, other), (affine, weight))| {
-                    let sums = Sums {
-                        taps,
-                        affine,
-                        weight,
-                    };
-                    (sums, other)
-                })
+                self.strips(strips, image, dx, &begin, produce())
             })
             .collect()
+    }
+
+    /// The same of some strips, whole parts of the image.
+    fn strips<'b, P>(
+        &'b self,
+        strips: Range<usize>,
+        image: &Image<T>,
+        dx: &mut [T],
+        begin: impl Fn(usize) -> P,
+        mut produce: impl FnMut(Range<usize>, &mut Ring<T>, Option<&mut P>),
+    ) -> Vec<(Sums<'b, T>, P)> {
+        let (expand, grid) = (self.expand, self.expand.grid);
+        let number = |strip: usize| (strip - strips.start) / grid.strips_of_part();
+        let parts = strips.clone().step_by(grid.strips_of_part());
+        let parts = parts.map(|first| grid.part_of(first).len());
+        let mut before: Vec<_> = parts
+            .clone()
+            .map(|strips| (vec![T::zero(); 9 * expand.wide], begin(strips)))
+            .collect();
+        let mut behind: Vec<_> = parts
+            .map(|strips| {
+                let affine = vec![T::zero(); 2 * expand.dim];
+                (affine, self.gradient.part(grid, strips))
+            })
+            .collect();
+        let produce = |range: Range<usize>, ring: &mut Ring<T>| {
+            let strip = range.start / grid.strip;
+            if !strips.contains(&strip) {
+                return produce(range, ring, None);
+            }
+            let (taps, other) = &mut before[number(strip)];
+            produce(range.clone(), ring, Some(other));
+            let dh = expand.rows(&ring.data, ring.held, &self.zeros);
+            expand.taps_backward(range, image.projected, dh, taps);
+        };
+        let mut scratch = Scratch::default();
+        let length = grid.strip * expand.x_row();
+        let consume = |strip: usize, dh: Rows<T>| {
+            let range = grid.rows_of(strip);
+            let x = expand.rows_of_x(image.x, &range);
+            let dx = &mut dx[(strip - strips.start) * length..][..x.len()];
+            dx.copy_from_slice(expand.rows_of_x(image.dy, &range));
+            let (affine, weight) = &mut behind[number(strip)];
+            let dp = weight.next();
+            expand.windows_backward(range, dh, dp);
+            expand.strip_backward(x, dp, &self.weight, (dx, affine), &mut scratch);
+            weight.put(&scratch.tiles);
+        };
+        walk(expand, strips.clone(), produce, consume);
+        let sums = before.into_iter().zip(behind);
+        sums.map(|((taps, other), (affine, weight))| {
+            let sums = Sums {
+                taps,
+                affine,
+                weight,
+            };
+            (sums, other)
+        })
+        .collect()
     }
 
     /// dγ and dβ, dW, and the gradient of the taps.
@@ -143,21 +156,12 @@ impl<'a, T: Real> Back<'a, T> {
 }
 
 /// Buffers of one task.
+#[derive(Default)]
 struct Scratch<T> {
     /// What the layer norm was taken of, then its results.
     tiles: Vec<T>,
     dn: Vec<T>,
     scales: Vec<T>,
-}
-
-impl<T> Default for Scratch<T> {
-    fn default() -> Self {
-        Self {
-            tiles: vec![],
-            dn: vec![],
-            scales: vec![],
-        }
-    }
 }
 
 impl<T: Real> Expand<'_, T> {
@@ -200,19 +204,11 @@ impl<T: Real> Expand<'_, T> {
         let (grid, dim) = (self.grid, self.dim);
         let rows = x.len() / self.x_row();
         let count = grid.tiles(rows);
-        for buffer in [&mut *tiles, &mut *dn] {
-            buffer.resize(count * dim * TILE, T::zero());
-        }
+        tiles.resize(count * dim * TILE, T::zero());
         scales.resize(count * TILE, T::zero());
         load_tiles(grid, rows, dim, x, tiles);
         self.normalise(rows, tiles, Some(scales));
-        let groups = tiled_groups(grid, rows, dim);
-        let target = Target {
-            data: &mut dn[..],
-            row: TILE,
-            groups: &groups,
-        };
-        weight.product(false, target, dp);
+        product_tiles(grid, rows, weight, dn, dp);
         // Columns without a pixel have gradients of the window's overhang.
         clear_missing(grid, rows, dim, dn);
 

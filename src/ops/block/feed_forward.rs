@@ -4,11 +4,11 @@ use super::back::{Back, Image};
 use super::expand::Expand;
 use super::stream::{Ring, Source, band, stream};
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, TILE, Target};
+use crate::kernels::tiles::{GROUP, TILE};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Place, Rows, THREE, TWO, Window, clear_rest, load_tiles, product_rows, put,
-    tiled_groups, window,
+    BORDER, Grid, Place, Rows, THREE, TWO, Window, clear_rest, load_tiles, product_rows,
+    product_tiles, put, window,
 };
 use crate::ops::weight_gradient::{Part, WeightGradient};
 use crate::runtime::buffer::{Buffer, concat};
@@ -84,9 +84,9 @@ impl<'a, T: Real> FeedForward<'a, T> {
                         let mut y = y.chunks_mut(grid.strip * row);
                         stream(&self.expand, x, &source, index, |strip, rows| {
                             if let Some(y) = y.next() {
-                                let first = grid.rows_of(strip).start;
-                                y.copy_from_slice(&x[first * row..][..y.len()]);
-                                self.finish(first, rows, y, &mut tiles);
+                                let range = grid.rows_of(strip);
+                                y.copy_from_slice(self.expand.rows_of_x(x, &range));
+                                self.finish(range.start, rows, y, &mut tiles);
                             }
                         });
                     });
@@ -190,26 +190,20 @@ impl<'a, T: Real> FeedForward<'a, T> {
         range: Range<usize>,
         image: &Image<T>,
         project_back: &Matrix<T>,
-        (ring, part): (&mut Ring<T>, Option<&mut Part<T>>),
+        (ring, mut part): (&mut Ring<T>, Option<&mut Part<T>>),
         Scratch { dy, dgated, gated }: &mut Scratch<T>,
     ) {
         let (grid, dim, hidden) = (self.expand.grid, self.expand.dim, self.hidden());
         let rows = range.len();
         dy.resize(grid.tiles(rows) * dim * TILE, T::zero());
-        dgated.resize(grid.tiles(rows) * hidden * TILE, T::zero());
         load_tiles(grid, rows, dim, self.expand.rows_of_x(image.dy, &range), dy);
-        let groups = tiled_groups(grid, rows, hidden);
-        let target = Target {
-            data: &mut dgated[..],
-            row: TILE,
-            groups: &groups,
-        };
-        project_back.product(false, target, dy);
-        gated.resize(grid.strip_tiles(hidden), T::zero());
-        let mut part = part;
+        product_tiles(grid, rows, project_back, dgated, dy);
         let gated = match &mut part {
             Some(part) => part.next(),
-            None => &mut gated[..],
+            None => {
+                gated.resize(grid.strip_tiles(hidden), T::zero());
+                &mut gated[..]
+            }
         };
         clear_rest(grid, rows, hidden, gated);
         let places: Vec<_> = image.projected.places(grid, range.start, rows).collect();
@@ -258,19 +252,10 @@ impl<'a, T: Real> FeedForward<'a, T> {
 }
 
 /// Buffers of one task.
+#[derive(Default)]
 struct Scratch<T> {
     dy: Vec<T>,
     dgated: Vec<T>,
     /// Results of the gate that belong to no part of this task.
     gated: Vec<T>,
-}
-
-impl<T> Default for Scratch<T> {
-    fn default() -> Self {
-        Self {
-            dy: vec![],
-            dgated: vec![],
-            gated: vec![],
-        }
-    }
 }
