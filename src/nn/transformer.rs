@@ -52,7 +52,8 @@ impl TransformerBlock {
 
     /// [n, h, dim, w] → the same
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = ops::attention(x, &self.attention, self.heads, self.mode)?;
-        ops::feed_forward(&x, &self.feed_forward, self.hidden, self.mode)
+        let attention = (&self.attention, self.heads);
+        let feed_forward = (&self.feed_forward, self.hidden);
+        ops::block(x, attention, feed_forward, self.mode)
     }
 }

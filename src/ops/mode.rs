@@ -39,6 +39,16 @@ impl Mode {
         }
     }
 
+    /// The same, but training that keeps it.
+    pub fn keeping(self) -> Self {
+        match self {
+            Self::Infer(precision) | Self::Train(_, precision) => {
+                Self::Train(Keep::Projections, precision)
+            }
+            Self::Differentiate => self,
+        }
+    }
+
     /// Where weights may differ from zero, as far as operators may make use of it.
     pub fn survivors(self, weights: &Tensor) -> Option<Arc<Sparsity>> {
         match self {

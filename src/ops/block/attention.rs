@@ -125,7 +125,6 @@ impl<'a, T: Real> Attention<'a, T> {
     pub fn forward(&self, x: &[T], projected: &[T]) -> (Vec<T>, Vec<Scores<T>>) {
         let (grid, row) = (self.expand.grid, self.expand.x_row());
         let length = grid.strip * row;
-        // The values lie in y until they are mixed.
         let mut y = Buffer::new(x.len());
         let scores = y
             .par_chunks_mut(grid.h * row)
@@ -133,35 +132,9 @@ impl<'a, T: Real> Attention<'a, T> {
             .enumerate()
             .map(|(image, (y, x))| {
                 let source = Source::of(&self.expand, projected, image);
-                let parts = y
-                    .par_chunks_mut(band(grid, source.is_held()) * length)
-                    .enumerate()
-                    .flat_map_iter(|(index, values)| {
-                        let mut parts = vec![];
-                        let mut scratch = Scratch::default();
-                        let mut values = values.chunks_mut(length);
-                        stream(&self.expand, x, &source, index, |strip, rows| {
-                            if strip.is_multiple_of(grid.strips_of_part()) {
-                                parts.push(self.no_sums());
-                            }
-                            if let (Some(sums), Some(values)) = (parts.last_mut(), values.next()) {
-                                self.gather(strip, rows, values, sums, &mut scratch);
-                            }
-                        });
-                        parts
-                    })
-                    .collect();
-                let scores = self.scores(parts);
-                let folded = self.folds().then(|| self.mixing(&scores));
-                let mixing = match &folded {
-                    Some(folded) => {
-                        let left = Strided::rows(&folded[..], self.values.len());
-                        let size = (self.expand.dim, self.values.len());
-                        let pixels = grid.h * grid.w;
-                        Mixing::Folded(Matrix::new(self.precision, size, left, None, pixels))
-                    }
-                    None => Mixing::Apart(self.attentions(&scores), &self.project_out),
-                };
+                let scores = self.attend(x, &source, y);
+                let folded = self.folded(&scores);
+                let mixing = self.mixing(&scores, folded.as_deref());
                 y.par_chunks_mut(length)
                     .zip(x.par_chunks(length))
                     .for_each_init(Default::default, |scratch, (y, x)| {
@@ -171,6 +144,32 @@ impl<'a, T: Real> Attention<'a, T> {
             })
             .collect();
         (y.into_vec(), scores)
+    }
+
+    /// Writes an image's values to where its strips begin, row by row; returns what its queries and keys
+    /// come to.
+    pub fn attend(&self, x: &[T], source: &Source<T>, values: &mut [T]) -> Scores<T> {
+        let grid = self.expand.grid;
+        let length = grid.strip * self.expand.x_row();
+        let parts = values
+            .par_chunks_mut(band(grid, source.is_held()) * length)
+            .enumerate()
+            .flat_map_iter(|(index, values)| {
+                let mut parts = vec![];
+                let mut scratch = Scratch::default();
+                let mut values = values.chunks_mut(length);
+                stream(&self.expand, x, source, index, |strip, rows| {
+                    if strip.is_multiple_of(grid.strips_of_part()) {
+                        parts.push(self.no_sums());
+                    }
+                    if let (Some(sums), Some(values)) = (parts.last_mut(), values.next()) {
+                        self.gather(strip, rows, values, sums, &mut scratch);
+                    }
+                });
+                parts
+            })
+            .collect();
+        self.scores(parts)
     }
 
     /// Adds a strip's products of queries and keys to `sums` and writes its values, row by row.
@@ -317,7 +316,7 @@ impl<'a, T: Real> Attention<'a, T> {
     }
 
     /// M = W_out·A, [dim, channels of v].
-    fn mixing(&self, scores: &Scores<T>) -> Vec<T> {
+    fn product_of(&self, scores: &Scores<T>) -> Vec<T> {
         let (dim, c) = (self.expand.dim, self.c());
         let mut mixing = vec![T::zero(); dim * dim];
         for h in 0..self.heads {
@@ -338,6 +337,22 @@ impl<'a, T: Real> Attention<'a, T> {
         let (dim, count) = (self.expand.dim, self.values.len());
         let dense = Matrix::<T>::dense_cost(self.precision, dim * count);
         dense <= (count * self.c()) as f64 + self.project_out.cost()
+    }
+
+    /// M where that is less.
+    pub fn folded(&self, scores: &Scores<T>) -> Option<Vec<T>> {
+        self.folds().then(|| self.product_of(scores))
+    }
+
+    /// What takes an image's values to results.
+    pub fn mixing<'m>(&'m self, scores: &Scores<T>, folded: Option<&'m [T]>) -> Mixing<'m, T> {
+        let Some(folded) = folded else {
+            return Mixing::Apart(self.attentions(scores), &self.project_out);
+        };
+        let left = Strided::rows(folded, self.values.len());
+        let size = (self.expand.dim, self.values.len());
+        let pixels = self.expand.grid.h * self.expand.grid.w;
+        Mixing::Folded(Matrix::new(self.precision, size, left, None, pixels))
     }
 
     /// A of each head, for the values that are there.
@@ -365,8 +380,16 @@ impl<'a, T: Real> Attention<'a, T> {
             .collect()
     }
 
+    /// A row of an image's values.
+    pub fn values_of<'b>(&self, image: &'b [T], row: usize) -> &'b [T] {
+        let grid = self.expand.grid;
+        let length = self.values.len() * grid.w;
+        let within = row % grid.strip;
+        &image[(row - within) * self.expand.x_row() + within * length..][..length]
+    }
+
     /// y = x + W_out·A·values on some rows, where y holds the values before.
-    fn finish(
+    pub fn finish(
         &self,
         mixing: &Mixing<T>,
         x: &[T],
@@ -442,7 +465,7 @@ impl<'a, T: Real> Attention<'a, T> {
             v
         });
         let (small, between) = self.small_backward(&self.all_values(outer), scores);
-        let mixing = self.mixing(scores);
+        let mixing = self.product_of(scores);
         let mix = || {
             let mut scratch = Scratch::default();
             let (mixing, between) = (&mixing[..], &between);

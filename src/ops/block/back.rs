@@ -207,7 +207,7 @@ impl<T: Real> Expand<'_, T> {
         tiles.resize(count * dim * TILE, T::zero());
         scales.resize(count * TILE, T::zero());
         load_tiles(grid, rows, dim, x, tiles);
-        self.normalise(rows, tiles, Some(scales));
+        self.normalise(rows, tiles, scales);
         product_tiles(grid, rows, weight, dn, dp);
         // Columns without a pixel have gradients of the window's overhang.
         clear_missing(grid, rows, dim, dn);
@@ -254,6 +254,26 @@ impl<T: Real> Expand<'_, T> {
             }
         }
         self.affine(rows, tiles);
+    }
+
+    /// γ·x̂ + β, in place; 0 where there is no pixel.
+    fn affine(&self, rows: usize, tiles: &mut [T]) {
+        for tile in self.tiles_mut(rows, tiles) {
+            dispatch(
+                #[inline(always)]
+                || {
+                    let lines = tile.as_chunks_mut::<TILE>().0;
+                    for (line, (&gamma, &beta)) in
+                        lines.iter_mut().zip(self.gamma.iter().zip(self.beta))
+                    {
+                        for value in line {
+                            *value = value.mul_add(gamma, beta);
+                        }
+                    }
+                },
+            );
+        }
+        clear_missing(self.grid, rows, self.dim, tiles);
     }
 
     /// Adds to the gradient of the taps, from some rows of `dh`, while these lie in cache. `rows` holds what

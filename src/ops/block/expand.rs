@@ -7,6 +7,7 @@ use crate::ops::rows::{Grid, Rows, clear_borders, clear_missing, load_tiles};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::slice::ChunksExactMut;
 
 /// PyTorch's default, as the published network uses it.
 const EPSILON: f64 = 1e-5;
@@ -45,8 +46,7 @@ impl<'a, T: Real> Expand<'a, T> {
         let (grid, rows) = (self.grid, x.len() / self.x_row());
         tiles.resize(grid.tiles(rows) * self.dim * TILE, T::zero());
         load_tiles(grid, rows, self.dim, x, tiles);
-        self.normalise(rows, tiles, None);
-        self.affine(rows, tiles);
+        self.norm(rows, tiles);
         let groups: Vec<usize> = grid
             .groups(rows)
             .map(|place| grid.in_padded(self.wide, (first + place.row) % held, place.column))
@@ -98,60 +98,19 @@ impl<'a, T: Real> Expand<'a, T> {
         vec![T::zero(); self.padded_row()]
     }
 
-    /// (x − μ)/√(σ² + ε) over the channels of each pixel, in place; 1/√(σ² + ε) to `scales`.
-    pub fn normalise(&self, rows: usize, tiles: &mut [T], mut scales: Option<&mut [T]>) {
-        let share = T::c(1.0 / self.dim as f64);
-        for (t, tile) in tiles[..self.grid.tiles(rows) * self.dim * TILE]
-            .chunks_exact_mut(self.dim * TILE)
-            .enumerate()
-        {
-            dispatch(
-                #[inline(always)]
-                || {
-                    let (lines, _) = tile.as_chunks_mut::<TILE>();
-                    let (mut mean, mut scale) = ([T::zero(); TILE], [T::zero(); TILE]);
-                    for line in lines.iter() {
-                        for i in 0..TILE {
-                            mean[i] += line[i];
-                        }
-                    }
-                    mean.iter_mut().for_each(|mean| *mean *= share);
-                    for line in lines.iter() {
-                        for i in 0..TILE {
-                            let centred = line[i] - mean[i];
-                            scale[i] = centred.mul_add(centred, scale[i]);
-                        }
-                    }
-                    for scale in &mut scale {
-                        *scale = scale.mul_add(share, T::c(EPSILON)).sqrt().recip();
-                    }
-                    for line in lines {
-                        for i in 0..TILE {
-                            line[i] = (line[i] - mean[i]) * scale[i];
-                        }
-                    }
-                    if let Some(scales) = &mut scales {
-                        scales[t * TILE..][..TILE].copy_from_slice(&scale);
-                    }
-                },
-            );
-        }
-    }
-
-    /// γ·x̂ + β, in place; 0 where there is no pixel.
-    pub fn affine(&self, rows: usize, tiles: &mut [T]) {
-        for tile in
-            tiles[..self.grid.tiles(rows) * self.dim * TILE].chunks_exact_mut(self.dim * TILE)
-        {
+    /// The layer norm, in place; 0 where there is no pixel.
+    fn norm(&self, rows: usize, tiles: &mut [T]) {
+        for tile in self.tiles_mut(rows, tiles) {
             dispatch(
                 #[inline(always)]
                 || {
                     let lines = tile.as_chunks_mut::<TILE>().0;
+                    let (mean, scale) = moments(lines);
                     for (line, (&gamma, &beta)) in
                         lines.iter_mut().zip(self.gamma.iter().zip(self.beta))
                     {
-                        for value in line {
-                            *value = value.mul_add(gamma, beta);
+                        for i in 0..TILE {
+                            line[i] = ((line[i] - mean[i]) * scale[i]).mul_add(gamma, beta);
                         }
                     }
                 },
@@ -159,4 +118,53 @@ impl<'a, T: Real> Expand<'a, T> {
         }
         clear_missing(self.grid, rows, self.dim, tiles);
     }
+
+    /// x̂ = (x − μ)/√(σ² + ε) over the channels of each pixel, in place, and 1/√(σ² + ε) to `scales`.
+    pub fn normalise(&self, rows: usize, tiles: &mut [T], scales: &mut [T]) {
+        let scales = scales.as_chunks_mut::<TILE>().0;
+        for (tile, scales) in self.tiles_mut(rows, tiles).zip(scales) {
+            dispatch(
+                #[inline(always)]
+                || {
+                    let lines = tile.as_chunks_mut::<TILE>().0;
+                    let (mean, scale) = moments(lines);
+                    for line in lines {
+                        for i in 0..TILE {
+                            line[i] = (line[i] - mean[i]) * scale[i];
+                        }
+                    }
+                    *scales = scale;
+                },
+            );
+        }
+    }
+
+    /// The tiles of so many rows.
+    pub fn tiles_mut<'b>(&self, rows: usize, tiles: &'b mut [T]) -> ChunksExactMut<'b, T> {
+        let tile = self.dim * TILE;
+        tiles[..self.grid.tiles(rows) * tile].chunks_exact_mut(tile)
+    }
+}
+
+/// μ and 1/√(σ² + ε) over the channels of each pixel of a tile.
+#[inline(always)]
+fn moments<T: Real>(lines: &[[T; TILE]]) -> ([T; TILE], [T; TILE]) {
+    let share = T::c(1.0 / lines.len() as f64);
+    let (mut mean, mut scale) = ([T::zero(); TILE], [T::zero(); TILE]);
+    for line in lines {
+        for i in 0..TILE {
+            mean[i] += line[i];
+        }
+    }
+    mean.iter_mut().for_each(|mean| *mean *= share);
+    for line in lines {
+        for i in 0..TILE {
+            let centred = line[i] - mean[i];
+            scale[i] = centred.mul_add(centred, scale[i]);
+        }
+    }
+    for scale in &mut scale {
+        *scale = scale.mul_add(share, T::c(EPSILON)).sqrt().recip();
+    }
+    (mean, scale)
 }

@@ -95,7 +95,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
     }
 
     /// Adds the result to rows `first`.. of y, as many as it holds.
-    fn finish(&self, first: usize, rows: Rows<T>, y: &mut [T], tiles: &mut Vec<T>) {
+    pub fn finish(&self, first: usize, rows: Rows<T>, y: &mut [T], tiles: &mut Vec<T>) {
         let (grid, hidden) = (self.expand.grid, self.hidden());
         let count = y.len() / self.expand.x_row();
         tiles.resize(grid.tiles(count) * hidden * TILE, T::zero());

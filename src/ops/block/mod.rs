@@ -28,11 +28,13 @@ mod mixing;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use self::attention::{Attention, Scores};
 use self::compact::{Front, Part, Remains, living_columns};
 use self::expand::Expand;
 use self::feed_forward::FeedForward;
+use self::whole::BlockOp;
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
 use crate::kernels::{Mask, Real, Sparsity};
@@ -56,6 +58,30 @@ pub fn attention(x: &Tensor, parameters: &Tensor, heads: usize, mode: Mode) -> R
 pub fn feed_forward(x: &Tensor, parameters: &Tensor, hidden: usize, mode: Mode) -> Result<Tensor> {
     let half = Half::new(parameters, mode);
     apply(FeedForwardOp { hidden, half }, &[x, parameters])
+}
+
+/// Both halves, of which `attention` is the parameters and the number of heads, `feed_forward` the parameters
+/// and the number of hidden channels.
+pub fn block(
+    x: &Tensor,
+    attention: (&Tensor, usize),
+    feed_forward: (&Tensor, usize),
+    mode: Mode,
+) -> Result<Tensor> {
+    let ((p, heads), (q, hidden)) = (attention, feed_forward);
+    if mode.keeps() {
+        let x = self::attention(x, p, heads, mode)?;
+        return self::feed_forward(&x, q, hidden, mode);
+    }
+    let half = Half::new(p, mode);
+    let attention = AttentionOp { heads, half };
+    let half = Half::new(q, mode);
+    let feed_forward = FeedForwardOp { hidden, half };
+    let block = BlockOp {
+        attention,
+        feed_forward,
+    };
+    apply(block, &[x, p, q])
 }
 
 /// What both halves have.

@@ -1,8 +1,8 @@
-use super::{attention, feed_forward};
-use crate::kernels::{Mask, Precision};
+use super::{attention, block, feed_forward};
+use crate::kernels::{Mask, Precision, Sparsity};
 use crate::ops::testing::{
-    assert_close, assert_rounded, check_gradient, check_gradient_where, check_masked, compare_cuda,
-    flat, gradients, tensor, values,
+    assert_close, assert_rounded, check_cuda, check_gradient, check_gradient_where, check_masked,
+    compare_cuda, flat, gradients, tensor, values,
 };
 use crate::ops::{Keep, Mode, Tensor, conv1x1, conv3x3};
 use candle_core::{D, DType, Tensor as Values};
@@ -107,6 +107,19 @@ fn feed_forward_inputs(n: usize, c: usize, hidden: usize, h: usize, w: usize) ->
         values(&[n, h, c, w], 5),
         values(&[3 * hidden * c + 18 * hidden + 2 * c], 7),
     ]
+}
+
+fn block_inputs(
+    n: usize,
+    c: usize,
+    heads: usize,
+    hidden: usize,
+    h: usize,
+    w: usize,
+) -> [Tensor; 3] {
+    let [x, attention] = attention_inputs(n, c, heads, h, w);
+    let [_, feed_forward] = feed_forward_inputs(n, c, hidden, h, w);
+    [x, attention, feed_forward]
 }
 
 fn single(x: &Tensor) -> Tensor {
@@ -279,6 +292,16 @@ fn recomputing_changes_nothing() {
         with(Mode::Train(Keep::Nothing, Precision::Full)),
         with(TRAIN)
     );
+    let inputs = block_inputs(n, c, heads, hidden, h, w);
+    let run = |mode| move |t: &[Tensor]| block(&t[0], (&t[1], heads), (&t[2], hidden), mode);
+    let nothing = Mode::Train(Keep::Nothing, Precision::Full);
+    let with = |mode| gradients(run(mode), &inputs.each_ref().map(single), 3);
+    assert!(
+        [nothing, INFER]
+            .iter()
+            .all(|&mode| with(mode) == with(TRAIN))
+    );
+    check_cuda("block", run(nothing), &inputs);
 }
 
 /// A large image goes through the rows in one sweep where no gradient is wanted: the same bits.
@@ -293,6 +316,39 @@ fn streaming_changes_nothing() {
     let streamed = feed_forward(&x, &p, 7, INFER).unwrap();
     let held = feed_forward(&x, &p, 7, TRAIN).unwrap();
     assert_eq!(bits(&streamed), bits(&held));
+}
+
+/// Both halves at once, for any number of threads and with channels of v and hidden ones left out.
+#[test]
+fn sweeping_changes_nothing() {
+    let (c, heads, hidden) = (8, 2, 13);
+    for (n, h, w) in [(1, 70, 1250), (2, 700, 120), (1, 5600, 3)] {
+        let [x, p, q] = block_inputs(n, c, heads, hidden, h, w).map(|t| single(&t));
+        let halves = |p: &Tensor, q: &Tensor| {
+            let y = attention(&x, p, heads, TRAIN).unwrap();
+            feed_forward(&y, q, hidden, TRAIN).unwrap()
+        };
+        let kill = |t: &Tensor, (first, dead): (usize, usize)| {
+            let mask = Mask::from_fn(t.dims()[0], |i| !(first..first + dead).contains(&i));
+            let mut values = flat(t);
+            mask.apply(&mut values);
+            single(&tensor(values, t.dims())).masked(Some(Sparsity::new(mask)))
+        };
+        // Rows of W of three channels of v, and of five hidden ones.
+        let pruned = (
+            kill(&p, (2 * c + heads + (2 * c + 1) * c, 3 * c)),
+            kill(&q, (2 * c + 4 * c, 5 * c)),
+        );
+        for (p, q) in [(p, q), pruned] {
+            let expected = bits(&halves(&p, &q));
+            for threads in [1, 2, 5] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                let run = || block(&x, (&p, heads), (&q, hidden), INFER).unwrap();
+                let got = bits(&pool.build().unwrap().install(run));
+                assert!(got == expected, "{threads} threads, {n} of {h}x{w}");
+            }
+        }
+    }
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {

@@ -1,0 +1,164 @@
+//! Both halves of a block as one operator, where nothing is kept for a backward: what the attention adds to
+//! a strip goes on through the feed-forward while it lies in cache.
+
+use super::attention::Attention;
+use super::feed_forward::FeedForward;
+use super::stream::{Ring, Source, band, walk};
+use super::{AttentionOp, FeedForwardOp, HELD, Remains};
+use crate::Result;
+use crate::kernels::Real;
+use crate::ops::rows::{Grid, Rows};
+use crate::ops::{Operator, View};
+use crate::runtime::buffer::Buffer;
+use crate::runtime::gpu::Array;
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+pub struct BlockOp {
+    pub attention: AttentionOp,
+    pub feed_forward: FeedForwardOp,
+}
+
+impl BlockOp {
+    /// The result strip by strip, where neither half leaves its input as it is, and images are so large that
+    /// both go through them strip by strip.
+    fn sweep<T: Real>(&self, inputs: &[View<T>]) -> Result<Option<Vec<T>>> {
+        let x = inputs[0];
+        let sizes @ [_, h, c, w] = self.attention.check(x.shape, inputs[1].shape)?;
+        self.feed_forward.check(x.shape, inputs[2].shape)?;
+        let fewest = (3 * c).min(2 * self.feed_forward.hidden);
+        let remains = (self.attention.remains(c), self.feed_forward.remains(c));
+        if h * Grid::new(h, w).padded_row(fewest) <= HELD
+            || matches!(*remains.0, Remains::Nothing)
+            || matches!(*remains.1, Remains::Nothing)
+        {
+            return Ok(None);
+        }
+        let attention = self.attention.half.part(&remains.0, inputs[1].data);
+        let feed_forward = self.feed_forward.half.part(&remains.1, inputs[2].data);
+        let attention = self.attention.of(sizes, &attention);
+        let feed_forward = self.feed_forward.of(sizes, &feed_forward);
+        Ok(Some(sweep(&attention, &feed_forward, x.data)))
+    }
+}
+
+impl Operator for BlockOp {
+    const NAME: &'static str = "block";
+
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+        if let Some(y) = self.sweep(inputs)? {
+            return Ok((y, inputs[0].shape.to_vec()));
+        }
+        let (data, shape) = self.attention.forward(&inputs[..2])?;
+        let between = View {
+            data: &data,
+            shape: &shape,
+        };
+        self.feed_forward.forward(&[between, inputs[2]])
+    }
+
+    fn backward<T: Real>(mut self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+        self.attention.half.mode = self.attention.half.mode.keeping();
+        let (data, shape) = self.attention.forward(&inputs[..2])?;
+        let between = View {
+            data: &data,
+            shape: &shape,
+        };
+        let mut parts = self
+            .feed_forward
+            .backward(&[between, inputs[2]], gradient)?;
+        let gradient = View {
+            data: &parts[0],
+            shape: &shape,
+        };
+        let first = self.attention.backward(&inputs[..2], gradient)?;
+        parts.splice(..1, first);
+        Ok(parts)
+    }
+
+    fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
+        let between = self.attention.forward_cuda(&inputs[..2])?;
+        self.feed_forward.forward_cuda(&[&between, inputs[2]])
+    }
+
+    fn backward_cuda(mut self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
+        self.attention.half.mode = self.attention.half.mode.keeping();
+        let between = self.attention.forward_cuda(&inputs[..2])?;
+        let mut parts = self
+            .feed_forward
+            .backward_cuda(&[&between, inputs[2]], gradient)?;
+        let first = self.attention.backward_cuda(&inputs[..2], &parts[0])?;
+        parts.splice(..1, first);
+        Ok(parts)
+    }
+}
+
+/// y of all images.
+fn sweep<T: Real>(attention: &Attention<T>, feed_forward: &FeedForward<T>, x: &[T]) -> Vec<T> {
+    let expand = &feed_forward.expand;
+    let image = expand.grid.h * expand.x_row();
+    let mut y = Buffer::new(x.len());
+    (y.par_chunks_mut(image), x.par_chunks(image))
+        .into_par_iter()
+        .for_each(|(y, x)| sweep_image(attention, feed_forward, x, y));
+    y.into_vec()
+}
+
+/// y of an image: strip by strip it holds the values, then the attention's results, then the block's.
+fn sweep_image<T: Real>(
+    attention: &Attention<T>,
+    feed_forward: &FeedForward<T>,
+    x: &[T],
+    y: &mut [T],
+) {
+    let expand = &feed_forward.expand;
+    let (grid, row) = (expand.grid, expand.x_row());
+    let scores = attention.attend(x, &Source::Streamed, y);
+    let folded = attention.folded(&scores);
+    let mixing = attention.mixing(&scores, folded.as_deref());
+    let band = band(grid, false);
+    let length = band * grid.strip * row;
+    // A task needs a row above and one below its own, where others write over the values.
+    let copy = |r: usize| attention.values_of(y, r).to_vec();
+    let beside: Vec<_> = (0..grid.h)
+        .step_by(band * grid.strip)
+        .map(|first| {
+            let end = first + band * grid.strip;
+            let above = (first > 0).then(|| copy(first - 1));
+            (above, (end < grid.h).then(|| copy(end)))
+        })
+        .collect();
+    (y.par_chunks_mut(length), beside)
+        .into_par_iter()
+        .enumerate()
+        .for_each(|(index, (y, (above, below)))| {
+            let strips = index * band..grid.strips().min((index + 1) * band);
+            let first = strips.start * grid.strip;
+            let own = |rows: &Range<usize>| (rows.start - first) * row..(rows.end - first) * row;
+            let y = RefCell::new(y);
+            let (mut other, mut tiles) = (vec![T::zero(); row], vec![]);
+            let mut scratch = Default::default();
+            let produce = |rows: Range<usize>, ring: &mut Ring<T>| {
+                let mut y = y.borrow_mut();
+                let strip = rows.start / grid.strip;
+                let beside = if strip < strips.start { &above } else { &below };
+                let y = match beside {
+                    Some(values) if !strips.contains(&strip) => {
+                        other[..values.len()].copy_from_slice(values);
+                        &mut other[..]
+                    }
+                    _ => &mut y[own(&rows)],
+                };
+                attention.finish(&mixing, expand.rows_of_x(x, &rows), y, &mut scratch);
+                expand.project(rows.start, y, &mut ring.data, ring.held, &mut tiles);
+            };
+            let mut gated = vec![];
+            let consume = |strip: usize, rows: Rows<T>| {
+                let range = grid.rows_of(strip);
+                let y = &mut y.borrow_mut()[own(&range)];
+                feed_forward.finish(range.start, rows, y, &mut gated);
+            };
+            walk(expand, strips.clone(), produce, consume);
+        });
+}
