@@ -11,18 +11,13 @@ const ARCHITECTURE: &str = "compute_80";
 
 fn main() {
     let out = PathBuf::from(env::var("OUT_DIR").unwrap());
-    let mut sources = Vec::new();
-    find(Path::new("src"), &mut sources);
-    sources.sort();
-    let headers = [
-        "src/kernels/kernel.cuh",
-        "src/runtime/gpu/emulator.h",
-        "build.rs",
-    ];
+    let (sources, headers) = (find("cu"), find("cuh"));
+    let others = ["src/runtime/gpu/emulator.h", "build.rs"];
     for file in sources
         .iter()
+        .chain(&headers)
         .map(PathBuf::as_path)
-        .chain(headers.map(Path::new))
+        .chain(others.map(Path::new))
     {
         println!("cargo:rerun-if-changed={}", file.display());
     }
@@ -33,15 +28,21 @@ fn main() {
     emulate(&sources, &out);
 }
 
-fn find(folder: &Path, sources: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            find(&path, sources);
-        } else if path.extension().is_some_and(|extension| extension == "cu") {
-            sources.push(path);
+/// The files below src/ with an extension, in order.
+fn find(extension: &str) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![PathBuf::from("src")], vec![]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                files.push(path);
+            }
         }
     }
+    files.sort();
+    files
 }
 
 /// What a kernel's elements are: f32, or bfloat16 where a file says `Element`.

@@ -206,3 +206,15 @@ def test_hostile_headers_are_refused(tiny, tmp_path, change):
     path.write_bytes(rewritten(tiny[0], change))
     with pytest.raises(mirl.errors.FormatError, match=r"x\.mirl\.safetensors"):
         mirl.load(path)
+
+
+@pytest.mark.parametrize("name", ["t.mirl.safetensors", "t.safetensors"])
+@pytest.mark.parametrize("key", ["format", "version", "network", "config"])
+def test_metadata_cannot_say_that_a_file_is_another(small, tmp_path, name, key):
+    path = tmp_path / name
+    small.save(path, {"run": "first"})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"metadata.*{key}"):
+        small.save(path, {key: "other"})
+    assert path.read_bytes() == before
+    assert mirl.inspect(path).metadata["run"] == "first"

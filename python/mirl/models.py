@@ -378,7 +378,8 @@ class PromptIR:
         OSError
             The file cannot be written.
         ValueError
-            An unknown dtype, one for a dense file, or a value that it has not, by name.
+            An unknown dtype, one for a dense file, or a value that it has not, by name; metadata by a
+            name that tells what the file is, like ``"version"``.
         """
         about = {"mirl": _mirl.VERSION, "density": json.dumps(self.density()._asdict())}
         if self.seed is not None:

@@ -6,25 +6,25 @@ use pyo3::exceptions::{PyArithmeticError, PyKeyboardInterrupt, PyRuntimeError, P
 use pyo3::prelude::*;
 
 create_exception!(
-    mirl,
+    mirl.errors,
     FormatError,
     PyValueError,
     "A file that is damaged or is not what it should be."
 );
 create_exception!(
-    mirl,
+    mirl.errors,
     DivergenceError,
     PyArithmeticError,
     "A loss or gradient that is not finite."
 );
 create_exception!(
-    mirl,
+    mirl.errors,
     DeviceError,
     PyRuntimeError,
     "A device or a processor's ability that is not there."
 );
 create_exception!(
-    mirl,
+    mirl.errors,
     InternalError,
     PyRuntimeError,
     "A fault of mirl itself: please report it."

@@ -30,7 +30,8 @@ pub enum Storage {
 /// Writes the network. `metadata` is what else the file should tell.
 ///
 /// # Errors
-/// A value that the type to round to has not; the file system's. Nothing is written then.
+/// Metadata by a name that tells what the file is; a value that the type to round to has not; the file
+/// system's. Nothing is written then.
 pub fn save(
     network: &Network,
     path: &Path,
@@ -38,7 +39,14 @@ pub fn save(
     metadata: impl IntoIterator<Item = (String, String)>,
 ) -> Result<()> {
     let mut file = pack(network, storage)?;
-    file.metadata.extend(metadata);
+    for (key, value) in metadata {
+        if file.metadata.contains_key(&key) {
+            return Err(Error::value(format!(
+                "metadata: {key:?} tells what the file is, and cannot be another"
+            )));
+        }
+        file.metadata.insert(key, value);
+    }
     file.save(path)
 }
 
