@@ -29,14 +29,14 @@ def mirl_command(*arguments):
     return result.output
 
 
-def mirl_process(*arguments):
+def mirl_process(*arguments, **environment):
     """Run it as users do."""
     return subprocess.run(
         [sys.executable, "-m", "mirl", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
-        env=os.environ | {"COLUMNS": "80"},
+        env=os.environ | {"COLUMNS": "80"} | environment,
     )
 
 
@@ -268,3 +268,17 @@ def test_ctrl_c_stops_cleanly_and_the_run_resumes(folder, tmp_path):
     assert process.returncode == 130
     assert "same command" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_table_comes_out_in_any_encoding(folder, network, encoding):
+    done = mirl_process("evaluate", folder, "-m", network, "-q", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "denoise" in done.stdout
+
+
+def test_a_sweep_without_pandas_says_so_before_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="need pandas"):
+        mirl_command("sweep", tmp_path / "sweep.toml", "-o", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

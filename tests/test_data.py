@@ -750,3 +750,12 @@ def test_training_on_real_photos(shared):
     batches = loader.epoch(0)
     quality = [mirl.psnr(*next(batches)) for _ in range(8)]
     assert 10 < np.mean(quality) < 30
+
+
+@pytest.mark.parametrize("sigmas", ["25", [], ["a"], [-1]])
+def test_sigmas_that_are_none_are_refused(tmp_path, sigmas):
+    photos = [photo(0)]
+    with pytest.raises(ValueError, match="sigma"):
+        mirl.Loader.from_images(photos, tasks=("denoise",), sigmas=sigmas, patch_size=16)
+    with pytest.raises(ValueError, match="sigma"):
+        mirl.data.test_sets(write_dataset(tmp_path), sigmas=sigmas)

@@ -3,7 +3,9 @@
 import io
 import os
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image, ImageCms, ImageOps
 
 import mirl
 from mirl.errors import FormatError
+from mirl.io import atomic
 
 ENDINGS = ("png", "jpg", "bmp", "tiff", "webp")
 
@@ -246,3 +249,18 @@ def test_a_file_without_permission(tmp_path):
     (tmp_path / "a.png").chmod(0)
     with pytest.raises(PermissionError, match=r"a\.png"):
         mirl.read_image(tmp_path / "a.png")
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "file"
+    meeting = threading.Barrier(2, timeout=10)
+
+    def write(text):
+        with atomic(path) as temporary:
+            temporary.write_text(text)
+            meeting.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, ["first", "other"]))
+    assert path.read_text() in ("first", "other")
+    assert list(tmp_path.iterdir()) == [path]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mirl
-from mirl.errors import FormatError
+from mirl.errors import DivergenceError, FormatError
 from mirl.io import read_image, write_image
 from mirl.restore import BYTES_PER_PIXEL, restore, restore_files
 
@@ -246,3 +246,14 @@ def test_unreadable_files_are_named_and_the_others_restored(photos, tmp_path):
 
 def test_the_public_name():
     assert mirl.restore is restore
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_diverged_restores_nothing(tmp_path, value):
+    diverged = Fake(lambda images: images * value)
+    with pytest.raises(DivergenceError, match="NaN or infinity"):
+        restore(diverged, pixels((16, 16, 3), np.uint8) | 1)
+    write_image(tmp_path / "photo.png", pixels((16, 16, 3), np.uint8) | 1)
+    with pytest.raises(DivergenceError, match="NaN or infinity"):
+        restore_files(diverged, [tmp_path / "photo.png"], tmp_path / "out")
+    assert not list(tmp_path.glob("out/*"))

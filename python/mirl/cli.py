@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-EXPECTED = (OSError, ValueError, TypeError, ArithmeticError, RuntimeError, ImportError)
+EXPECTED = (
+    OSError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    RuntimeError,
+    ImportError,
+    MemoryError,
+)
 """What wrong input, a full disk or a missing package raise; anything else is a bug of ours."""
 
 INTERRUPTED = 130
@@ -41,6 +50,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 def main() -> None:
     """Run the command line."""
+    # A table is worth more than its sigma, where the output's encoding has none.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app(prog_name="mirl")
 
 
@@ -236,7 +249,9 @@ def sweep(
 ) -> None:
     """Run a grid of experiments, here or on a cluster; the same command resumes it."""
     from mirl.lottery import Sweep, save_results
+    from mirl.lottery.results import check_pandas
 
+    check_pandas()
     runs = Sweep.load(file)
     try:
         with _resumable():

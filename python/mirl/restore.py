@@ -12,7 +12,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.arrays import SupportsDLPack, as_array
-from mirl.errors import FormatError
+from mirl.errors import DivergenceError, FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -83,6 +83,8 @@ def restore(model: PromptIR, image: Any, tile: int | None = None, overlap: int =
         Another element type.
     ValueError
         Another shape, NaN, or a tile that is not larger than its overlap.
+    mirl.errors.DivergenceError
+        The network gives NaN or infinity.
     """
     _check_tiling(tile, overlap)
     array = as_array(image, "image")
@@ -255,7 +257,10 @@ def _restore_batch(model: PromptIR, images: Images, tile: int | None, overlap: i
         _blend(model, images[start : start + together], rows, columns)
         for start in range(0, len(images), together)
     ]
-    return np.clip(np.concatenate(parts), 0, 1)
+    restored = np.concatenate(parts)
+    if not np.isfinite(restored).all():
+        raise DivergenceError("the network restores to NaN or infinity: its weights have diverged")
+    return np.clip(restored, 0, 1)
 
 
 def _blend(model: PromptIR, images: Images, rows: list[slice], columns: list[slice]) -> Images:

@@ -116,6 +116,24 @@ def has_pairs(task: str, synthesize: Sequence[str] = ()) -> bool:
     return False
 
 
+def degraded_tasks(task: str, sigmas: Sequence[float | str]) -> list[str]:
+    """Give the degradations that a task without pairs stands for: denoising has one for each sigma.
+
+    Raises
+    ------
+    ValueError
+        One that is none, or sigmas that are no sequence or none.
+    """
+    tasks = [task]
+    if task == "denoise":
+        if isinstance(sigmas, str) or len(sigmas) == 0:
+            raise ValueError(f"sigmas must be a sequence of standard deviations, got {sigmas!r}")
+        tasks = [f"{task}_{sigma}" for sigma in sigmas]
+    for one in tasks:
+        degradation(one)
+    return tasks
+
+
 def degradation(task: str) -> str:
     """Give the core's name for a task's degradation; raise ValueError where there is none."""
     if task in _SYNTHETIC:

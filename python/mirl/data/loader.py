@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl import _mirl
-from mirl.data.degrade import SIGMAS, TASKS, check_least, check_tasks, degradation, has_pairs
+from mirl.data.degrade import (
+    SIGMAS,
+    TASKS,
+    check_least,
+    check_tasks,
+    degradation,
+    degraded_tasks,
+    has_pairs,
+)
 from mirl.data.folder import images_of, pairs_of, sets_of
 
 if TYPE_CHECKING:
@@ -217,8 +225,7 @@ class Loader:
                     sources += [clean, degraded]
                 found = [(i, i + 1, None) for i in range(first, len(sources), 2)]
             else:
-                kinds = [f"{task}_{sigma}" for sigma in sigmas] if task == "denoise" else [task]
-                kinds = [degradation(kind) for kind in kinds]
+                kinds = [degradation(kind) for kind in degraded_tasks(task, sigmas)]
                 found = [(i, None, kind) for kind in kinds for i in range(len(photos))]
             repeat = repeats.get(task, 1)
             if repeat < 1:

@@ -17,6 +17,7 @@ from mirl.data.degrade import (
     check_tasks,
     degradation,
     degrade,
+    degraded_tasks,
     has_pairs,
 )
 from mirl.data.folder import existing, images_of, pairs_of, sets_of
@@ -118,8 +119,10 @@ def test_sets(
     FileNotFoundError
         A folder that is not there.
     ValueError
-        An empty folder, an image without a partner, a crop that is no multiple of 16.
+        An empty folder, an image without a partner, a crop that is no multiple of 16, a sigma that is
+        none.
     """
+    check_least(0, seed=seed)
     check_least(1, **({} if images is None else {"images": images}))
     if crop is not None and (crop < _CROP or crop % _CROP):
         raise ValueError(f"crop must be a multiple of {_CROP}, got {crop}")
@@ -134,7 +137,7 @@ def test_sets(
     for task in tasks:
         for folder in sets_of(root, split, task if has_pairs(task) else "denoise"):
             if not has_pairs(task):
-                kinds = [f"denoise_{s}" for s in sigmas] if task == "denoise" else [task]
+                kinds = degraded_tasks(task, sigmas)
                 clean = [(path.stem, path, None) for path in images_of(folder)][:images]
                 sets += [TestSet(folder.name, kind, seed, list(clean), crop) for kind in kinds]
             else:

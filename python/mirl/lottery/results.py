@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,17 @@ def results(out: str | os.PathLike[str]) -> DataFrame:
     ImportError
         pandas is not installed.
     """
-    try:
-        from pandas import DataFrame
-    except ImportError as error:
-        raise ImportError('tables of results need pandas: pip install "mirl[lab]"') from error
+    check_pandas()
+    from pandas import DataFrame
+
     runs = run_folders(out)
     return DataFrame([line for run in runs for line in _lines(run)])
+
+
+def check_pandas() -> None:
+    """Raise ImportError where there is no pandas: best before days of runs."""
+    if find_spec("pandas") is None:
+        raise ImportError('tables of results need pandas: pip install "mirl[lab]"')
 
 
 def run_folders(out: str | os.PathLike[str]) -> list[RunFolder]:
