@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps
 
 import mirl
 from mirl.errors import FormatError
-from mirl.io import atomic
+from mirl.io import atomic, write_text
 
 ENDINGS = ("png", "jpg", "bmp", "tiff", "webp")
 
@@ -264,3 +265,21 @@ def test_threads_that_write_one_file_do_not_meet(tmp_path):
         list(threads.map(write, ["first", "other"]))
     assert path.read_text() in ("first", "other")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_links_stay_and_what_is_no_file_is_refused(tmp_path, small):
+    (tmp_path / "elsewhere").mkdir()
+    file, link, pipe = (tmp_path / name for name in ("elsewhere/file", "link", "pipe"))
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+    for save in (lambda path: write_text(path, "text"), small.save):
+        file.write_text("before")
+        save(link)
+        assert link.is_symlink()
+        assert file.read_bytes() != b"before"
+        with pytest.raises(FileExistsError, match="not a file"):
+            save(pipe)
+        with pytest.raises(IsADirectoryError, match=tmp_path.name):
+            save(tmp_path)
+        assert pipe.is_fifo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from contextlib import contextmanager
@@ -78,8 +79,15 @@ def write_image(
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary file's name beside `path`, of the same ending, that becomes `path` at the end.
 
-    Where the block fails, what was at `path` is still there, and the temporary file is not.
+    Where the block fails, what was at `path` is still there, and the temporary file is not. A link
+    stays, and what it leads to is replaced; what is no file, like a pipe or a device, is refused.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "is not a file", str(path))
+    if path.is_symlink():
+        path = path.resolve()
     writer = f"{os.getpid()}-{threading.get_ident()}"
     temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:

@@ -2,13 +2,25 @@
 
 use crate::{Error, Result};
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Runs `write` on a temporary file beside `path`, syncs it and renames it to `path`. Whatever fails,
-/// a file that was at `path` before is still there, whole, and no other is left behind.
+/// a file that was at `path` before is still there, whole, and no other is left behind. A link stays, and
+/// what it leads to is replaced; what is no file, like a pipe or a device, is refused.
 pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let temporary = temporary(path)?;
     let failed = |source| Error::file(path, source);
+    let there = fs::canonicalize(path);
+    match &there {
+        Ok(there) if there.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
+        Ok(there) if !there.is_file() => {
+            let kind = io::ErrorKind::AlreadyExists;
+            return Err(failed(io::Error::new(kind, "is not a file")));
+        }
+        _ => (),
+    }
+    let path = there.as_deref().unwrap_or(path);
+    let temporary = temporary(path)?;
     // A library may replace the file by one that others cannot read: the usual permissions are kept.
     let created = File::create(&temporary).and_then(|file| file.metadata());
     let permissions = created.map_err(failed)?.permissions();
@@ -63,6 +75,29 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "first");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_and_what_is_no_file_is_refused() {
+        use std::os::unix::{fs::symlink, net::UnixListener};
+        let folder = std::env::temp_dir().join(format!("mirl-links-{}", std::process::id()));
+        fs::create_dir_all(folder.join("elsewhere")).unwrap();
+        let [file, link, socket] = ["elsewhere/file", "link", "socket"].map(|n| folder.join(n));
+        fs::write(&file, "before").unwrap();
+        symlink(&file, &link).unwrap();
+        let write = |path: &Path| fs::write(path, "after").map_err(|e| Error::file(path, e));
+        replace(&link, write).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "after");
+        let listener = UnixListener::bind(&socket).unwrap();
+        for (refused, why) in [(&socket, "not a file"), (&folder, "is a directory")] {
+            let error = replace(refused, write).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(!fs::metadata(&socket).unwrap().is_file());
+        drop(listener);
         fs::remove_dir_all(&folder).unwrap();
     }
 }
