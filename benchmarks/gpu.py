@@ -1,6 +1,7 @@
 """PromptIR of the published sizes on this GPU, beside PyTorch.
 
-Every contestant has a process of its own that holds the same weights; they take turns. Images come
+Every contestant has a process of its own that holds the same weights. mirl and one other take turns,
+since all at once would not fit into a GPU's memory. Images come
 from and go to the processor's memory for all of them. Operands of matrix products are rounded to TF32
 on both sides, or activations to bfloat16 (autocast in PyTorch). Needs PyTorch with CUDA.
 
@@ -15,7 +16,7 @@ import os
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,9 @@ import mirl
 from cpu import torch_network, weights
 from mirl.io import write_text
 from worker import Worker, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INFERENCE = ((1, 3, 256, 256), (1, 3, 1024, 1024))
 TRAINING = ((8, 3, 128, 128), (8, 3, 64, 64))
@@ -73,30 +77,34 @@ def main() -> None:
 def compare(
     arguments: argparse.Namespace, kind: str, shape: tuple[int, ...], peers: list[str]
 ) -> dict[str, Any]:
-    """Medians of all contestants, taken in turns; one that fails says so in its place."""
+    """Medians of mirl and of each peer, taken in turns; one that fails says so in its place."""
     name = f"{kind} {'x'.join(map(str, shape))}"
-    both = kind in ("infer", "train")
-    own = [f"mirl {precision}" for precision in (PRECISIONS if both else PRECISIONS[:1])]
-    started = [Worker(peer, "--work", name) for peer in [*own, *peers]]
-    workers = [worker for worker in started if is_ready(worker)]
-    result: dict[str, Any] = {w.peer: {"failed": True} for w in started if w not in workers}
-    seconds: dict[str, list[float]] = {worker.peer: [] for worker in workers}
-    if kind == "infer":
-        outputs = [np.load(worker.ask("output")) for worker in workers]
-        for worker, output in zip(workers[1:], outputs[1:], strict=True):
-            difference = np.abs(output - outputs[0]).max()
-            assert difference < TOLERANCE, f"{worker.peer} differs by {difference}"
+    return {"work": name, "peers": {peer: turns(arguments, name, peer) for peer in peers}}
+
+
+def turns(arguments: argparse.Namespace, name: str, peer: str) -> dict[str, Any]:
+    """Both of one precision; the copy has none."""
+    own = f"mirl {'bf16' if peer.endswith('bf16') else 'tf32'}"
+    both = {"mirl": Worker(own, "--work", name), "peer": Worker(peer, "--work", name)}
+    ready = {who: worker for who, worker in both.items() if is_ready(worker)}
+    if name.startswith("infer ") and len(ready) == 2:
+        ours, theirs = (np.load(worker.ask("output")) for worker in ready.values())
+        difference = np.abs(ours - theirs).max()
+        assert difference < TOLERANCE, f"{peer} differs by {difference}"
+    seconds: dict[str, list[float]] = {who: [] for who in ready}
     for _ in range(arguments.repeats):
-        for worker in workers:
-            seconds[worker.peer].append(float(worker.ask("run")))
-    for worker in workers:
-        result[worker.peer] = {
-            "seconds": median(seconds[worker.peer]),
-            "all": seconds[worker.peer],
+        for who, worker in ready.items():
+            seconds[who].append(float(worker.ask("run")))
+    result: dict[str, Any] = dict.fromkeys(both, "failed")
+    for who, worker in ready.items():
+        result[who] = {
+            "seconds": median(seconds[who]),
+            "all": seconds[who],
             "peak_bytes": int(worker.ask("memory")),
         }
+    for worker in both.values():
         worker.stop()
-    return {"work": name, "results": result}
+    return result
 
 
 def is_ready(worker: Worker) -> bool:
@@ -104,6 +112,7 @@ def is_ready(worker: Worker) -> bool:
     try:
         for _ in range(3):
             worker.ask("run")
+        worker.ask("reset")
     except RuntimeError:
         return False
     return True
@@ -114,14 +123,21 @@ def work(peer: str, name: str) -> None:
     kind, sizes = name.split()
     shape = tuple(int(size) for size in sizes.split("x"))
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    memory: Callable[[], int]
+    reset: Callable[[], None]
     if peer.startswith("mirl"):
         _, precision, *pruned = peer.split()
-        step, memory = mirl_step(kind, image, precision, pruned)
-    elif peer == "copy":
-        step, memory = torch_copy()
+        step = mirl_step(kind, image, precision, pruned)
+        memory, reset = mirl._mirl.gpu_peak, mirl._mirl.reset_gpu_peak
     else:
-        _, mode, precision = peer.split()
-        step, memory = torch_step(kind, image, mode, precision)
+        import torch
+
+        if peer == "copy":
+            step = torch_copy()
+        else:
+            _, mode, precision = peer.split()
+            step = torch_step(kind, image, mode, precision)
+        memory, reset = torch.cuda.max_memory_allocated, torch.cuda.reset_peak_memory_stats
 
     def run() -> float:
         begin = time.perf_counter()
@@ -133,7 +149,7 @@ def work(peer: str, name: str) -> None:
         np.save(file, step())
         return file
 
-    serve({"run": run, "output": output, "memory": memory})
+    serve({"run": run, "output": output, "memory": memory, "reset": reset})
 
 
 def mirl_step(kind: str, image: Any, precision: str, pruned: list[str]) -> Any:
@@ -141,11 +157,10 @@ def mirl_step(kind: str, image: Any, precision: str, pruned: list[str]) -> Any:
     if pruned:
         scope, density = pruned
         mirl.prune(network, 1 - float(density), scope)
-    memory = mirl._mirl.gpu_peak
     precision = {"tf32": "float32", "bf16": "bfloat16"}[precision]
     if kind.startswith("infer"):
         network.precision = precision
-        return lambda: network(image), memory
+        return lambda: network(image)
     if kind == "adamw":  # Steps that are replayed do not know their parts.
         os.environ["MIRL_CUDA_GRAPHS"] = "0"
     trainer = mirl.Trainer(network, precision=precision)
@@ -155,7 +170,7 @@ def mirl_step(kind: str, image: Any, precision: str, pruned: list[str]) -> Any:
         trainer.step(image, clean)
         return trainer.seconds.optimizer
 
-    return step, memory
+    return step
 
 
 def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
@@ -167,7 +182,6 @@ def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
     layout = torch.channels_last if mode == "channels_last" else torch.contiguous_format
     network = torch_network().to("cuda", memory_format=layout)
     run = torch.compile(network) if mode == "compile" else network
-    memory = torch.cuda.max_memory_allocated
     host = torch.from_numpy(image)
 
     def autocast() -> Any:
@@ -180,7 +194,7 @@ def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
                 images = host.to("cuda", memory_format=layout)
                 return run(images).float().cpu().numpy()
 
-        return infer, memory
+        return infer
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4, fused=True)
 
@@ -199,7 +213,7 @@ def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
         torch.cuda.synchronize()
         return time.perf_counter() - begin
 
-    return step, memory
+    return step
 
 
 def torch_copy() -> Any:
@@ -216,22 +230,25 @@ def torch_copy() -> Any:
         torch.cuda.synchronize()
         return time.perf_counter() - begin
 
-    return step, torch.cuda.max_memory_allocated
+    return step
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = [f"{'work':22}{'contestant':26}{'ms':>10}{'ratio':>7}{'GB':>7}"]
+    lines = [
+        f"{'work':26}{'peer':26}{'mirl ms':>10}{'peer ms':>10}{'ratio':>7}{'mirl GB':>9}{'GB':>7}"
+    ]
     for row in rows:
-        for peer, result in row["results"].items():
-            if "failed" in result:
-                lines.append(f"{row['work']:22}{peer:26}{'failed':>10}")
+        for peer, found in row["peers"].items():
+            if "failed" in found.values():
+                who = " and ".join(who for who, result in found.items() if result == "failed")
+                lines.append(f"{row['work']:26}{peer:26}  {who} failed")
                 continue
-            # Of the same precision; the copy has none.
-            own = row["results"][f"mirl {'bf16' if peer.endswith('bf16') else 'tf32'}"]
-            own = own.get("seconds", float("nan"))
-            seconds, memory = result["seconds"], result["peak_bytes"] / 1e9
+            (ours, gb), (theirs, their_gb) = (
+                (found[who]["seconds"], found[who]["peak_bytes"] / 1e9) for who in ("mirl", "peer")
+            )
             lines.append(
-                f"{row['work']:22}{peer:26}{seconds * 1e3:10.2f}{own / seconds:7.2f}{memory:7.2f}"
+                f"{row['work']:26}{peer:26}{ours * 1e3:10.2f}{theirs * 1e3:10.2f}"
+                f"{ours / theirs:7.2f}{gb:9.2f}{their_gb:7.2f}"
             )
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ class Worker:
     def ask(self, question: str) -> str:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(question + "\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # It is gone, and answers nothing.
+            self.process.stdin.write(question + "\n")
+            self.process.stdin.flush()
         answer = self.process.stdout.readline().strip()
         if not answer:
             raise RuntimeError(f"{self.peer} failed")
@@ -36,7 +38,8 @@ class Worker:
 
     def stop(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 

@@ -3,11 +3,11 @@
 use super::recording::Replay;
 use super::{Argument, Backend, Kind, Product, Side};
 use crate::{Error, Result};
-use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
+use cudarc::cublas::{CudaBlas, result as cublas, sys as blas_sys};
 use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
@@ -21,7 +21,8 @@ pub struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     pool: sys::CUmemoryPool,
-    blas: CudaBlas,
+    /// One product at a time: some are two kernels with the workspace between them.
+    blas: Mutex<CudaBlas>,
     kernels: HashMap<(&'static str, Kind), Kernel>,
 }
 
@@ -91,21 +92,25 @@ impl Cuda {
             context,
             stream,
             pool,
-            blas,
+            blas: Mutex::new(blas),
             kernels,
         };
         let workspace = cuda.allocate(WORKSPACE)?;
+        let handle = *cuda.blas().handle();
+        // Sums are of full precision, those of bfloat16 in several parts, too.
+        let mode = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
         // SAFETY: the memory is never freed, as the context lives as long as the process.
         unsafe {
-            blas_sys::cublasSetWorkspace_v2(
-                *cuda.blas.handle(),
-                workspace as *mut c_void,
-                WORKSPACE,
-            )
-            .result()
+            blas_sys::cublasSetWorkspace_v2(handle, workspace as *mut c_void, WORKSPACE)
+                .result()
+                .and_then(|()| blas_sys::cublasSetMathMode(handle, mode).result())
         }
         .map_err(blas_failed)?;
         Ok(cuda)
+    }
+
+    fn blas(&self) -> MutexGuard<'_, CudaBlas> {
+        self.blas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// CUDA calls are for the context of the thread that makes them.
@@ -117,7 +122,7 @@ impl Cuda {
     }
 }
 
-fn blas_failed(error: blas::CublasError) -> Error {
+fn blas_failed(error: cublas::CublasError) -> Error {
     Error::Device(format!("cuBLAS says {:?}", error.0))
 }
 
@@ -268,6 +273,10 @@ impl Backend for Cuda {
             .end_capture(flags)
             .map_err(failed("recording"))?;
         let graph = graph.ok_or_else(|| Error::Device("nothing was recorded".into()))?;
+        // The graph has memory of its own: what the warm-up took goes back.
+        self.wait()?;
+        // SAFETY: the pool is the device's own.
+        unsafe { result::mem_pool::trim_to(self.pool, 0) }.map_err(failed("recording"))?;
         Ok(Box::new(Graph(graph)))
     }
 
@@ -296,11 +305,12 @@ impl Backend for Cuda {
             Kind::F32 => blas_sys::cudaDataType_t::CUDA_R_32F,
             Kind::BFloat16 => blas_sys::cudaDataType_t::CUDA_R_16BF,
         };
+        let blas = self.blas();
         // SAFETY: the caller owns all that the sizes reach. cuBLAS reads columns where rows lie, so
         // that it gets the transposed product: Cᵀ = Bᵀ·Aᵀ.
         unsafe {
-            blas::gemm_strided_batched_ex(
-                *self.blas.handle(),
+            cublas::gemm_strided_batched_ex(
+                *blas.handle(),
                 transposed(b),
                 transposed(a),
                 int(n)?,

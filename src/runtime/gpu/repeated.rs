@@ -46,9 +46,10 @@ impl<K: PartialEq> Repeated<K> {
         if self.runs != 2 || !is_wanted() {
             return work();
         }
-        match Recording::of(gpu, &work) {
+        // Memory is taken at the first replay, which may be too much.
+        let recording = Recording::of(gpu, &work);
+        match recording.and_then(|recording| recording.replay().map(|()| recording)) {
             Ok(recording) => {
-                recording.replay()?;
                 self.recording = Some(recording);
                 Ok(())
             }
