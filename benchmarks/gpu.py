@@ -1,9 +1,9 @@
 """PromptIR of the published sizes on this GPU, beside PyTorch.
 
 Every contestant has a process of its own that holds the same weights. mirl and one other take turns,
-since all at once would not fit into a GPU's memory. Images come
-from and go to the processor's memory for all of them. Operands of matrix products are rounded to TF32
-on both sides, or activations to bfloat16 (autocast in PyTorch). Needs PyTorch with CUDA.
+since all at once would not fit into a GPU's memory. Images come from and go to the processor's memory
+for all of them. Operands of matrix products are rounded to TF32 on both sides, or activations to
+bfloat16 (autocast in PyTorch). Needs PyTorch with CUDA.
 
     python benchmarks/gpu.py --out benchmarks/results/gpu.json
 """
