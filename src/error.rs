@@ -25,6 +25,10 @@ pub enum Error {
     #[error("the loss of step {step} is {loss}: the step was not applied")]
     Diverged { step: u64, loss: f64 },
 
+    /// The system has not as much memory left, or does not give it to this process.
+    #[error("no memory for {bytes} bytes")]
+    Memory { bytes: usize },
+
     /// What this machine does not have.
     #[error("{0}")]
     Device(String),

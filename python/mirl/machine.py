@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +14,12 @@ from mirl import _mirl
 from mirl.errors import DeviceError
 from mirl.library import NO_CUDA
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MATMUL_PRECISIONS = ("highest", "high")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -23,10 +31,10 @@ def set_num_threads(num_threads: int) -> None:
     Raises
     ------
     ValueError
-        Less than one thread.
+        Less than one thread, or more than 1024.
     """
     if num_threads < 1:
-        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+        raise ValueError(f"num_threads must lie in [1, 1024], got {num_threads}")
     _mirl.set_num_threads(num_threads)
 
 
@@ -52,6 +60,55 @@ def devices() -> dict[str, str]:
         "cpu": f"{platform.machine()}, {_mirl.simd()}, {get_num_threads()} threads",
         "cuda": cuda,
     }
+
+
+def memory() -> int | None:
+    """Bytes of memory that this process may come to have; None where the system does not tell.
+
+    Those of the machine, or fewer where a container or ``ulimit`` sets a limit. Not those that are
+    free at the moment.
+    """
+    try:
+        machine = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, OSError, ValueError):
+        machine = []
+    return min([*machine, *_process_limits(), *_group_limits()], default=None)
+
+
+def _process_limits() -> Iterator[int]:
+    """What ``ulimit -v`` and ``ulimit -d`` leave."""
+    try:
+        import resource
+    except ImportError:
+        return
+    for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        bytes_, _ = resource.getrlimit(limit)
+        if bytes_ != resource.RLIM_INFINITY:
+            yield bytes_
+
+
+def _group_limits() -> Iterator[int]:
+    """What Linux's control groups leave, those of containers say: of all groups that we are in."""
+    try:
+        lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if not controllers:
+            top, name = CONTROL_GROUPS, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = CONTROL_GROUPS / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = Path(place.lstrip("/"))
+        for folder in (group, *group.parents):
+            try:
+                limit = (top / folder / name).read_text(encoding="utf-8").strip()
+            except OSError:
+                continue
+            if limit.isdecimal():
+                yield int(limit)
 
 
 def device_choice(device: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy as np
 from mirl import _mirl
 from mirl.arrays import SupportsDLPack, as_array
 from mirl.errors import DivergenceError, FormatError
+from mirl.machine import memory
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -30,8 +31,8 @@ BYTES_PER_PIXEL = 72
 """Memory that a restoration takes per pixel and channel of the first level (`dim`), at its peak.
 Measured: growth of the resident set, 48 to 67 bytes for dim 16 and 48 at 256x256 to 1024x1024."""
 MEMORY_SHARE = 0.5
-"""Of the machine's memory, for one restoration. Not of the memory that is free at the moment: the
-same image shall give the same result tomorrow."""
+"""Of the memory that this process may have (`mirl.machine.memory`), for one restoration. Not of what
+is free at the moment: the same image shall give the same result tomorrow."""
 MEMORY_UNKNOWN = 8 * 2**30
 """Bytes taken for the machine's memory where the system does not tell."""
 MULTIPLE = 8
@@ -67,8 +68,8 @@ def restore(model: PromptIR, image: Any, tile: int | None = None, overlap: int =
         tensor say, is viewed without a copy.
     tile
         Side of the square tiles in pixels. By default the whole image at once, unless it would take
-        more than half of the memory of the machine, or of the GPU, by 72 bytes per pixel and `dim` as
-        measured.
+        more than half of the memory of the machine, its container or the GPU, by 72 bytes per pixel
+        and `dim` as measured.
     overlap
         Pixels that neighbouring tiles share at least; they are blended by linear ramps.
 
@@ -115,7 +116,8 @@ def restore_files(
 ) -> list[Path]:
     """Restore image files into a folder, under their own names.
 
-    EXIF orientation is applied; bit depth, alpha, colour profile and the other EXIF data are kept.
+    EXIF orientation is applied; bit depth, alpha, colour profile and the other EXIF data are kept, but
+    for the tags of TIFF files. Of several pages the first is restored, with a warning.
     Every file appears whole or not at all.
 
     Parameters
@@ -302,12 +304,9 @@ def _ramps(spans: list[slice]) -> list[NDArray[np.float64]]:
 
 def _largest_area(model: PromptIR) -> int:
     """Pixels that may be restored at once."""
-    memory = MEMORY_UNKNOWN
-    if model.device == "cuda":
-        memory = _mirl.gpu_memory()
-    elif hasattr(os, "sysconf"):
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(memory * MEMORY_SHARE) // (BYTES_PER_PIXEL * int(model.config["dim"]))
+    on_gpu = model.device == "cuda"
+    available = _mirl.gpu_memory() if on_gpu else memory() or MEMORY_UNKNOWN
+    return int(available * MEMORY_SHARE) // (BYTES_PER_PIXEL * int(model.config["dim"]))
 
 
 def _check_tiling(tile: int | None, overlap: int) -> None:

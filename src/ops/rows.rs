@@ -6,6 +6,7 @@
 
 use crate::kernels::tiles::{GROUP, TILE, Target};
 use crate::kernels::{Matrix, Real};
+use crate::runtime::buffer::zeros;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -253,7 +254,7 @@ pub fn clear_borders<T: Real>(grid: Grid, channels: usize, rows: &mut [T]) {
 /// All rows of channels with their borders: [row][channel][pitch].
 pub fn pad_rows<T: Real>(grid: Grid, channels: usize, x: &[T]) -> Vec<T> {
     let (row, x_row) = (grid.padded_row(channels), (channels * grid.w).max(1));
-    let mut padded = vec![T::zero(); x.len() / x_row * row];
+    let mut padded = zeros(x.len() / x_row * row);
     padded
         .par_chunks_mut(row)
         .zip(x.par_chunks(x_row))

@@ -6,6 +6,7 @@ use crate::kernels::simd::dispatch;
 use crate::nn::{Parameter, Parameters};
 use crate::ops::Gradients;
 use crate::prune::Masks;
+use crate::runtime::buffer;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -115,8 +116,8 @@ impl AdamW {
     pub fn new(config: AdamWConfig, all: &Parameters) -> Result<Self> {
         config.validate()?;
         let zeros = |(_, parameter): (&str, Parameter)| Moments {
-            exp_avg: vec![0.0; parameter.count()],
-            exp_avg_sq: vec![0.0; parameter.count()],
+            exp_avg: buffer::zeros(parameter.count()),
+            exp_avg_sq: buffer::zeros(parameter.count()),
         };
         Ok(Self {
             config,

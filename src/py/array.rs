@@ -47,12 +47,18 @@ pub fn owned<T: Element + Copy>(array: &Bound<'_, PyAny>, what: &str) -> PyResul
     let view = array.try_readonly().map_err(|_| {
         PyTypeError::new_err(format!("{what}: the array is being written to elsewhere"))
     })?;
+    let mut data = Vec::new();
+    if data.try_reserve_exact(untyped.len()).is_err() {
+        let bytes = untyped.len() * size_of::<T>();
+        return Err(Error::Memory { bytes }.into());
+    }
+    match view.as_slice() {
+        Ok(values) => data.extend_from_slice(values),
+        Err(_) => data.extend(view.as_array().iter()),
+    }
     Ok(Owned {
         shape: untyped.shape().to_vec(),
-        data: match view.as_slice() {
-            Ok(data) => data.to_vec(),
-            Err(_) => view.as_array().iter().copied().collect(),
-        },
+        data,
     })
 }
 

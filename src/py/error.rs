@@ -2,7 +2,9 @@
 
 use crate::Error;
 use pyo3::create_exception;
-use pyo3::exceptions::{PyArithmeticError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{
+    PyArithmeticError, PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyValueError,
+};
 use pyo3::prelude::*;
 
 create_exception!(
@@ -39,6 +41,7 @@ impl From<Error> for PyErr {
             Error::File { source, .. } => std::io::Error::new(source.kind(), message).into(),
             Error::Format { .. } => FormatError::new_err(message),
             Error::Diverged { .. } => DivergenceError::new_err(message),
+            Error::Memory { .. } => PyMemoryError::new_err(message),
             Error::Device(_) => DeviceError::new_err(message),
             Error::Cancelled => PyKeyboardInterrupt::new_err(()),
             Error::Tensor(_) => InternalError::new_err(message),

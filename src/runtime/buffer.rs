@@ -1,20 +1,36 @@
-//! Large vectors that nobody clears: what operators write before they read.
+//! Large vectors: what operators write before they read, which nobody clears, and zeroes. Where there
+//! is no memory for one, the call ends and not the process.
 
-use num_traits::Float;
+use crate::Error;
+use num_traits::{Float, Zero};
 use rayon::prelude::*;
 use std::ops::{Deref, DerefMut};
+use std::panic::resume_unwind;
+
+/// A vector with room for `len` values.
+pub fn room<T>(len: usize) -> Vec<T> {
+    let mut values = Vec::new();
+    if values.try_reserve_exact(len).is_err() {
+        let bytes = len.saturating_mul(size_of::<T>());
+        // Operators report through candle, which would keep but the message; `py::enter` catches this.
+        resume_unwind(Box::new(Error::Memory { bytes }));
+    }
+    values
+}
+
+pub fn zeros<T: Zero + Clone>(len: usize) -> Vec<T> {
+    let mut values = room(len);
+    values.resize(len, T::zero());
+    values
+}
 
 /// Values that begin as whatever the memory held; under test they begin as NaN.
 #[derive(Debug)]
 pub struct Buffer<T>(Vec<T>);
 
 impl<T: Float> Buffer<T> {
-    #[expect(
-        clippy::uninit_vec,
-        reason = "clearing would cost a pass over the memory"
-    )]
     pub fn new(len: usize) -> Self {
-        let mut values = Vec::with_capacity(len);
+        let mut values = room(len);
         // SAFETY: the capacity is `len`; every bit pattern is a number of T, f32 or f64, and whoever
         // takes a buffer writes each element before it is read.
         unsafe { values.set_len(len) };
@@ -67,6 +83,14 @@ mod tests {
     #[test]
     fn buffers_begin_as_nan_under_test() {
         assert!(Buffer::<f32>::new(1000).iter().all(|value| value.is_nan()));
+    }
+
+    #[test]
+    fn a_lack_of_memory_unwinds_and_is_told() {
+        let caught = std::panic::catch_unwind(|| zeros::<f32>(1 << 60));
+        let error = caught.unwrap_err().downcast::<Error>().unwrap();
+        assert_eq!(error.to_string(), "no memory for 4611686018427387904 bytes");
+        assert_eq!(zeros::<f64>(3), [0.0; 3]);
     }
 
     #[test]

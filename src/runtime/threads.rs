@@ -6,8 +6,13 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Environment variables that set the number of threads, the first one set wins.
-const THREAD_VARIABLES: [&str; 3] = ["MIRL_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS"];
+/// The environment variable that sets the number of threads, and those that do where it is not there;
+/// the first one set wins.
+const VARIABLE: &str = "MIRL_NUM_THREADS";
+const OTHER_VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS"];
+
+/// More than any machine has cores; each thread has a stack of its own.
+const MOST: usize = 1024;
 
 /// candle walks the graph recursively: some hundred frames for the full network.
 const STACK_BYTES: usize = 64 << 20;
@@ -24,14 +29,12 @@ pub fn pool() -> Result<Arc<ThreadPool>> {
     let mut owned = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     match owned.as_ref() {
         Some(own) if own.process == std::process::id() => Ok(own.pool.clone()),
-        _ => install(&mut owned, default_threads()),
+        _ => install(&mut owned, default_threads()?),
     }
 }
 
 pub fn set_num_threads(threads: usize) -> Result<()> {
-    if threads == 0 {
-        return Err(Error::value("num_threads must be at least 1, got 0"));
-    }
+    check("num_threads", threads)?;
     let mut owned = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     install(&mut owned, threads).map(drop)
 }
@@ -57,12 +60,29 @@ fn install(owned: &mut Option<Owned>, threads: usize) -> Result<Arc<ThreadPool>>
     Ok(pool)
 }
 
-fn default_threads() -> usize {
-    THREAD_VARIABLES
+fn check(what: &str, threads: usize) -> Result<()> {
+    if (1..=MOST).contains(&threads) {
+        return Ok(());
+    }
+    let message = format!("{what} must lie in [1, {MOST}], got {threads}");
+    Err(Error::value(message))
+}
+
+fn default_threads() -> Result<usize> {
+    if let Ok(text) = std::env::var(VARIABLE)
+        && !text.is_empty()
+    {
+        let wrong = |_| Error::value(format!("{VARIABLE} must be a whole number, got {text:?}"));
+        let threads = text.parse().map_err(wrong)?;
+        return check(VARIABLE, threads).map(|()| threads);
+    }
+    // Those of others may say what they like, as OMP_NUM_THREADS=4,2 does.
+    let told = OTHER_VARIABLES
         .iter()
         .find_map(|name| std::env::var(name).ok()?.parse::<usize>().ok())
-        .filter(|&threads| threads > 0)
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
+        .filter(|threads| (1..=MOST).contains(threads));
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Ok(told.unwrap_or_else(cores))
 }
 
 #[cfg(test)]
@@ -70,8 +90,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_threads_are_refused() {
-        assert!(set_num_threads(0).is_err());
+    fn no_threads_and_too_many_are_refused() {
+        assert!(set_num_threads(0).is_err() && set_num_threads(MOST + 1).is_err());
         assert!(num_threads().is_ok_and(|threads| threads >= 1));
     }
 }

@@ -1,5 +1,9 @@
 """Results do not depend on the number of threads, to the bit."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -16,6 +20,26 @@ def threads():
 
 def bits(arrays):
     return {name: array.tobytes() for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"MIRL_NUM_THREADS": "3"}, "3"),
+        ({"MIRL_NUM_THREADS": "", "RAYON_NUM_THREADS": "5"}, "5"),
+        ({"OMP_NUM_THREADS": "4,2"}, str(len(os.sched_getaffinity(0)))),
+        ({"MIRL_NUM_THREADS": "many"}, "MIRL_NUM_THREADS must be a whole number"),
+        ({"MIRL_NUM_THREADS": "20000"}, "MIRL_NUM_THREADS must lie in [1, 1024], got 20000"),
+    ],
+)
+def test_the_environment_may_say_how_many(variables, said):
+    names = ("MIRL_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    command = [sys.executable, "-c", "import mirl; print(mirl.get_num_threads())"]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=environment | variables
+    )
+    assert said in done.stdout + done.stderr
 
 
 def test_forward_has_the_same_bits(threads, small):

@@ -6,6 +6,7 @@ mod tests;
 
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
+use crate::runtime::buffer::room;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 
@@ -38,7 +39,7 @@ impl Operator for Cat {
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let shape = joined(inputs[0].shape, inputs[1].shape)?;
         let (a_row, b_row) = rows(inputs);
-        let mut y = Vec::with_capacity(inputs[0].data.len() + inputs[1].data.len());
+        let mut y = room(inputs[0].data.len() + inputs[1].data.len());
         let all = inputs[0].data.chunks_exact(a_row);
         for (a, b) in all.zip(inputs[1].data.chunks_exact(b_row)) {
             y.extend_from_slice(a);
@@ -49,8 +50,8 @@ impl Operator for Cat {
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (a_row, b_row) = rows(inputs);
-        let mut da = Vec::with_capacity(inputs[0].data.len());
-        let mut db = Vec::with_capacity(inputs[1].data.len());
+        let mut da = room(inputs[0].data.len());
+        let mut db = room(inputs[1].data.len());
         for row in gradient.data.chunks_exact(a_row + b_row) {
             let (a, b) = row.split_at(a_row);
             da.extend_from_slice(a);

@@ -3,6 +3,7 @@ use crate::kernels::tiles::TILE;
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{load_tiles, product_rows};
 use crate::ops::weight_gradient::WeightGradient;
+use crate::runtime::buffer::zeros;
 use rayon::prelude::*;
 
 /// The weight as the left side of products.
@@ -20,7 +21,7 @@ pub fn matrix<'a, T: Real>(
 /// y = A·x at every pixel.
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     let (grid, (m, k)) = (d.grid, matrix.size());
-    let mut y = vec![T::zero(); d.n * m * grid.h * grid.w];
+    let mut y = zeros(d.n * m * grid.h * grid.w);
     (
         grid.split_mut(m * grid.w, &mut y),
         grid.split(k * grid.w, x),

@@ -6,7 +6,7 @@ use crate::kernels::tiles::TILE;
 use crate::kernels::{Alive, Mask, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{BORDER, Rows, clear_rest, load_tiles, pad_rows, product_rows};
 use crate::ops::weight_gradient::WeightGradient;
-use crate::runtime::buffer::Buffer;
+use crate::runtime::buffer::{Buffer, zeros};
 use rayon::prelude::*;
 
 const TAPS: usize = 9;
@@ -26,7 +26,7 @@ pub fn matrix<'a, T: Real>(
 
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     let (grid, columns) = (d.grid, matrix.columns());
-    let mut y = vec![T::zero(); d.n * grid.h * d.co * grid.w];
+    let mut y = zeros(d.n * grid.h * d.co * grid.w);
     if columns.is_empty() {
         return y;
     }

@@ -5,6 +5,7 @@ mod tests;
 
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
+use crate::runtime::buffer::zeros;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result, arguments};
 
@@ -52,7 +53,7 @@ impl Operator for Crop {
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        let mut dx = vec![T::zero(); inputs[0].data.len()];
+        let mut dx = zeros(inputs[0].data.len());
         let lines = self.lines(sizes(inputs[0].shape, "crop input")?);
         for (start, dy) in lines.zip(gradient.data.chunks_exact(self.width)) {
             dx[start..start + self.width].copy_from_slice(dy);

@@ -5,6 +5,7 @@ mod tests;
 
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::{Real, reduce, simd::dispatch};
+use crate::runtime::buffer::zeros;
 use crate::runtime::gpu::Array;
 use crate::{Result, arguments};
 use rayon::prelude::*;
@@ -43,7 +44,7 @@ impl Operator for GlobalAvgPool {
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let [_, h, c, w] = sizes(inputs[0].shape, "global_avg_pool input")?;
         let scale = T::c(1.0 / (h * w) as f64);
-        let mut dx = vec![T::zero(); inputs[0].data.len()];
+        let mut dx = zeros(inputs[0].data.len());
         for (dx, dy) in dx.chunks_mut(h * c * w).zip(gradient.data.chunks(c)) {
             for (dx, &dy) in dx.chunks_mut(w).zip(dy.iter().cycle()) {
                 dx.fill(dy * scale);

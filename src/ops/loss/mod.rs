@@ -11,6 +11,7 @@ mod tests;
 use super::{Operator, Tensor, View, apply, same_shape, sizes};
 use crate::kernels::Real;
 use crate::kernels::similarity::WINDOW;
+use crate::runtime::buffer::zeros;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -56,7 +57,7 @@ impl Operator for Loss {
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, target) = (inputs[0], inputs[1]);
         let size = self.size(x.shape)?;
-        let (mut dx, mut dt) = (vec![T::zero(); x.data.len()], vec![T::zero(); x.data.len()]);
+        let (mut dx, mut dt) = (zeros(x.data.len()), zeros(x.data.len()));
         let given = x
             .data
             .par_chunks(size.image())

@@ -1,4 +1,5 @@
 use crate::kernels::Real;
+use crate::runtime::buffer::zeros;
 use rayon::prelude::*;
 
 /// What one output position takes: `near` of input `low` and the rest of input `high`.
@@ -29,7 +30,7 @@ fn taps<T: Real>(from: usize, to: usize) -> Vec<Tap<T>> {
 pub fn forward<T: Real>(x: &[T], c: usize, from: (usize, usize), to: (usize, usize)) -> Vec<T> {
     let (rows, cols) = (taps::<T>(from.0, to.0), taps::<T>(from.1, to.1));
     let image = from.0 * c * from.1;
-    let mut y = vec![T::zero(); x.len() / image * to.0 * c * to.1];
+    let mut y = zeros(x.len() / image * to.0 * c * to.1);
     y.par_chunks_mut(c * to.1)
         .enumerate()
         .for_each(|(index, y)| {
@@ -49,7 +50,7 @@ pub fn forward<T: Real>(x: &[T], c: usize, from: (usize, usize), to: (usize, usi
 pub fn backward<T: Real>(dy: &[T], c: usize, from: (usize, usize), to: (usize, usize)) -> Vec<T> {
     let (rows, cols) = (taps::<T>(from.0, to.0), taps::<T>(from.1, to.1));
     let (image, dy_image) = (from.0 * c * from.1, to.0 * c * to.1);
-    let mut dx = vec![T::zero(); dy.len() / dy_image * image];
+    let mut dx = zeros(dy.len() / dy_image * image);
     dx.par_chunks_mut(image)
         .zip(dy.par_chunks(dy_image))
         .for_each(|(dx, dy)| {

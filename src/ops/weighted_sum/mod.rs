@@ -8,6 +8,7 @@ use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
 use crate::kernels::reduce::dot;
 use crate::kernels::simd::dispatch;
+use crate::runtime::buffer::zeros;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result, arguments};
 use rayon::prelude::*;
@@ -42,7 +43,7 @@ impl Operator for WeightedSum {
         let (len, (c, h, w)) = fitting(inputs[0].shape, inputs[1].shape)?;
         let n = inputs[0].shape[0];
         let image = c * h * w;
-        let mut y = vec![T::zero(); n * image];
+        let mut y = zeros(n * image);
         y.par_chunks_mut(c * w).enumerate().for_each(|(at, y)| {
             let (n, row) = (at / h, at % h);
             let weights = inputs[0].data[n * len..][..len].iter();
