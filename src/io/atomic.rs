@@ -46,14 +46,15 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// A name in the same folder, and so in the same file system, that no other process takes.
+/// A name in the same folder, and so in the same file system, that no other process or thread takes.
 fn temporary(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         return Err(Error::value(format!("{}: no file name", path.display())));
     };
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
-    hidden.push(format!(".{}.tmp", std::process::id()));
+    let thread = std::thread::current().id();
+    hidden.push(format!(".{}-{thread:?}.tmp", std::process::id()));
     Ok(folder(path).join(hidden))
 }
 
@@ -74,6 +75,28 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn threads_that_write_one_file_do_not_meet() {
+        let folder = std::env::temp_dir().join(format!("mirl-meet-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = &folder.join("file");
+        std::thread::scope(|scope| {
+            for text in ["one", "another"] {
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        let put = |path: &Path| {
+                            fs::write(path, text).map_err(|source| Error::file(path, source))
+                        };
+                        replace(path, put).unwrap();
+                    }
+                });
+            }
+        });
+        assert!(["one", "another"].contains(&&*fs::read_to_string(path).unwrap()));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();
     }

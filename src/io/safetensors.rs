@@ -1,4 +1,5 @@
-//! Safetensors files: written whole or not at all, mapped into memory and checked when read.
+//! Safetensors files: written whole or not at all, with a checksum, mapped into memory and checked when
+//! read.
 
 use super::atomic;
 use crate::{Error, Result};
@@ -14,6 +15,15 @@ pub type Metadata = BTreeMap<String, String>;
 /// Our metadata is one JSON object under this key: safetensors keeps keys in a map without order,
 /// and equal networks should be equal files.
 const KEY: &str = "mirl";
+
+/// Metadata key: CRC-32 of everything behind the header, in hexadecimal.
+pub const CHECKSUM: &str = "crc32";
+
+fn checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    parts.for_each(|part| hasher.update(part));
+    format!("{:08x}", hasher.finalize())
+}
 
 /// The tensors of a file to write, in no particular order.
 #[derive(Debug, Default)]
@@ -106,13 +116,14 @@ impl Tensors {
     }
 
     fn header(&self) -> Result<Option<HashMap<String, String>>> {
-        let json = serde_json::to_string(&self.metadata)
-            .map_err(|error| Error::value(error.to_string()))?;
+        let mut all = self.metadata.clone();
+        all.insert(CHECKSUM.to_owned(), checksum(self.data()));
+        let json = serde_json::to_string(&all).map_err(|error| Error::value(error.to_string()))?;
         Ok(Some(HashMap::from([(KEY.to_owned(), json)])))
     }
 
     /// What lies behind the header of the file, in order.
-    pub fn data(&self) -> impl Iterator<Item = &[u8]> {
+    fn data(&self) -> impl Iterator<Item = &[u8]> {
         // As safetensors sorts them: wide types first, then by name.
         let mut tensors: Vec<(&String, &Tensor)> = self.tensors.iter().collect();
         tensors.sort_by(|(a, x), (b, y)| y.dtype.cmp(&x.dtype).then(a.cmp(b)));
@@ -226,6 +237,12 @@ impl File {
         &(*self.bytes).as_ref()[self.start..]
     }
 
+    /// Whether the data has the checksum that was written with it; files of others tell none.
+    pub fn is_intact(&self) -> Option<bool> {
+        let told = self.metadata.get(CHECKSUM)?;
+        Some(*told == checksum(std::iter::once(self.data())))
+    }
+
     fn get(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
         let info = self.header.info(name)?;
         let (first, end) = info.data_offsets;
@@ -285,8 +302,15 @@ mod tests {
         }
         assert_eq!(loaded.metadata["key"], "värde");
         assert_eq!(loaded.data(), data);
+        assert_eq!(loaded.is_intact(), Some(true));
         assert!(loaded.floats("b").is_none() && loaded.bytes("a").is_none());
         drop(loaded);
+        for place in whole.len() - data.len()..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 0x10;
+            let damaged = File::of(&path, Box::new(damaged)).unwrap();
+            assert_eq!(damaged.is_intact(), Some(false), "{place}");
+        }
 
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();

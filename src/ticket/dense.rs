@@ -1,6 +1,6 @@
 //! Every parameter under its name, and for each pruned one the bits of its mask under `mask.NAME`.
 
-use super::MASK;
+use super::{DAMAGED, MASK};
 use crate::io::safetensors::{File, Tensors};
 use crate::kernels::Mask;
 use crate::models::{Network, PromptIrConfig};
@@ -22,6 +22,10 @@ pub fn pack(network: &Network) -> Result<Tensors> {
 }
 
 pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
+    // Files of before there were checksums have none.
+    if file.is_intact() == Some(false) {
+        return Err(Error::value(DAMAGED));
+    }
     // Sizes are compared before any memory is asked for.
     for (name, shape) in Network::declared(&config)?.parameters {
         match file.floats(&name) {

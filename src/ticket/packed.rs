@@ -1,7 +1,7 @@
 //! What is alive: a pruned parameter holds its survivors only, in the order of its elements, and under
-//! `mask.NAME` the code of its mask. A checksum of the data lies in the metadata.
+//! `mask.NAME` the code of its mask.
 
-use super::{MASK, rice};
+use super::{DAMAGED, MASK, rice};
 use crate::io::safetensors::{File, Float, Floats, Tensors};
 use crate::kernels::Mask;
 use crate::models::{Network, PromptIrConfig};
@@ -11,8 +11,6 @@ use rayon::prelude::*;
 use std::collections::HashSet;
 
 pub const VERSION: &str = "2";
-/// Metadata key: CRC-32 of everything behind the header, in hexadecimal.
-const CHECKSUM: &str = "crc32";
 
 pub fn pack(network: &Network, float: Float, unused: bool) -> Result<Tensors> {
     let mut file = Tensors::default();
@@ -29,7 +27,6 @@ pub fn pack(network: &Network, float: Float, unused: bool) -> Result<Tensors> {
             }
         })??;
     }
-    file.metadata.insert(CHECKSUM.into(), checksum(file.data()));
     Ok(file)
 }
 
@@ -51,12 +48,6 @@ fn insert(
     Ok(())
 }
 
-fn checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut hasher = crc32fast::Hasher::new();
-    parts.for_each(|part| hasher.update(part));
-    format!("{:08x}", hasher.finalize())
-}
-
 /// A parameter in a file, whose sizes are checked.
 struct Entry<'a> {
     name: String,
@@ -66,8 +57,8 @@ struct Entry<'a> {
 }
 
 pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
-    if file.metadata.get(CHECKSUM) != Some(&checksum(std::iter::once(file.data()))) {
-        return Err(Error::value("the checksum is not that of the data"));
+    if file.is_intact() != Some(true) {
+        return Err(Error::value(DAMAGED));
     }
     // All sizes are compared before the memory of the network is asked for.
     let declared = Network::declared(&config)?;

@@ -13,7 +13,7 @@ import numpy as np
 
 from mirl.arrays import as_array
 from mirl.errors import FormatError
-from mirl.groups import prunable
+from mirl.groups import prunable, select
 from mirl.lottery.rounds import Rounds
 from mirl.machine import versions
 from mirl.train import Trainer
@@ -92,12 +92,14 @@ class Run:
         return description
 
     def _check(self) -> None:
-        """Raise ValueError where the recipe does not fit data and parent."""
+        """Raise where the recipe does not fit network, data and parent."""
         if self.recipe.task_weighting and not hasattr(self.data, "tasks"):
             raise TypeError("task_weighting needs data that tells its tasks, as mirl.Loader.tasks")
         last, rewind = self.recipe.epochs * self.steps, self.recipe.rewind
         if isinstance(rewind, int) and rewind >= last:
             raise ValueError(f"rewind must be less than the {last} steps of a round, got {rewind}")
+        select(self.model._network, self.recipe.include, self.recipe.excluded)
+        self._check_evaluate()
         if self.parent is None:
             return
         if self.recipe.rounds == 0:
@@ -105,6 +107,17 @@ class Run:
         theirs = self.parent.description()["recipe"]["rewind"]
         if isinstance(rewind, int) and rewind != theirs:
             raise ValueError(f"{self.parent.path}: its rewind is {theirs!r}, not {rewind}")
+
+    def _check_evaluate(self) -> None:
+        """Raise where what is to be measured after each round cannot be, before anything is trained."""
+        if self.evaluate is None or isinstance(self.evaluate, Callable):  # type: ignore[arg-type]
+            return
+        from mirl.evaluate import check_data
+
+        check_data(self.evaluate)
+        if isinstance(self.evaluate, Iterator):
+            kind = type(self.evaluate).__name__
+            raise TypeError(f"evaluate must be iterable anew after each round; {kind} is but once")
 
     def _new_trainer(self) -> Trainer:
         return Trainer(
@@ -130,6 +143,10 @@ class Run:
             description = self.description | {"initial": fingerprint(rounds.initial)}
             if self.folder.claim(description):
                 rounds.resume(self.folder)
+                if fingerprint(rounds.initial) != description["initial"]:
+                    raise FormatError(
+                        f"{self.folder.initial}: not the values that this run began with"
+                    )
                 self._resume(self.folder)
                 return rounds
             if self.parent is None:
@@ -222,6 +239,8 @@ class Run:
     def _record(self) -> None:
         """Measure the trained round, write it down, and keep its network."""
         place = self.place
+        # Whatever measuring comes to, the round is not trained again.
+        self._save()
         if self.recipe.ema_decay is not None:
             self.model.load_state_dict(self.trainer.average())
         if place.round == 0 and self.recipe.pruning == "one-shot":
