@@ -460,9 +460,18 @@ def test_nothing_left_is_an_error(tmp_path):
 
 def test_pairs_of_different_sizes_are_named(root):
     mirl.write_image(root / "train/derain/Pairs/input/one_rainy.png", photo(1)[:32], force=True)
-    loader = mirl.Loader.from_folder(root, tasks=["derain"], batch_size=1, patch_size=16)
-    with pytest.raises(ValueError, match=r"one_rainy\.png has 32x48 .*one_gt\.png has 40x48"):
-        list(loader)
+    settings = {"batch_size": 1, "patch_size": 16}
+    message = r"one_rainy\.png has 32x48 .*one_gt\.png has 40x48"
+    with pytest.raises(ValueError, match=message):
+        mirl.Loader.from_folder(root, tasks=["derain"], **settings)
+    with pytest.warns(UserWarning, match=message):
+        loader = mirl.Loader.from_folder(
+            root, tasks=["derain", "denoise"], on_error="skip", **settings
+        )
+    assert set(loader.tasks(0, 0)) == {"denoise"}
+    split = root / "train"
+    with pytest.raises(ValueError, match=r"one_rainy\.png and .*one_gt\.png differ in size"):
+        mirl.test_sets(root, split=split.name, tasks=["derain"])
 
 
 def test_rotated_files_count_upright(tmp_path):
@@ -718,7 +727,27 @@ def test_pairs_are_written_where_they_are_read(tmp_path, images, task, suffixes)
         write_pairs([photos[0]] * 2, tmp_path, "derain", name="other", progress=False)
     with pytest.raises(ValueError, match=r"there is no .*fog"):
         write_pairs(photos, tmp_path, "mine", degradation="fog", name="other", progress=False)
+    for wrong, message in (
+        ({"task": "denoise", "degradation": "blur:1"}, "task 'denoise' has no pairs"),
+        ({"task": "social"}, "task 'social' has no pairs"),
+        ({"task": "../mine", "degradation": "blur:1"}, "task must be the name of a folder"),
+        ({"task": "derain", "split": ".."}, "split must be the name of a folder"),
+        ({"task": "derain", "name": ""}, "name must be the name of a folder"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_pairs(photos, tmp_path / "new", progress=False, **wrong)
     assert not (folder.parent / "other").exists()
+    assert not (tmp_path / "new").exists()
+
+
+def test_photos_that_cannot_be_read_are_named_and_the_others_degraded(tmp_path, images):
+    photos = [tmp_path / name for name in ("broken.png", "whole.png")]
+    photos[0].write_text("no image")
+    mirl.write_image(photos[1], images[0])
+    with pytest.raises(FormatError, match=r"1 of 2 images cannot be read:\n.*broken\.png"):
+        write_pairs(photos, tmp_path / "data", "derain", progress=False)
+    made = sorted(path.name for path in (tmp_path / "data").rglob("*.png"))
+    assert made == ["whole_gt.png", "whole_rainy.png"]
 
 
 def test_a_test_image_that_is_too_small_is_named(images):

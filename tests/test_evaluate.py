@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mirl
-from dataset import write_dataset
+from dataset import photo, write_dataset
 from mirl.evaluate import Evaluation, Row
 
 
@@ -98,6 +98,33 @@ def test_images_are_saved(folder, tmp_path):
     saved = mirl.read_image(files[0].with_name(f"{name}.png")).pixels
     expected = np.rint(darker(degraded) * 255).transpose(1, 2, 0)
     np.testing.assert_array_equal(saved, expected)
+
+
+def test_names_of_sets_stay_in_the_folder(tmp_path):
+    sets = [mirl.TestSet.from_images([photo(0)], "jpeg:20", name=name) for name in ("../a", "..")]
+    mirl.evaluate(None, sets, save_images=tmp_path / "out", progress=False)
+    saved = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
+    assert saved == ["out/jpeg_20/.._a/000.png", "out/jpeg_20/_/000.png"]
+
+
+def test_a_network_that_diverged_is_named(pairs):
+    def diverged(images):
+        return np.full_like(images, np.nan)
+
+    with pytest.raises(mirl.errors.DivergenceError, match="00000: the network restores to NaN"):
+        mirl.evaluate(diverged, pairs, progress=False)
+
+
+def test_json_has_no_infinity(pairs, tmp_path):
+    same = [(clean, clean) for _, clean in pairs]
+    mirl.evaluate(None, same, progress=False).save(tmp_path / "table.json")
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    held = json.loads((tmp_path / "table.json").read_text(), parse_constant=refuse)
+    assert held["metrics"]["data"]["psnr"] is None
+    assert held["metrics"]["data"]["ssim"] == 1
 
 
 def test_a_task_is_the_mean_over_all_its_images():

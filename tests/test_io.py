@@ -100,6 +100,24 @@ def test_orientation_is_applied_once(tmp_path, ending, orientation):
     assert (kept[0x0112], kept[0x010E]) == (1, "a caption")
 
 
+def test_a_profile_of_tiff_is_kept_and_pages_are_told(tmp_path, profile):
+    Image.fromarray(pixels(3)).save(tmp_path / "a.tiff", icc_profile=profile)
+    assert mirl.read_image(tmp_path / "a.tiff").icc == profile
+    mirl.write_image(tmp_path / "b.tiff", pixels(3), icc=profile)
+    assert mirl.read_image(tmp_path / "b.tiff").icc == profile
+    page = Image.fromarray(pixels(3))
+    page.save(tmp_path / "c.tiff", save_all=True, append_images=[page])
+    with pytest.warns(UserWarning, match=r"c\.tiff: the first of several pages"):
+        read = mirl.read_image(tmp_path / "c.tiff")
+    np.testing.assert_array_equal(read.pixels, pixels(3))
+
+
+def test_grey_keeps_its_alpha_in_bmp(tmp_path):
+    mirl.write_image(tmp_path / "a.bmp", pixels(2))
+    read = mirl.read_image(tmp_path / "a.bmp").pixels
+    np.testing.assert_array_equal(read, pixels(2)[:, :, [0, 0, 0, 1]])
+
+
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
 def test_colour_profile_and_exif_are_kept(tmp_path, ending, profile):
     exif = Image.Exif()
@@ -185,6 +203,7 @@ def test_a_file_that_was_cut_is_damaged(tmp_path, ending):
             mirl.read_image(tmp_path / f"cut.{ending}")
 
 
+@pytest.mark.filterwarnings("ignore:.*first of several pages")
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_file_with_wrong_bytes_gives_pixels_or_an_error(tmp_path, ending):
     mirl.write_image(tmp_path / f"a.{ending}", pixels(3, shape=(40, 40)))

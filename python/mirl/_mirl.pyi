@@ -26,6 +26,7 @@ __all__ = [
     "gpu_memory",
     "gpu_name",
     "gpu_peak",
+    "image_size",
     "is_debug_build",
     "linear_warmup_cosine",
     "multiplies_bf16",
@@ -276,6 +277,11 @@ def gpu_peak() -> int:
     Most bytes that networks have taken of the GPU's memory since the last reset.
     """
 
+def image_size(path: str | PathLike[str]) -> tuple[int, int]:
+    """
+    Height and width, from the file's head alone and before EXIF's orientation is applied.
+    """
+
 def is_debug_build() -> bool: ...
 def linear_warmup_cosine(
     t: SupportsIndex,
@@ -292,9 +298,9 @@ def psnr(a: NDArray[numpy.float64], b: NDArray[numpy.float64]) -> float:
 
 def read_image(
     path: str | PathLike[str],
-) -> tuple[NDArray[numpy.uint8] | NDArray[numpy.uint16], bytes | None, bytes | None]:
+) -> tuple[NDArray[numpy.uint8] | NDArray[numpy.uint16], bytes | None, bytes | None, bool]:
     """
-    Pixels (H, W, C) of uint8 or uint16, colour profile, EXIF.
+    Pixels (H, W, C) of uint8 or uint16, colour profile, EXIF, and whether pages follow.
     """
 
 def read_rgb8(path: str | PathLike[str]) -> NDArray[numpy.uint8]:

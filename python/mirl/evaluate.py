@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl.arrays import as_array
+from mirl.errors import DivergenceError
 from mirl.io import write_text
 from mirl.terminal import shortened
 
@@ -89,6 +91,8 @@ class Evaluation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the rows to a file, which appears whole or not at all.
 
+        JSON has no infinity, the PSNR of an image with itself: it is null there.
+
         Parameters
         ----------
         path
@@ -104,7 +108,11 @@ class Evaluation:
         path = Path(path)
         rows = [asdict(row) for row in self.rows]
         if path.suffix == ".json":
-            text = json.dumps({"rows": rows, "metrics": self.metrics}, indent=2) + "\n"
+            tables = {
+                "rows": [_finite(row) for row in rows],
+                "metrics": {task: _finite(means) for task, means in self.metrics.items()},
+            }
+            text = json.dumps(tables, indent=2, allow_nan=False) + "\n"
         elif path.suffix == ".csv":
             lines = io.StringIO()
             writer = csv.DictWriter(lines, [field.name for field in fields(Row)])
@@ -153,6 +161,8 @@ def evaluate(
         Data without an image, or images that do not fit each other.
     OSError
         A folder or a file that cannot be read or written.
+    mirl.errors.DivergenceError
+        The network gives NaN or infinity.
     """
     sets = _test_sets(data)
     total = sum(len(test_set) for test_set in sets if hasattr(test_set, "__len__")) or None
@@ -165,11 +175,15 @@ def evaluate(
             measured = []
             for name, degraded, clean in test_set:
                 restored = degraded if model is None else model(degraded[np.newaxis])[0]
+                if not np.isfinite(restored).all():
+                    raise DivergenceError(
+                        f"{name}: the network restores to NaN or infinity: its weights have diverged"
+                    )
                 if clip:
                     restored = np.clip(restored, 0, 1)
                 measured.append(_measure(restored, degraded, clean))
                 if save_images is not None:
-                    place = Path(save_images, _folder(test_set.task), test_set.name)
+                    place = Path(save_images, _folder(test_set.task), _folder(test_set.name))
                     _save_image(place / f"{Path(name).stem}.png", restored)
                 bar.update()
             if not measured:
@@ -204,6 +218,21 @@ class _Pairs:
                 index += 1
 
 
+def check_data(data: Any) -> None:
+    """Raise what `evaluate` would of data that is none, before a network is there to be measured.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        No folder, test sets or pairs; test sets without an image.
+    """
+    if hasattr(data, "__len__") and len(data) == 0:
+        raise ValueError("evaluate has no pair")
+    for test_set in _test_sets(data):
+        if hasattr(test_set, "__len__") and len(test_set) == 0:
+            raise ValueError(f"test set {test_set.name} ({test_set.task}) has no image")
+
+
 def _test_sets(data: Any) -> list[TestSet | _Pairs]:
     from mirl.data import TestSet, test_sets
 
@@ -226,9 +255,13 @@ def _measure(
     return tuple(f(image, clean) for image in (restored, degraded) for f in (psnr, ssim))
 
 
-def _folder(task: str) -> str:
-    """A task's name without what file systems have other uses for."""
-    return re.sub(r"[^\w.-]+", "_", task)
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if value == math.inf else value for name, value in row.items()}
+
+
+def _folder(name: str) -> str:
+    """A name of a task or a set without what file systems have other uses for."""
+    return re.sub(r"[^\w.-]+|^\.+$", "_", name)
 
 
 def _save_image(path: Path, image: NDArray[np.float32]) -> None:

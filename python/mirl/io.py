@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,11 +27,11 @@ class Image(NamedTuple):
     icc: bytes | None
     """Colour profile."""
     exif: bytes | None
-    """EXIF, its orientation reset."""
+    """EXIF, its orientation reset; of TIFF files None."""
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:
-    """Read an image file.
+    """Read an image file; of a file of several pages the first, with a warning.
 
     Raises
     ------
@@ -39,7 +40,10 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     mirl.errors.FormatError
         It is damaged or of another format.
     """
-    return Image(*_mirl.read_image(os.fspath(path)))
+    pixels, icc, exif, more = _mirl.read_image(os.fspath(path))
+    if more:
+        warnings.warn(f"{os.fspath(path)}: the first of several pages is read", stacklevel=2)
+    return Image(pixels, icc, exif)
 
 
 def write_image(
@@ -86,6 +90,8 @@ def atomic(path: Path) -> Iterator[Path]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "is not a file", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
     if path.is_symlink():
         path = path.resolve()
     writer = f"{os.getpid()}-{threading.get_ident()}"

@@ -4,6 +4,7 @@
 use super::augment::{Augment, PIXEL, Pixels};
 use super::degrade::{Degradation, Window};
 use super::store::{OnError, Store};
+use crate::runtime::buffer::zeros;
 use crate::runtime::{cancel, rng, threads};
 use crate::{Error, Result};
 use rand::RngExt;
@@ -60,7 +61,7 @@ pub struct Loader {
 impl Loader {
     /// # Errors
     /// Sizes of zero, no sample that can be used, and, unless they are to be skipped, an image that
-    /// is unreadable or too small.
+    /// is unreadable or too small, or a pair of two sizes.
     pub fn new(store: Store, samples: Vec<Sample>, config: LoaderConfig) -> Result<Self> {
         for (name, value) in [
             ("batch_size", config.batch_size),
@@ -70,7 +71,7 @@ impl Loader {
                 return Err(Error::value(format!("{name} must be at least 1, got 0")));
             }
         }
-        let faults: Vec<Result<()>> = (0..store.len())
+        let found: Vec<Result<(usize, usize)>> = (0..store.len())
             .into_par_iter()
             .map(|index| {
                 cancel::check()?;
@@ -78,28 +79,35 @@ impl Loader {
             })
             .collect();
         let mut skipped = BTreeSet::new();
-        let mut usable = Vec::with_capacity(faults.len());
-        for fault in faults {
-            usable.push(fault.is_ok());
-            match fault {
-                Err(error) if config.on_error == OnError::Skip => {
-                    skipped.insert(error.to_string());
-                }
-                other => other?,
+        let mut skip = |error: Error| {
+            if config.on_error != OnError::Skip {
+                return Err(error);
+            }
+            skipped.insert(error.to_string());
+            Ok(())
+        };
+        let mut sizes = Vec::with_capacity(found.len());
+        for found in found {
+            sizes.push(found.map_or_else(|error| skip(error).map(|()| None), |s| Ok(Some(s)))?);
+        }
+        let (mut numbers, mut usable) = (vec![], vec![]);
+        for (number, sample) in samples.into_iter().enumerate() {
+            let degraded = match sample.degraded {
+                Degraded::Image(index) => index,
+                Degraded::Synthetic(_) => sample.clean,
+            };
+            let (Some(size), Some(other)) = (sizes[sample.clean], sizes[degraded]) else {
+                continue;
+            };
+            // One of them may be turned by its orientation.
+            if [other, (other.1, other.0)].contains(&size) {
+                numbers.push(number);
+                usable.push(sample);
+            } else {
+                skip(differing(&store, [degraded, sample.clean], [other, size]))?;
             }
         }
-        let is_usable = |sample: &Sample| {
-            usable[sample.clean]
-                && match sample.degraded {
-                    Degraded::Image(index) => usable[index],
-                    Degraded::Synthetic(_) => true,
-                }
-        };
-        let (numbers, samples): (Vec<usize>, Vec<Sample>) = samples
-            .into_iter()
-            .enumerate()
-            .filter(|(_, sample)| is_usable(sample))
-            .unzip();
+        let samples = usable;
         if samples.is_empty() {
             return Err(Error::value("there is no image to train on"));
         }
@@ -134,7 +142,7 @@ impl Loader {
             let message = format!("start must be at most {}, got {start}", self.batches());
             return Err(Error::value(message));
         }
-        let (sender, receiver) = sync_channel(self.config.prefetch.max(1));
+        let (sender, receiver) = sync_channel(self.config.prefetch.clamp(1, self.batches()));
         let loader = self.clone();
         let order = self.order(epoch);
         std::thread::Builder::new()
@@ -143,9 +151,14 @@ impl Loader {
                 for index in start..loader.batches() {
                     let make = || threads::pool()?.install(|| loader.batch(&order, epoch, index));
                     // A thread that died would look like the end of the epoch.
-                    let batch = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
-                        let message = format!("the loader failed at batch {index}");
-                        Err(candle_core::Error::msg(message).into())
+                    let batch = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| {
+                        Err(match panic.downcast::<Error>() {
+                            Ok(error) => *error,
+                            Err(_) => {
+                                let message = format!("the loader failed at batch {index}");
+                                candle_core::Error::msg(message).into()
+                            }
+                        })
                     });
                     let failed = batch.is_err();
                     // Nobody listens any more: the iterator was dropped.
@@ -185,7 +198,7 @@ impl Loader {
             self.config.patch_size,
             self.config.patch_size,
         ];
-        let [mut degraded, mut clean] = [(); 2].map(|()| vec![0.0; shape.iter().product()]);
+        let [mut degraded, mut clean] = [(); 2].map(|()| zeros(shape.iter().product()));
         let one = shape[1..].iter().product();
         (
             degraded.par_chunks_mut(one),
@@ -258,16 +271,9 @@ impl Loader {
         match &sample.degraded {
             &Degraded::Image(index) => {
                 let image = self.store.image(index)?;
-                if (image.height, image.width) != (clean.height, clean.width) {
-                    return Err(Error::value(format!(
-                        "{} has {}x{} pixels and {} has {}x{}",
-                        self.store.name(index),
-                        image.height,
-                        image.width,
-                        self.store.name(sample.clean),
-                        clean.height,
-                        clean.width
-                    )));
+                let sizes = [&image, &clean].map(|image| (image.height, image.width));
+                if sizes[0] != sizes[1] {
+                    return Err(differing(&self.store, [index, sample.clean], sizes));
                 }
                 let patch = Pixels::of(&image).from(window.row, window.col);
                 symmetry.planes(patch, size, degraded);
@@ -280,6 +286,16 @@ impl Loader {
         }
         Ok(())
     }
+}
+
+/// What a pair of images that differ in size comes to.
+fn differing(store: &Store, pair: [usize; 2], sizes: [(usize, usize); 2]) -> Error {
+    let [(height, width), (clean_height, clean_width)] = sizes;
+    Error::value(format!(
+        "{} has {height}x{width} pixels and {} has {clean_height}x{clean_width}",
+        store.name(pair[0]),
+        store.name(pair[1])
+    ))
 }
 
 /// The batches of one epoch, in order.

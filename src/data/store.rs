@@ -76,11 +76,11 @@ impl Store {
         Ok(image)
     }
 
-    /// Looks at the file's head only.
+    /// Height and width; of a file, from its head alone and before any orientation is applied.
     ///
     /// # Errors
     /// An image that cannot be read or whose shorter side has fewer than `smallest` pixels.
-    pub fn check(&self, index: usize, smallest: usize) -> Result<()> {
+    pub fn check(&self, index: usize, smallest: usize) -> Result<(usize, usize)> {
         let (height, width) = match &self.sources[index] {
             Source::File(path) => dimensions(path)?,
             Source::Memory(image) => (image.height, image.width),
@@ -91,7 +91,7 @@ impl Store {
                 self.name(index)
             )));
         }
-        Ok(())
+        Ok((height, width))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {

@@ -9,6 +9,7 @@ use image::{
     ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError,
     ImageFormat, ImageReader, Limits,
 };
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Cursor, Seek, Write};
 use std::path::Path;
@@ -36,6 +37,8 @@ pub struct Image {
     pub icc: Option<Vec<u8>>,
     /// EXIF, whose orientation was applied to the pixels and is reset.
     pub exif: Option<Vec<u8>>,
+    /// Whether pages follow in the file, of which this is the first.
+    pub more: bool,
 }
 
 /// Pixels of three bytes, row by row.
@@ -51,7 +54,12 @@ pub struct Rgb8 {
 /// # Errors
 /// A file that cannot be read, that is damaged, or of another format.
 pub fn read(path: &Path) -> Result<Image> {
-    let (pixels, icc, exif) = decode(path)?;
+    let Decoded {
+        pixels,
+        icc,
+        exif,
+        more,
+    } = decode(path)?;
     let (height, width) = (pixels.height() as usize, pixels.width() as usize);
     let channels = usize::from(pixels.color().channel_count());
     let samples = match pixels {
@@ -75,12 +83,13 @@ pub fn read(path: &Path) -> Result<Image> {
         samples,
         icc,
         exif,
+        more,
     })
 }
 
 /// Reads an image as 8-bit RGB; alpha is left out and grey is spread.
 pub fn read_rgb8(path: &Path) -> Result<Rgb8> {
-    let pixels = decode(path)?.0.into_rgb8();
+    let pixels = decode(path)?.pixels.into_rgb8();
     Ok(Rgb8 {
         height: pixels.height() as usize,
         width: pixels.width() as usize,
@@ -118,7 +127,12 @@ pub fn write(path: &Path, image: &Image, force: bool) -> Result<()> {
     })
 }
 
-type Decoded = (DynamicImage, Option<Vec<u8>>, Option<Vec<u8>>);
+struct Decoded {
+    pixels: DynamicImage,
+    icc: Option<Vec<u8>>,
+    exif: Option<Vec<u8>>,
+    more: bool,
+}
 
 fn reader<R: BufRead + Seek>(path: &Path, stream: R) -> Result<ImageReader<R>> {
     // By content: extensions lie.
@@ -139,8 +153,12 @@ fn decode(path: &Path) -> Result<Decoded> {
     if reader.format() == Some(ImageFormat::Jpeg) && !jpeg::is_whole(&stream) {
         return Err(Error::format(path, "the file ends before the image does"));
     }
+    let format = reader.format();
     let mut decoder = reader.into_decoder().map_err(wrong)?;
-    let icc = decoder.icc_profile().map_err(wrong)?;
+    let (icc, more) = match format {
+        Some(ImageFormat::Tiff) => tiff_extras(&stream),
+        _ => (decoder.icc_profile().map_err(wrong)?, false),
+    };
     // CMYK is decoded to RGB, to which its profile does not apply (ICC.1:2022, 7.2.6).
     let icc = icc.filter(|icc| icc.get(16..20) != Some(b"CMYK"));
     // EXIF is an extra: where it is damaged the pixels still count.
@@ -156,7 +174,22 @@ fn decode(path: &Path) -> Result<Decoded> {
         // Where there is no orientation, there is nothing to reset.
         let _ = Orientation::remove_from_exif_chunk(chunk);
     }
-    Ok((pixels, icc, exif))
+    Ok(Decoded {
+        pixels,
+        icc,
+        exif,
+        more,
+    })
+}
+
+/// The profile of a TIFF file, which `image` has not where it is large beside the pixels, and whether
+/// pages follow the first. Both are extras: where they are damaged the pixels still count.
+fn tiff_extras(stream: &[u8]) -> (Option<Vec<u8>>, bool) {
+    let Ok(mut decoder) = tiff::decoder::Decoder::new(Cursor::new(stream)) else {
+        return (None, false);
+    };
+    let profile = decoder.get_tag_u8_vec(tiff::tags::Tag::IccProfile);
+    (profile.ok(), decoder.more_images())
 }
 
 fn encode(
@@ -171,12 +204,31 @@ fn encode(
             image,
             JPEG_EXIF_BYTES,
         ),
-        ImageFormat::Bmp => encode_with(BmpEncoder::new(file), image, usize::MAX),
+        ImageFormat::Bmp => encode_with(BmpEncoder::new(file), &with_alpha(image), usize::MAX),
         ImageFormat::Tiff => encode_with(TiffEncoder::new(file), image, usize::MAX),
         ImageFormat::WebP => encode_with(WebPEncoder::new_lossless(file), image, usize::MAX),
         other => Err(ImageError::Unsupported(
             image::error::ImageFormatHint::Exact(other).into(),
         )),
+    }
+}
+
+/// Grey with alpha as RGBA: the encoder of BMP would drop the alpha.
+fn with_alpha(image: &Image) -> Cow<'_, Image> {
+    match &image.samples {
+        Samples::U8(data) if image.channels == 2 => {
+            let pixels = data.as_chunks::<2>().0.iter();
+            Cow::Owned(Image {
+                channels: 4,
+                samples: Samples::U8(
+                    pixels
+                        .flat_map(|&[grey, a]| [grey, grey, grey, a])
+                        .collect(),
+                ),
+                ..image.clone()
+            })
+        }
+        _ => Cow::Borrowed(image),
     }
 }
 
@@ -241,6 +293,7 @@ mod tests {
             },
             icc: None,
             exif: None,
+            more: false,
         }
     }
 

@@ -12,13 +12,13 @@ use std::path::PathBuf;
 
 type Profile<'py> = Option<Bound<'py, PyBytes>>;
 
-/// Pixels (H, W, C) of uint8 or uint16, colour profile, EXIF.
+/// Pixels (H, W, C) of uint8 or uint16, colour profile, EXIF, and whether pages follow.
 #[pyfunction]
-#[pyo3(signature = (path) -> "tuple[NDArray[numpy.uint8] | NDArray[numpy.uint16], bytes | None, bytes | None]")]
+#[pyo3(signature = (path) -> "tuple[NDArray[numpy.uint8] | NDArray[numpy.uint16], bytes | None, bytes | None, bool]")]
 pub fn read_image<'py>(
     py: Python<'py>,
     path: PathBuf,
-) -> PyResult<(Bound<'py, PyAny>, Profile<'py>, Profile<'py>)> {
+) -> PyResult<(Bound<'py, PyAny>, Profile<'py>, Profile<'py>, bool)> {
     let image = enter(py, || image::read(&path))?;
     let shape = [image.height, image.width, image.channels];
     let pixels = match image.samples {
@@ -26,7 +26,13 @@ pub fn read_image<'py>(
         Samples::U16(data) => to_numpy(py, data, &shape)?.into_any(),
     };
     let bytes = |data: Option<Vec<u8>>| data.map(|data| PyBytes::new(py, &data));
-    Ok((pixels, bytes(image.icc), bytes(image.exif)))
+    Ok((pixels, bytes(image.icc), bytes(image.exif), image.more))
+}
+
+/// Height and width, from the file's head alone and before EXIF's orientation is applied.
+#[pyfunction]
+pub fn image_size(py: Python<'_>, path: PathBuf) -> PyResult<(usize, usize)> {
+    enter(py, || image::dimensions(&path))
 }
 
 /// Pixels (H, W, 3) of uint8, whatever the file holds.
@@ -75,6 +81,7 @@ pub fn write_image(
         samples,
         icc,
         exif,
+        more: false,
     };
     enter(py, || image::write(&path, &image, force))
 }

@@ -23,7 +23,7 @@ mod _mirl {
     #[pymodule_export]
     use super::error::{DeviceError, DivergenceError, FormatError, InternalError};
     #[pymodule_export]
-    use super::io::{read_image, read_rgb8, write_image};
+    use super::io::{image_size, read_image, read_rgb8, write_image};
     #[pymodule_export]
     use super::machine::{
         get_num_threads, gpu_memory, gpu_name, gpu_peak, is_debug_build, multiplies_bf16,

@@ -327,6 +327,11 @@ class Loader:
         """Tell what determines the patches, for the record of a run."""
         return dict(self._description)
 
+    def __repr__(self) -> str:
+        size = self._description["patch_size"]
+        tasks = ", ".join(f"{name}: {count}" for name, count in self._description["tasks"].items())
+        return f"Loader({len(self)} batches of {self._batch_size} patches {size}x{size}; {tasks})"
+
     def _warn(self) -> None:
         for message in self._loader.take_skipped():
             warnings.warn(f"skipped {message}", stacklevel=3)

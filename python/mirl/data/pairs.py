@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirl.data.degrade import check_least, degrade
+from mirl.data.degrade import check_least, degrade, has_pairs
 from mirl.data.degrade import degradation as degradation_of
 from mirl.data.folder import suffixes
+from mirl.errors import FormatError
 
 if TYPE_CHECKING:
     import os
@@ -37,8 +38,8 @@ def write_pairs(
     images
         Image files; alpha is dropped, 16 bits are rounded to 8.
     root, split, task, name
-        Make up the folder: `task` is ``"derain"``, ``"dehaze"`` or a name of your own, `name` that
-        of the set.
+        Make up the folder: `task` is ``"derain"``, ``"dehaze"`` or a name of your own, which is none
+        of a degradation, `name` that of the set.
     degradation
         As `mirl.degrade` has them; by default that of the task.
     seed
@@ -56,11 +57,14 @@ def write_pairs(
     Raises
     ------
     ValueError
-        An unknown degradation, no image, or two of one name.
+        An unknown degradation, no image, two of one name, or a name that is none of a folder of
+        pairs. Nothing was written.
     FileExistsError
         A file is there, and `force` is not set. Nothing was written.
-    mirl.errors.FormatError, OSError
-        An image that cannot be read, or a file that cannot be written.
+    mirl.errors.FormatError
+        Images that cannot be read, all named. Pairs of the others were written.
+    OSError
+        A file cannot be written.
     """
     from tqdm.auto import tqdm
 
@@ -68,6 +72,14 @@ def write_pairs(
     from mirl.io import write_image
 
     sources = [Path(image) for image in images]
+    for what, part in {"split": split, "task": task, "name": name}.items():
+        if part in ("", ".", "..") or Path(part).name != part:
+            raise ValueError(f"{what} must be the name of a folder, got {part!r}")
+    if not has_pairs(task):
+        raise ValueError(
+            f"task {task!r} has no pairs: it stands for degraded photos of the denoising sets."
+            " Name the folder otherwise, and say the degradation beside it"
+        )
     steps = degradation_of(task if degradation is None else degradation)
     check_least(0, seed=seed)
     folder = Path(root, split, task, name)
@@ -86,12 +98,22 @@ def write_pairs(
     there = [path for pair in places for path in pair if path.exists()]
     if there and not force:
         raise FileExistsError(f"{there[0]} exists; force overwrites it")
-    for part in ("target", "input"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    unreadable: list[str] = []
     for (target, degraded), source in tqdm(
         places.items(), desc="degrade", unit="image", disable=not progress
     ):
-        clean = _mirl.read_rgb8(str(source))
+        try:
+            clean = _mirl.read_rgb8(str(source))
+        except (OSError, FormatError) as error:
+            unreadable.append(str(error))
+            continue
+        for path in (target, degraded):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_image(target, clean, force=force)
         write_image(degraded, degrade(clean, steps, seed=seed, name=source.stem), force=force)
-    return [degraded for _, degraded in places]
+        written.append(degraded)
+    if unreadable:
+        names = "\n".join(unreadable)
+        raise FormatError(f"{len(unreadable)} of {len(sources)} images cannot be read:\n{names}")
+    return written

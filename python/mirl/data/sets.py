@@ -119,8 +119,10 @@ def test_sets(
     FileNotFoundError
         A folder that is not there.
     ValueError
-        An empty folder, an image without a partner, a crop that is no multiple of 16, a sigma that is
-        none.
+        An empty folder, an image without a partner, of another size than it, or smaller than 16x16; a
+        crop that is no multiple of 16, a sigma that is none.
+    mirl.errors.FormatError, OSError
+        An image that cannot be read.
     """
     check_least(0, seed=seed)
     check_least(1, **({} if images is None else {"images": images}))
@@ -139,14 +141,29 @@ def test_sets(
             if not has_pairs(task):
                 kinds = degraded_tasks(task, sigmas)
                 clean = [(path.stem, path, None) for path in images_of(folder)][:images]
+                _check_sizes(clean)
                 sets += [TestSet(folder.name, kind, seed, list(clean), crop) for kind in kinds]
             else:
                 pairs = [(good.stem, good, bad) for good, bad in pairs_of(folder, task)][:images]
+                _check_sizes(pairs)
                 sets.append(TestSet(folder.name, task, seed, list(pairs), crop))
     return sets
 
 
 test_sets.__test__ = False  # type: ignore[attr-defined]
+
+
+def _check_sizes(pairs: Sequence[tuple[str, Path, Path | None]]) -> None:
+    """Raise for images that cannot be measured, before days of training end with them."""
+    for _, clean, degraded in pairs:
+        size = _mirl.image_size(clean)
+        if min(size) < _CROP:
+            raise ValueError(f"{clean}: expected {_CROP}x{_CROP} pixels or more, got {size}")
+        # One of them may be turned by its orientation.
+        if degraded is not None and sorted(_mirl.image_size(degraded)) != sorted(size):
+            raise ValueError(
+                f"{degraded} and {clean} differ in size: {_mirl.image_size(degraded)} and {size}"
+            )
 
 
 def _read(source: Any) -> NDArray[np.uint8]:
