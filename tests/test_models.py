@@ -1,5 +1,6 @@
 """The network: names, values, images of any size, states and files."""
 
+import copy
 import pickle
 import re
 
@@ -262,3 +263,52 @@ def test_exceptions_cross_processes(name):
     assert type(again) is type(error)
     assert again.args == error.args
     assert f"{type(error).__module__}.{name}" == f"mirl.errors.{name}"
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_copies_are_networks_of_their_own(small, copied):
+    mirl.prune(small, 0.5)
+    snapshot, mask = small.snapshot(), small.mask
+    state = small.state_dict()
+    twin = copied(small)
+    assert twin.config == small.config
+    assert twin.seed == small.seed
+    for name, values in twin.state_dict().items():
+        np.testing.assert_array_equal(values, state[name])
+    assert twin.mask.keys() == mask.keys()
+    assert all((twin.mask[name] == alive).all() for name, alive in mask.items())
+    mirl.prune(twin, 0.5)
+    assert small.density().all > twin.density().all
+    for name, values in copied(snapshot).state_dict().items():
+        np.testing.assert_array_equal(values, state[name])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        ({"dim": 8.0}, TypeError, "dim must be a whole number, got 8.0"),
+        ({"heads": 4}, TypeError, "heads must be a sequence of whole numbers, got 4"),
+        ({"heads": (1, 2, "4", 8)}, TypeError, "heads must be a whole number, got '4'"),
+        ({"num_blocks": (1, 1, 1, -1)}, ValueError, "num_blocks must not be negative, got -1"),
+        ({"seed": -1}, ValueError, "seed must not be negative, got -1"),
+    ],
+)
+def test_sizes_of_other_types_are_named(sizes, error, message):
+    with pytest.raises(error, match=message):
+        mirl.PromptIR(**sizes)
+
+
+def test_numbers_of_numpy_will_do():
+    sizes = {
+        name: np.array(value) if name != "dim" else np.int64(value) for name, value in SMALL.items()
+    }
+    sizes["num_refinement_blocks"] = np.int64(SMALL["num_refinement_blocks"])
+    assert mirl.PromptIR(**sizes).config == mirl.PromptIR(**SMALL).config
+
+
+def test_a_masked_array_is_refused(small):
+    image = np.ma.masked_less(np.ones((1, 3, 8, 8), np.float32), 0.5)
+    with pytest.raises(TypeError, match="images: a masked array"):
+        small(image)

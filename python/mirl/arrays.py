@@ -39,8 +39,10 @@ def as_array(values: Any, what: str) -> Any:
     ------
     TypeError
         It is not in the processor's memory, or cannot be exported: it requires a gradient, or has an
-        element type that numpy has not.
+        element type that numpy has not. A masked array, whose mask would count for nothing.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{what}: a masked array; fill it first, its mask would count for nothing")
     if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
         return values
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,6 +60,14 @@ class Snapshot:
         """Copies of all values by parameter name."""
         return self._snapshot.state_dict()
 
+    def __getstate__(self) -> dict[str, NDArray[np.float32]]:
+        """All that a copy or a pickle needs."""
+        return self.state_dict()
+
+    def __setstate__(self, state: dict[str, NDArray[np.float32]]) -> None:
+        """Become the snapshot that was copied or pickled."""
+        self._snapshot = _mirl.Snapshot(state)
+
 
 class PromptIR:
     """PromptIR (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090), the network of MIR-L.
@@ -92,6 +101,8 @@ class PromptIR:
     ------
     ValueError
         Sizes that are zero or that do not split into heads; an unknown device.
+    TypeError
+        Sizes that are no whole numbers.
     mirl.errors.DeviceError
         A device that is not there.
 
@@ -121,15 +132,16 @@ class PromptIR:
         device: str = "cpu",
     ) -> None:
         config = {
-            "dim": dim,
-            "num_blocks": list(num_blocks),
-            "num_refinement_blocks": num_refinement_blocks,
-            "heads": list(heads),
-            "ffn_expansion_factor": ffn_expansion_factor,
-            "prompt_dims": list(prompt_dims),
-            "prompt_sizes": list(prompt_sizes),
-            "prompt_len": prompt_len,
+            "dim": _whole("dim", dim),
+            "num_blocks": _wholes("num_blocks", num_blocks),
+            "num_refinement_blocks": _whole("num_refinement_blocks", num_refinement_blocks),
+            "heads": _wholes("heads", heads),
+            "ffn_expansion_factor": float(ffn_expansion_factor),
+            "prompt_dims": _wholes("prompt_dims", prompt_dims),
+            "prompt_sizes": _wholes("prompt_sizes", prompt_sizes),
+            "prompt_len": _whole("prompt_len", prompt_len),
         }
+        seed = _whole("seed", seed)
         self._network = _mirl.Network(json.dumps(config), seed)
         self._precision = "float32"
         self.seed: int | None = seed
@@ -397,9 +409,47 @@ class PromptIR:
             about["rounding"] = json.dumps(cost_of_rounding(self, rounded))
         self._network.save_packed(os.fspath(path), dtype, unused, about | dict(metadata or {}))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All that a copy or a pickle needs."""
+        return {
+            "config": self.config,
+            "state": self.state_dict(),
+            "mask": self.mask,
+            "precision": self._precision,
+            "device": self.device,
+            "seed": self.seed,
+        }
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        """Become the network that was copied or pickled."""
+        self._network = _mirl.Network(json.dumps(held["config"]), 0)
+        self._network.load_state_dict(held["state"], True)
+        self._network.set_masks(held["mask"])
+        self._precision = held["precision"]
+        self.seed = held["seed"]
+        self.to(held["device"])
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={value}" for name, value in self.config.items())
         return f"PromptIR({sizes})"
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if number < 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+    return number
+
+
+def _wholes(name: str, values: Any) -> list[int]:
+    try:
+        each = list(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of whole numbers, got {values!r}") from None
+    return [_whole(name, value) for value in each]
 
 
 def load_native(path: str | os.PathLike[str]) -> PromptIR:

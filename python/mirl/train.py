@@ -112,6 +112,9 @@ class Trainer:
             movement,
         )
 
+    def __repr__(self) -> str:
+        return f"Trainer(lr={self.lr}, steps={self.steps}, {self.model!r})"
+
     @property
     def steps(self) -> int:
         """Steps taken so far."""

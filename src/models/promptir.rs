@@ -109,8 +109,9 @@ impl PromptIrConfig {
             .get("patch_embed.proj.weight")
             .map(|values| &values.shape[..]);
         let Some(&[dim, 3, 3, 3]) = embed else {
+            let found = embed.map_or("is missing".into(), |shape| format!("has shape {shape:?}"));
             return Err(Error::value(format!(
-                "these are not PromptIR's parameters: patch_embed.proj.weight has shape {embed:?}"
+                "these are not PromptIR's parameters: patch_embed.proj.weight {found}"
             )));
         };
         let blocks = |level: &str| {
