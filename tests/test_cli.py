@@ -97,6 +97,24 @@ def test_train_without_pairs_or_measuring(folder, tmp_path):
     assert "PSNR" not in table
 
 
+def test_what_is_trained_is_measured(folder, tmp_path):
+    for split in ("train", "test"):
+        (folder / split / "derain").rename(folder / split / "mine")
+        for part, ending in (("target", "_gt"), ("input", "_rainy")):
+            (file,) = (folder / split / "mine" / "Pairs" / part).iterdir()
+            file.rename(file.with_stem(file.stem.removesuffix(ending)))
+    tasks = ("--task", "mine", "--task", "jpeg:20", "--task", "dehaze")
+    table = train(folder, tmp_path / "run", *tasks)
+    assert [word for word in ("mine", "jpeg", "haze") if word not in table] == []
+    assert "15" not in table.splitlines()[0]
+    (folder / "test" / "mine").rename(folder / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"test/mine: no such folder.*--no-evaluate"):
+        train(folder, tmp_path / "other", *tasks)
+    assert not (tmp_path / "other").exists()
+    # Of the published tasks, what there is.
+    assert "haze" in train(folder, tmp_path / "one", "--task", "denoise", "--task", "dehaze")
+
+
 def test_train_does_not_mix_runs(folder, tmp_path):
     train(folder, tmp_path / "run", "--no-evaluate")
     with pytest.raises(ValueError, match=r"another run.*weight|another run.*lr"):
@@ -123,6 +141,11 @@ def test_evaluate_refuses_an_ending_before_it_works(folder, tmp_path):
     result = CliRunner().invoke(app, ["evaluate", str(folder), "--save", "table.xlsx"])
     assert result.exit_code == 2
     assert "table.xlsx" in result.output
+
+
+def test_evaluate_looks_for_the_folder_before_it_works(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"--save .*none/a\.json: no such folder"):
+        mirl_command("evaluate", folder, "--save", tmp_path / "none" / "a.json")
 
 
 def test_restore_keeps_what_is_there(network, tmp_path):

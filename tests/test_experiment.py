@@ -61,7 +61,7 @@ after = "mir-l"
 ticket.control = "reinit"
 
 [methods.bad]
-ticket.lr = -1
+ticket.rewind = 1000
 """
 
 
@@ -78,7 +78,9 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def swept(place):
     """The folder of the sweep, run one by one."""
-    with pytest.raises(RuntimeError, match="2 of 6 runs failed\nbad-seed0: ValueError: lr must be"):
+    with pytest.raises(
+        RuntimeError, match="2 of 6 runs failed\nbad-seed0: ValueError: rewind must be"
+    ):
         Sweep.load(place / "sweep.toml").run(place / "runs", progress=False)
     return place / "runs"
 
@@ -129,6 +131,15 @@ def test_changes_are_named_and_hashed(place):
         ("[data]\nroot = 'x'\n[ticket]\nout = 'y'", "unknown in ticket: out"),
         ("[data]\nroot = 'x'\nstages = []\nsize = 3", "unknown in data: size"),
         ("[data]\nroot = 'x'\n[network]\ndepth = 1", "unknown in network: depth"),
+        ("evaluate = 3\n[data]\nroot = 'x'", "evaluate must be a table"),
+        ("[data]\nroot = 'x'\n[ticket]\namount = '20%'", "amount must be a number, got '20%'"),
+        ("[data]\nroot = 'x'\n[ticket]\nrounds = 1.5", "rounds must be a whole number"),
+        ("[data]\nroot = 'x'\n[ticket]\nlr = inf", "lr must be positive and finite"),
+        ("[data]\nroot = 'x'\n[ticket]\nbetas = [0.9]", "betas must be two numbers"),
+        ("[data]\nroot = 'x'\n[ticket]\ninclude = 'weights'", "include must be a sequence"),
+        ("[data]\nroot = 'x'\n[ticket]\ngranularity = '4:4'", "granularity: N:M keeps"),
+        ("[data]\nroot = 'x'\n[ticket]\nmin_density = 1", "min_density must lie in"),
+        ("[data]\nroot = 'x'\n[ticket]\nrewind_prompts = 1", "rewind_prompts must be True or"),
     ],
 )
 def test_a_bad_recipe_is_named(tmp_path, text, message):
@@ -146,6 +157,9 @@ def test_a_bad_recipe_is_named(tmp_path, text, message):
         ('recipe = "recipe.toml"\n[methods.a]\ntickets.lr = 1', "has no tickets"),
         ('recipe = "recipe.toml"\n[grid]\nticket.lr = 3', "grid: ticket.lr"),
         ('recipe = "recipe.toml"\nseeds = 3', "seeds"),
+        ('recipe = "recipe.toml"\nseeds = []', "seeds must hold one value or more"),
+        ('recipe = "recipe.toml"\n[methods.a]\nticket.prunning = 1', "unknown in ticket: prunning"),
+        ('recipe = "recipe.toml"\n[grid]\nticket.lr = [1e-3, -1]', "lr must be positive"),
     ],
 )
 def test_a_bad_sweep_is_named(place, text, message):
@@ -324,6 +338,36 @@ def test_masks_are_compared_round_by_round(swept):
         assert overlap.jaccard == pytest.approx(overlap.chance, abs=0.05)
     with pytest.raises(FileNotFoundError, match="nothing"):
         mask_stability(ticket, swept / "nothing")
+
+
+def test_a_report_tells_places_in_the_grid_apart(place, tmp_path):
+    grid = {"ticket.amount": [0.2, 0.5], "network.heads": [[1, 1, 1, 1]]}
+    Sweep.of(
+        Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 1}),
+        {"mir-l": {}},
+        [0],
+        grid,
+    ).run(tmp_path, progress=False)
+    page = report(tmp_path, tmp_path)
+    assert page == tmp_path / "report.html"
+    text = page.read_text()
+    for amount in ("0.2", "0.5"):
+        assert f"<summary>mir-l amount={amount} heads=[1, 1, 1, 1]</summary>" in text
+    assert "Round 1: 50 to 80 % of the prunable weights" in text
+    with pytest.raises(ValueError, match=r"page\.pdf: a report ends with \.html"):
+        report(tmp_path, tmp_path / "page.pdf")
+    record = tmp_path / "mir-l-amount=0.5-heads=[1, 1, 1, 1]-seed0" / "record.jsonl"
+    record.write_text(record.read_text()[:-20])
+    with pytest.raises(mirl.errors.FormatError, match=r"record\.jsonl: no record of a run"):
+        report(tmp_path)
+
+
+def test_no_workers_are_refused(place):
+    sweep = Sweep.load(place / "sweep.toml")
+    for wrong in ({"workers": 0}, {"threads": 0}):
+        with pytest.raises(ValueError, match="must be at least 1, got 0"):
+            sweep.run(place / "none", **wrong)
+    assert not (place / "none").exists()
 
 
 def test_one_run_has_a_report_too(swept, tmp_path):

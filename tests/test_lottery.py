@@ -14,6 +14,7 @@ import pytest
 
 import mirl
 from lottery_run import Noise, run
+from mirl.loggers import Logger
 from reference import SMALL
 
 SCRIPT = Path(__file__).with_name("lottery_run.py")
@@ -251,11 +252,84 @@ def test_paper_code_follows_the_published_loop(small, batch):
         ({"warmup_epochs": 3}, "warmup_epochs"),
         ({"preset": "paper"}, "preset"),
         ({"rewind_biases": "twice"}, "rewind_biases"),
+        ({"include": ["weight"]}, "no parameter matches 'weight'"),
+        ({"exclude": ["weights"]}, "leave no parameter"),
+        ({"granularity": "rows"}, "granularity must be"),
+        ({"min_density": 1.0}, "min_density"),
+        ({"evaluate": ()}, "evaluate has no pair"),
+        ({"evaluate": [mirl.TestSet("none", "derain", 0, [])]}, "none .derain. has no image"),
     ],
 )
-def test_wrong_settings_are_named(small, batch, settings, message):
+def test_wrong_settings_are_named(small, batch, tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
-        mirl.find_ticket(small, [batch], loggers=(), **settings)
+        mirl.find_ticket(small, [batch], loggers=(), out=tmp_path, **settings)
+    assert not list(tmp_path.iterdir())  # which would be another run's
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"amount": "0.2"}, "amount must be a number, got '0.2'"),
+        ({"betas": 0.9}, "betas must be two numbers, got 0.9"),
+        ({"clip_grad_norm": True}, "clip_grad_norm must be a number or None"),
+        ({"evaluate": 3}, "data must be a folder, test sets or pairs, got int"),
+        ({"evaluate": iter([])}, "evaluate must be iterable anew"),
+    ],
+)
+def test_settings_of_other_types_are_named(small, batch, tmp_path, settings, message):
+    with pytest.raises(TypeError, match=message):
+        mirl.find_ticket(small, [batch], loggers=(), out=tmp_path, **settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_numpy_will_do(small, batch):
+    settings = {"rounds": np.int64(1), "amount": np.float32(0.5), "lr": np.float64(1e-3)}
+    result = mirl.find_ticket(small, [batch], loggers=(), **settings)
+    assert result.rounds[-1]["density_prunable"] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_round_that_cannot_be_measured_is_not_trained_again(whole, tmp_path):
+    """Neither a fault of the measuring nor the process's end costs the round's training."""
+
+    def breaks(model):
+        raise OSError("no test image")
+
+    steps = []
+
+    class Watch(Logger):
+        def step(self, step, loss, lr):
+            steps.append(step)
+
+    with pytest.raises(OSError, match="no test image"):
+        run(tmp_path, evaluate=breaks, checkpoint_seconds=1e9)
+    run(tmp_path, loggers=[Watch()], checkpoint_seconds=1e9)
+    assert len(steps) == 2 * 2 * 3  # of the two rounds after it
+    assert_same(whole[0], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "initial"])
+def test_a_flipped_bit_is_found(tmp_path, name):
+    """Nothing resumes from other values than were saved."""
+    with pytest.raises(OSError, match="stop"):
+        run(tmp_path, evaluate=_stop)
+    path = tmp_path / f"{name}.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1000] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(mirl.errors.FormatError, match=rf"{name}.*the checksum is not that"):
+        run(tmp_path)
+
+
+def test_initial_values_of_another_run_are_refused(tmp_path):
+    with pytest.raises(OSError, match="stop"):
+        run(tmp_path, evaluate=_stop)
+    mirl.PromptIR(seed=4, **SMALL).save(tmp_path / "initial.safetensors")
+    with pytest.raises(mirl.errors.FormatError, match="not the values that this run began with"):
+        run(tmp_path)
+
+
+def _stop(model):
+    raise OSError("stop")
 
 
 def test_data_must_have_batches(small):

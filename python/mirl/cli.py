@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -214,7 +214,7 @@ def train(
                 "precision": precision,
                 "preset": preset,
             },
-            evaluate={"root": data} if evaluate else None,
+            evaluate=_measured(data, task) if evaluate else None,
             seed=seed,
             device=device,
         )
@@ -319,6 +319,8 @@ def evaluate(
     for path in save or ():
         if path.suffix not in (".json", ".csv"):
             raise typer.BadParameter(f"{path} must end with .json or .csv", param_hint="--save")
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"--save {path}: no such folder")
     sets = mirl.test_sets(data, split=split, tasks=tuple(task) if task else None)
     network = None if model is None else mirl.load(model).to(device)
     if network is not None:
@@ -481,6 +483,22 @@ def bench(
     typer.echo(f"{network.num_parameters:,} parameters, {network.density().all:.2%} alive")
     typer.echo(mirl.devices()[device])
     typer.echo(table(timings))
+
+
+def _measured(data: Path, tasks: list[str] | None) -> dict[str, Any]:
+    """What is measured after each round: the tasks, of the published ones those with a test split."""
+    from mirl.data.degrade import TASKS, has_pairs
+
+    tasks = tasks or list(TASKS)
+    places = {task: data / "test" / (task if has_pairs(task) else "denoise") for task in tasks}
+    missing = [task for task in tasks if not places[task].is_dir()]
+    if missing == tasks or not set(TASKS).issuperset(missing):
+        (own, *_) = [task for task in missing if task not in TASKS] or missing
+        raise FileNotFoundError(
+            f"{places[own]}: no such folder, which is measured after each round"
+            " (--no-evaluate trains without)"
+        )
+    return {"root": data, "tasks": tuple(task for task in tasks if task not in missing)}
 
 
 def _is_said(context: typer.Context, name: str) -> bool:

@@ -157,7 +157,9 @@ def _verdict(metrics: dict[str, dict[str, float]]) -> str:
     lost = [task_name(task) for task, gain in gains.items() if gain <= 0]
     if lost:
         return f"Restored is no better than the input on: {', '.join(lost)}."
-    return f"Restored beats the input on every task, by {min(gains.values()):.1f} dB or more."
+    return (
+        f"Restored beats the input on every task, by {min(gains.values()):.1f} dB of PSNR or more."
+    )
 
 
 def _need_extras() -> None:

@@ -160,7 +160,7 @@ def prune(
     if exclude is None:
         exclude = () if paper else ("dead",)
     names = select(network, include, exclude)
-    plain, pattern = _granularity(granularity)
+    plain, pattern = granularity_of(granularity)
     settings = (
         scope,
         plain,
@@ -213,10 +213,18 @@ def _prune_by(
         raise
 
 
-def _granularity(granularity: str) -> tuple[str, tuple[int, int]]:
-    """The core's name, and N and M of a pattern."""
-    kept, colon, group = granularity.partition(":")
+def granularity_of(granularity: str) -> tuple[str, tuple[int, int]]:
+    """The core's name, and N and M of a pattern.
+
+    Raises
+    ------
+    ValueError
+        It is none, or its pattern keeps nothing or all.
+    """
+    kept, colon, group = str(granularity).partition(":")
     if colon and kept.isdecimal() and group.isdecimal():
+        if not 0 < int(kept) < int(group):
+            raise ValueError(f"granularity: N:M keeps 0 < N < M weights, got {granularity}")
         return "pattern", (int(kept), int(group))
     if granularity not in ("weights", "channels"):
         raise ValueError(f"granularity must be 'weights', 'channels' or 'N:M', got {granularity!r}")

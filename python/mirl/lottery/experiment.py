@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirl.errors import FormatError
+from mirl.lottery.recipe import Recipe
 
 if TYPE_CHECKING:
     import os
@@ -60,6 +61,19 @@ class Experiment:
     """Of the initial values, of the data, and of what criteria and controls draw."""
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        """Raise where a setting is unknown or cannot be, as far as that shows without data."""
+        for name, allowed in _settings().items():
+            table = getattr(self, name)
+            if table is None and name == "evaluate":
+                continue
+            if not isinstance(table, dict):
+                raise TypeError(f"{name} must be a table, got {table!r}")
+            unknown = sorted(table.keys() - allowed)
+            if unknown:
+                raise ValueError(f"unknown in {name}: {', '.join(unknown)}")
+        _recipe({"seed": self.seed, **self.ticket})
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Experiment:
         """Read a TOML file.
@@ -67,7 +81,7 @@ class Experiment:
         Raises
         ------
         mirl.errors.FormatError
-            The file is no TOML, or has a table or a key that is none of ours.
+            The file is no TOML, or has a table, a key or a value that is none of ours.
         OSError
             The file cannot be read.
         """
@@ -80,38 +94,38 @@ class Experiment:
         Raises
         ------
         mirl.errors.FormatError
-            A table or a key that is none of ours; no data.
+            A table, a key or a value that is none of ours; no data.
         """
         known = {each.name for each in fields(cls)}
         unknown = sorted(tables.keys() - known)
         if unknown:
             raise FormatError(f"{path}: unknown: {', '.join(unknown)}; known: {', '.join(known)}")
-        for name, allowed in _settings().items():
-            table = tables.get(name, {})
-            if not isinstance(table, dict):
-                raise FormatError(f"{path}: {name} must be a table")
-            unknown = sorted(table.keys() - allowed)
-            if unknown:
-                raise FormatError(f"{path}: unknown in {name}: {', '.join(unknown)}")
-        if "root" not in tables.get("data", {}):
+        settings: dict[str, Any] = {
+            name: dict(value) if isinstance(value, dict) else value for name, value in tables.items()
+        }
+        data, evaluate = settings.get("data"), settings.get("evaluate")
+        if data is not None and not isinstance(data, dict):
+            raise FormatError(f"{path}: data must be a table")
+        if data is None or not isinstance(data.get("root"), str):
             raise FormatError(f"{path}: the table data must name its root")
-        settings = dict(tables)
-        for name in ("data", "evaluate"):
-            if name in settings and "root" in settings[name]:
+        if isinstance(evaluate, dict):
+            evaluate.setdefault("root", data["root"])
+        for table in (data, evaluate):
+            if isinstance(table, dict):
                 # Workers of a cluster start in other folders.
-                root = str((path.parent / settings[name]["root"]).resolve())
-                settings[name] = {**settings[name], "root": root}
-        if "evaluate" in settings:
-            settings["evaluate"] = {"root": settings["data"]["root"], **settings["evaluate"]}
-        return cls(**settings)
+                table["root"] = str((path.parent / table["root"]).resolve())
+        try:
+            return cls(**settings)
+        except (TypeError, ValueError) as error:
+            raise FormatError(f"{path}: {error}") from error
 
     def changed(self, changes: Mapping[str, Any]) -> Experiment:
         """The same with other values, named as in ``{"ticket.lr": 1e-3, "seed": 2}``.
 
         Raises
         ------
-        ValueError
-            There is no such table.
+        TypeError, ValueError
+            There is no such table or key, or a value that cannot be.
         """
         experiment = self
         for name, value in changes.items():
@@ -163,6 +177,15 @@ class Experiment:
             loggers=loggers,
             progress=progress,
         )
+
+
+def _recipe(ticket: Mapping[str, Any]) -> Recipe:
+    """What arguments of `mirl.find_ticket` come to, the others being its defaults."""
+    from mirl.lottery.loop import find_ticket
+
+    given = signature(find_ticket).parameters
+    names = [each.name for each in fields(Recipe)]
+    return Recipe.of(**{name: ticket.get(name, given[name].default) for name in names})
 
 
 def _settings() -> dict[str, set[str]]:

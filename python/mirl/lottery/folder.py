@@ -70,11 +70,20 @@ class RunFolder:
         return described
 
     def records(self) -> list[dict[str, Any]]:
-        """What is known of each finished round."""
+        """What is known of each finished round.
+
+        Raises
+        ------
+        mirl.errors.FormatError
+            The file is damaged.
+        """
         if not self.record.exists():
             return []
-        lines = self.record.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        try:
+            lines = self.record.read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise FormatError(f"{self.record}: no record of a run: {error}") from error
 
     def network(self, round_: int) -> PromptIR:
         """The network at the end of a round."""

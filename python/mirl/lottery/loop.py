@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mirl.lottery.folder import RunFolder
-from mirl.lottery.recipe import WARMUP_SHARE, Recipe
+from mirl.lottery.recipe import Recipe
 from mirl.lottery.run import Run
 from mirl.lottery.table import rounds_table
 
@@ -93,7 +93,9 @@ def find_ticket(
     rounds
         How often to prune; 15 rounds of 20 % leave 3.5 % of the prunable weights.
     amount, scope, granularity, include, exclude, min_density
-        See `mirl.prune`. Round k has a share of (1 - amount)^k left, however it is pruned.
+        See `mirl.prune`. Of single weights round k has a share of (1 - amount)^k left, however they are
+        pruned; ``"channels"`` go whole, patterns like ``"2:4"`` have a density of their own, and
+        `min_density` may keep more.
     pruning
         ``"iterative"``: each round prunes what the last one trained. ``"one-shot"``: each prunes the
         trained dense network, at once. ``"initial"``: each prunes the initial weights before any
@@ -170,7 +172,8 @@ def find_ticket(
     Raises
     ------
     TypeError
-        `data` has no length, or does not tell its tasks where they are weighted.
+        A setting of another type; `data` has no length, or does not tell its tasks where they are
+        weighted; `evaluate` is nothing that can be measured each round.
     ValueError
         A setting out of range, or two that contradict each other; `out` holds another run; data
         without a batch.
@@ -181,7 +184,7 @@ def find_ticket(
     """
     if control is not None and masks_of is None:
         raise ValueError(f"control {control!r} is one of a run: masks_of must name its folder")
-    recipe = Recipe(
+    recipe = Recipe.of(
         rounds=rounds,
         amount=amount,
         scope=scope,
@@ -189,22 +192,22 @@ def find_ticket(
         criterion=criterion,
         criterion_batches=criterion_batches,
         granularity=granularity,
-        include=tuple(include),
-        exclude=None if exclude is None else tuple(exclude),
+        include=include,
+        exclude=exclude,
         min_density=min_density,
         rewind=rewind,
-        rewind_biases=rewind_biases or ("first" if preset == "paper-code" else "every"),
+        rewind_biases=rewind_biases,
         rewind_prompts=rewind_prompts,
         rewind_temperatures=rewind_temperatures,
         control=control,
         epochs=epochs,
-        loss=loss if isinstance(loss, str) else dict(loss),
+        loss=loss,
         task_weighting=task_weighting,
         lr=lr,
         min_lr=min_lr,
-        warmup_epochs=WARMUP_SHARE * epochs if warmup_epochs is None else warmup_epochs,
-        schedule=schedule or ("epoch" if preset == "paper-code" else "step"),
-        betas=(betas[0], betas[1]),
+        warmup_epochs=warmup_epochs,
+        schedule=schedule,
+        betas=betas,
         eps=eps,
         weight_decay=weight_decay,
         clip_grad_norm=clip_grad_norm,

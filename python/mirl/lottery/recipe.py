@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from mirl.criteria import CRITERIA
 from mirl.lottery.control import CONTROLS
 from mirl.models import preset_choice
 from mirl.optim import linear_warmup_cosine
+from mirl.prune import granularity_of
 
 WARMUP_SHARE = 15 / 120
 """Share of the epochs that warm up in the published run."""
@@ -22,6 +27,10 @@ CHOICES = {
     "control": (None, *CONTROLS),
     "task_weighting": (None, "uncertainty"),
 }
+NUMBERS = ("amount", "min_density", "lr", "min_lr", "warmup_epochs", "eps", "weight_decay")
+WHOLE = {"rounds": 0, "epochs": 1, "criterion_batches": 1, "seed": 0}
+"""Whole numbers, and what they are at least."""
+SWITCHES = ("rewind_prompts", "rewind_temperatures")
 
 
 @dataclass(frozen=True)
@@ -60,25 +69,76 @@ class Recipe:
     preset: str
     seed: int
 
+    @classmethod
+    def of(cls, **settings: Any) -> Recipe:
+        """The recipe of arguments of `mirl.find_ticket`; None stands for what follows from others.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A setting of another type or out of range, or two that contradict each other, by name.
+        """
+        paper = settings["preset"] == "paper-code"
+        for name, value in settings.items():
+            if isinstance(value, np.generic):  # which JSON does not know
+                settings[name] = value.item()
+        for name in ("include", "exclude"):
+            if isinstance(settings[name], str):
+                raise TypeError(f"{name} must be a sequence of names, got {settings[name]!r}")
+        if settings["warmup_epochs"] is None:
+            # What is wrong with the epochs is said below.
+            epochs = settings["epochs"]
+            settings["warmup_epochs"] = WARMUP_SHARE * epochs if isinstance(epochs, int) else 0
+        loss, exclude, betas = settings["loss"], settings["exclude"], settings["betas"]
+        if not isinstance(betas, Sequence) or len(betas) != 2 or not all(map(_is_number, betas)):
+            raise TypeError(f"betas must be two numbers, got {betas!r}")
+        settings |= {
+            "include": tuple(settings["include"]),
+            "exclude": None if exclude is None else tuple(exclude),
+            "rewind_biases": settings["rewind_biases"] or ("first" if paper else "every"),
+            "schedule": settings["schedule"] or ("epoch" if paper else "step"),
+            "loss": loss if isinstance(loss, str) else dict(loss),
+            "betas": (betas[0], betas[1]),
+        }
+        return cls(**settings)
+
     def __post_init__(self) -> None:
         preset_choice(self.preset)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
-        for name, least in {"rounds": 0, "epochs": 1, "criterion_batches": 1, "seed": 0}.items():
+        for name, least in WHOLE.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                )
+        self._check_types()
         if not 0 < self.amount < 1:
             raise ValueError(f"amount must lie in (0, 1), got {self.amount}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive, got {self.lr}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be positive and finite, got {self.lr}")
         if not 0 <= self.min_lr <= self.lr:
             raise ValueError(f"min_lr must lie in [0, lr], got {self.min_lr}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(f"warmup_epochs must lie in [0, epochs), got {self.warmup_epochs}")
+        if not 0 <= self.min_density < 1:
+            raise ValueError(f"min_density must lie in [0, 1), got {self.min_density}")
+        granularity_of(self.granularity)
         self._check_criterion()
         self._check_rewind()
+
+    def _check_types(self) -> None:
+        for name in NUMBERS:
+            if not _is_number(getattr(self, name)):
+                raise TypeError(f"{name} must be a number, got {getattr(self, name)!r}")
+        for name in ("clip_grad_norm", "micro_batch", "ema_decay"):
+            value = getattr(self, name)
+            if value is not None and not _is_number(value):
+                raise TypeError(f"{name} must be a number or None, got {value!r}")
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
 
     def _check_criterion(self) -> None:
         names = (*CRITERIA, "movement")
@@ -143,3 +203,7 @@ class Recipe:
             function = self.criterion
             settings["criterion"] = f"{function.__module__}.{function.__qualname__}"
         return settings
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

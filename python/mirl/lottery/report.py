@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from base64 import b64encode
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from mirl.lottery.figures import (
     seconds_figure,
     stability_figure,
 )
-from mirl.lottery.results import about, differences, results, run_folders, summary
+from mirl.lottery.results import about, differences, point_of, results, run_folders, summary
 from mirl.lottery.table import task_name
 from mirl.plot import save_figure
 
@@ -59,8 +60,8 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     out
         The folder of a sweep, or of one run.
     page
-        Where the page goes; by default ``report.html`` in `out`. The figures lie beside it as PNG,
-        and in it.
+        Where the page goes, ``NAME.html`` or a folder; by default ``report.html`` in `out`. The
+        figures lie beside it as PNG, and in it.
 
     Returns
     -------
@@ -72,16 +73,19 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     FileNotFoundError
         There is no run in the folder.
     ValueError
-        No run has measured anything: they have no `evaluate`.
+        No run has measured anything: they have no `evaluate`; or `page` ends with something else.
     ImportError
         pandas, scipy or matplotlib is not installed.
     """
-    page = Path(out, "report.html") if page is None else Path(page)
+    page = Path(out if page is None else page)
+    if page.is_dir():
+        page /= "report.html"
+    if page.suffix not in (".html", ".htm"):
+        raise ValueError(f"{page}: a report ends with .html")
     table = results(out)
     if table.empty:
         raise ValueError(f"{out}: no run has measured a round yet")
-    table["method"] = _series(table)
-    means = summary(table)
+    means = _by_series(summary(table))
     runs = [run for run in run_folders(out) if run.records()]
     figures = {
         "quality": (
@@ -93,7 +97,7 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
         "layers": (
             "Density of the layers",
             f"One run of each method, seed {about(runs[0])['seed']}.",
-            layers_figure(_profiles(runs)),
+            layers_figure({series: run.records() for series, run in _examples(runs).items()}),
         ),
         **_overlaps(runs),
         **_stability(runs),
@@ -101,11 +105,13 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
             "Time of a round",
             "Median over the seeds. Only as good as the machine was quiet: for claims about time see"
             " the benchmarks.",
-            seconds_figure(table),
+            seconds_figure(_by_series(table)),
         ),
     }
     page.parent.mkdir(parents=True, exist_ok=True)
-    densities = dict(means.groupby("round")["density_prunable"].mean())
+    densities = {
+        round_: _density(group["density_prunable"]) for round_, group in means.groupby("round")
+    }
     parts = []
     for name, (title, text, figure) in figures.items():
         path = page.with_name(f"{name}.png")
@@ -117,25 +123,47 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     parts += [
         f"<h2>PSNR in dB</h2>{_numbers(means, densities)}",
         _ahead(table, densities),
-        _recipes(runs),
+        _recipes(_examples(runs)),
     ]
     title = f"Runs of {Path(out).resolve().name}"
     write_text(page, PAGE.format(title=html.escape(title), body="\n".join(parts)))
     return page
 
 
-def _series(table: DataFrame) -> Any:
+def _series(method: str, point: Mapping[str, Any]) -> str:
     """The method with its place in the grid, where there is one."""
+    return " ".join(
+        [method, *(f"{name.rpartition('.')[2]}={_word(value)}" for name, value in point.items())]
+    )
+
+
+def _word(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, Real) and not isinstance(value, bool) else str(value)
+
+
+def _by_series(table: DataFrame) -> DataFrame:
+    """The table with methods told apart by their places in the grid."""
     points = [name for name in table.columns if "." in name]
-    series = table["method"]
-    for name in points:
-        series = series + " " + name.rpartition(".")[2] + "=" + table[name].astype(str)
-    return series
+    series = [
+        _series(method, dict(zip(points, values, strict=True)))
+        for method, *values in zip(table["method"], *(table[name] for name in points), strict=True)
+    ]
+    return table.assign(method=series)
 
 
-def _profiles(runs: list[RunFolder]) -> dict[str, list[dict[str, Any]]]:
+def _density(values: Any) -> str:
+    """Densities in percent: one, or where methods or places in the grid differ, from where to where."""
+    low, high = (f"{100 * value:.3g}" for value in (min(values), max(values)))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def _examples(runs: list[RunFolder]) -> dict[str, RunFolder]:
+    """A run of each method and place in the grid, all of the first one's seed."""
     seed = about(runs[0])["seed"]
-    return {about(run)["method"]: run.records() for run in runs if about(run)["seed"] == seed}
+    told = [(about(run), run) for run in runs]
+    return {
+        _series(each["method"], point_of(each)): run for each, run in told if each["seed"] == seed
+    }
 
 
 def _overlaps(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
@@ -176,27 +204,27 @@ def _stability(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
     if not pairs:
         return {}
     text = (
-        f"Masks of {mine['method']}, seed {mine['seed']}, beside those of the other methods of that"
-        " seed that do not have the same, and of its own method from other seeds. Dashed: masks of"
-        " the same layer densities that are drawn."
+        f"Masks of {_series(mine['method'], point_of(mine))}, seed {mine['seed']}, beside those of the"
+        " other methods of that seed that do not have the same, and of its own method from other seeds."
+        " Dashed: masks of the same layer densities that are drawn."
     )
     return {"stability": ("Masks round by round", text, stability_figure(pairs))}
 
 
-def _ahead(table: DataFrame, densities: Mapping[Any, float]) -> str:
+def _ahead(table: DataFrame, densities: Mapping[Any, str]) -> str:
     """What the first method is ahead of the others."""
     first = table["method"].iloc[0]
     if table["method"].nunique() == 1:
         return ""
     text = (
-        f"PSNR of {first} minus that of the others, in dB: the mean over runs of the same seed, which"
-        " share initial values and data."
+        f"PSNR of {first} minus that of the others at the same place in the grid, in dB: the mean over"
+        " runs of the same seed, which share initial values and data."
     )
-    tables = _numbers(differences(table, first), densities)
+    tables = _numbers(_by_series(differences(table, first)), densities)
     return f"<h2>{html.escape(first)} beside the others</h2><p>{html.escape(text)}</p>{tables}"
 
 
-def _numbers(means: DataFrame, densities: Mapping[Any, float]) -> str:
+def _numbers(means: DataFrame, densities: Mapping[Any, str]) -> str:
     """PSNR of every method, round and task."""
     parts = []
     for round_, group in means.groupby("round"):
@@ -211,26 +239,23 @@ def _numbers(means: DataFrame, densities: Mapping[Any, float]) -> str:
             index="method", columns="task", values="cell", aggfunc="first", sort=False
         )
         grid.index.name = grid.columns.name = None
-        density = 100 * densities[round_]
-        parts.append(f"<h3>Round {round_}: {density:.3g} % of the prunable weights</h3>")
+        parts.append(f"<h3>Round {round_}: {densities[round_]} of the prunable weights</h3>")
         parts.append(grid.to_html(border=0, na_rep=""))
     return "\n".join(parts)
 
 
-def _recipes(runs: list[RunFolder]) -> str:
-    shown: dict[str, str] = {}
-    for run in runs:
+def _recipes(runs: Mapping[str, RunFolder]) -> str:
+    parts = []
+    for series, run in runs.items():
         described = run.description()
         described.pop("initial", None)
         described.pop("masks_of", None)
-        text = json.dumps(described, indent=1)
-        shown.setdefault(about(run)["method"], f"{run.path.name}\n{text}")
-    parts = [
-        f"<details><summary>{html.escape(method)}</summary><pre>{html.escape(text)}</pre></details>"
-        for method, text in shown.items()
-    ]
-    versions = runs[0].records()[0]["versions"]
-    machine = about(runs[0])["machine"]
+        text = html.escape(f"{run.path.name}\n{json.dumps(described, indent=1)}")
+        parts.append(
+            f"<details><summary>{html.escape(series)}</summary><pre>{text}</pre></details>"
+        )
+    first, *_ = runs.values()
+    versions, machine = first.records()[0]["versions"], about(first)["machine"]
     return (
         "<h2>Recipes</h2>"
         + "\n".join(parts)

@@ -147,7 +147,7 @@ def _means(table: DataFrame, keys: list[str], shared: list[str]) -> DataFrame:
     """Means of lines with the same keys; of PSNR and SSIM with their intervals."""
     from scipy.stats import t
 
-    groups = table.groupby(keys, sort=False)
+    groups = table.groupby(keys, sort=False, dropna=False)
     means = groups[["psnr", "ssim", *shared]].mean()
     means["runs"] = groups.size()
     quantile = t.ppf((1 + CONFIDENCE) / 2, means["runs"] - 1)
@@ -173,6 +173,14 @@ def about(run: RunFolder) -> dict[str, Any]:
     }
 
 
+def point_of(told: dict[str, Any]) -> dict[str, Any]:
+    """A run's place in the grid, of `about`; lists as text, which tables can be grouped by."""
+    return {
+        name: json.dumps(value) if isinstance(value, list | dict) else value
+        for name, value in told["point"].items()
+    }
+
+
 def _lines(run: RunFolder) -> Iterator[dict[str, Any]]:
     told = about(run)
     for record in run.records():
@@ -180,7 +188,7 @@ def _lines(run: RunFolder) -> Iterator[dict[str, Any]]:
             yield {
                 "method": told["method"],
                 "seed": told["seed"],
-                **told["point"],
+                **point_of(told),
                 "hash": told["hash"],
                 "round": record["round"],
                 "task": task,

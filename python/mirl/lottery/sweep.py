@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirl.data.degrade import check_least
 from mirl.errors import FormatError
 from mirl.lottery.experiment import Experiment, read_toml
 from mirl.machine import set_num_threads
@@ -120,9 +121,10 @@ class Sweep:
         Raises
         ------
         ValueError
-            A method after one that there is not, or in a circle; an unknown table.
+            A method after one that there is not, or in a circle; no seed; an unknown table or key, or
+            a setting out of range.
         TypeError
-            Seeds or values that are no list.
+            Seeds or values that are no list, or a setting of another type.
         """
         grid = {name: _list(f"grid: {name}", values) for name, values in (grid or {}).items()}
         order: list[str] = []
@@ -137,7 +139,11 @@ class Sweep:
                 raise ValueError(f"methods after one that there is not: {', '.join(left)}")
             order.append(ready[0])
         runs: list[Run] = []
-        for seed in _list("seeds", seeds):
+        seeds = _list("seeds", seeds)
+        for what, listed in {"seeds": seeds, **grid}.items():
+            if not listed:
+                raise ValueError(f"{what} must hold one value or more")
+        for seed in seeds:
             for values in product(*grid.values()):
                 point = dict(zip(grid, values, strict=True))
                 for method in order:
@@ -178,11 +184,14 @@ class Sweep:
 
         Raises
         ------
+        ValueError
+            Less than one worker or thread.
         ImportError
             Several workers, but Ray is not installed; or `wandb`, but that is not.
         RuntimeError
             A run has failed; the others have come to their ends, and the message names them all.
         """
+        check_least(1, workers=workers, **({} if threads is None else {"threads": threads}))
         out = Path(out).resolve()
         out.mkdir(parents=True, exist_ok=True)
         from tqdm.auto import tqdm
