@@ -6,8 +6,16 @@ driver refuses to load it. So it is tried, and what the system says is kept.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import sys
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 VERSION = "0.1.0"
 """The version of the core that this package belongs to, known before any library is loaded."""
@@ -16,7 +24,7 @@ VERSION = "0.1.0"
 def _use_cuda() -> str:
     """Take mirl-cuda's library; where that fails, say why."""
     try:
-        library = importlib.import_module("mirl_cuda._mirl")
+        library = _library()
     except ModuleNotFoundError:
         return 'mirl-cuda is not installed: pip install "mirl[cuda]"'
     except ImportError as error:
@@ -27,6 +35,29 @@ def _use_cuda() -> str:
         return f'mirl-cuda is {library.VERSION}: pip install "mirl[cuda]=={VERSION}"'
     sys.modules["mirl._mirl"] = library
     return ""
+
+
+def _library() -> ModuleType:
+    """Import mirl-cuda's library, which itself looks for cuBLAS only beside its own folder."""
+    try:
+        return importlib.import_module("mirl_cuda._mirl")
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:
+        if "libcublas" not in str(error):
+            raise
+        _load_cublas()
+        return importlib.import_module("mirl_cuda._mirl")
+
+
+def _load_cublas() -> None:
+    """Load cuBLAS from wherever pip has put NVIDIA's packages; where it is not there, nothing."""
+    with suppress(ModuleNotFoundError):
+        spec = find_spec("nvidia.cu13")
+        for folder in (spec and spec.submodule_search_locations) or ():
+            for name in ("libcublasLt.so.13", "libcublas.so.13"):  # the second needs the first
+                with suppress(OSError):
+                    ctypes.CDLL(str(Path(folder, "lib", name)), mode=ctypes.RTLD_GLOBAL)
 
 
 NO_CUDA = _use_cuda()

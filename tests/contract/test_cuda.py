@@ -62,6 +62,26 @@ def test_without_mirl_cuda_the_reason_is_how_to_install_it():
     assert cuda("mirl_cuda") == (reason, "mirl._mirl")
 
 
+def test_cublas_is_found_in_another_folder(package, tmp_path):
+    """Wherever pip has put it; the library that could not be loaded is tried again then."""
+    lib = tmp_path / "elsewhere" / "nvidia" / "cu13" / "lib"
+    lib.mkdir(parents=True)
+    source = tmp_path / "empty.c"
+    for name in ("cublasLt", "cublas"):
+        source.write_text(f"int {name}(void) {{ return 13; }}")
+        subprocess.run(["cc", "-shared", "-o", lib / f"lib{name}.so.13", source], check=True)
+    (package / "mirl_cuda" / "_mirl.py").write_text(
+        "import ctypes\n"
+        "try:\n"
+        "    found = [ctypes.CDLL(None).cublas(), ctypes.CDLL(None).cublasLt()]\n"
+        "except AttributeError:\n"
+        "    raise ImportError('libcublas.so.13: no such file') from None\n"
+        "VERSION = found\n"
+    )
+    says, _ = cuda(PYTHONPATH=f"{package}{os.pathsep}{tmp_path / 'elsewhere'}")
+    assert says.startswith("mirl-cuda is [13, 13]: pip install")
+
+
 @pytest.mark.parametrize(
     ("loader_says", "reason"),
     [

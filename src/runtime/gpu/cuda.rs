@@ -34,12 +34,44 @@ unsafe impl Sync for Cuda {}
 /// A function in the context, which lives as long as the process.
 struct Kernel(sys::CUfunction);
 
+/// The least that the kernels' PTX asks for: the driver of CUDA 13 (by its cuDriverGetVersion), and the
+/// compute capability of build.rs.
+const DRIVER: i32 = 13_000;
+const CAPABILITY: (i32, i32) = (8, 0);
+
 /// What the first GPU is called. No context is made.
+///
+/// # Errors
+/// There is none, or the driver or the GPU is older than the kernels.
 pub fn name() -> Result<String> {
-    let named = result::init()
-        .and_then(|()| result::device::get(0))
-        .and_then(result::device::get_name);
-    named.map_err(failed("NVIDIA's driver"))
+    let wrong = failed("NVIDIA's driver");
+    let device = result::init().and_then(|()| result::device::get(0));
+    let device = device.map_err(&wrong)?;
+    let name = result::device::get_name(device).map_err(&wrong)?;
+    let mut driver = 0;
+    // SAFETY: the driver writes one number there.
+    let asked = unsafe { sys::cuDriverGetVersion(&raw mut driver) };
+    asked.result().map_err(&wrong)?;
+    if driver < DRIVER {
+        let (major, minor) = (driver / 1000, driver % 1000 / 10);
+        return Err(Error::Device(format!(
+            "NVIDIA's driver is one of CUDA {major}.{minor}: 13.0 or later is needed (580 or later)"
+        )));
+    }
+    let [major, minor] = [
+        sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+        sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+    ]
+    // SAFETY: the device is the driver's own.
+    .map(|attribute| unsafe { result::device::get_attribute(device, attribute) });
+    let capability = (major.map_err(&wrong)?, minor.map_err(&wrong)?);
+    if capability < CAPABILITY {
+        return Err(Error::Device(format!(
+            "{name} has compute capability {}.{}: {}.{} or later is needed",
+            capability.0, capability.1, CAPABILITY.0, CAPABILITY.1
+        )));
+    }
+    Ok(name)
 }
 
 fn failed(what: &str) -> impl Fn(DriverError) -> Error {
@@ -53,6 +85,7 @@ fn failed(what: &str) -> impl Fn(DriverError) -> Error {
 
 impl Cuda {
     pub fn open() -> Result<Self> {
+        name()?;
         let wrong = failed("NVIDIA's driver");
         let context = CudaContext::new(0).map_err(&wrong)?;
         // SAFETY: all work goes to one stream, so that nothing has to wait for events.
