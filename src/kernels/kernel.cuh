@@ -42,7 +42,9 @@ __device__ inline int element() { return blockIdx.x * blockDim.x + threadIdx.x; 
 // results.
 template <int N, class T, class Join> __device__ void block_join(T (&values)[N], Join join) {
     constexpr int FOLDED = 32;
-    __shared__ T all[N][THREADS], folded[N][FOLDED];
+    static_assert(N <= FOLDED);
+    // One more, so that the threads of the last fold read from different banks.
+    __shared__ T all[N][THREADS], folded[N][FOLDED + 1];
     int t = threadIdx.x;
     for (int v = 0; v < N; v++) all[v][t] = values[v];
     __syncthreads();
@@ -53,10 +55,13 @@ template <int N, class T, class Join> __device__ void block_join(T (&values)[N],
         folded[v][first] = joined;
     }
     __syncthreads();
-    for (int v = 0; v < N; v++) {
-        values[v] = folded[v][0];
-        for (int i = 1; i < FOLDED; i++) values[v] = join(values[v], folded[v][i]);
+    if (t < N) {
+        T joined = folded[t][0];
+        for (int i = 1; i < FOLDED; i++) joined = join(joined, folded[t][i]);
+        folded[t][0] = joined;
     }
+    __syncthreads();
+    for (int v = 0; v < N; v++) values[v] = folded[v][0];
     __syncthreads();
 }
 

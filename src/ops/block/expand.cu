@@ -106,19 +106,23 @@ KERNEL(depthwise, (Element *y, const Element *x, const float *taps, int n, int h
     strip.write(y, sums, h, w);
 }
 
-// The gradient of the taps, [n][channels][9]: a block for each channel and image.
+// The gradient of the taps, [n][channels][9]: a block for each channel and image. A thread goes down a
+// column with the nine values around it, three of which are new in each row.
 COOPERATIVE(depthwise_taps, (float *dtaps, const Element *dy, const Element *x, int n, int h, int w)) {
     Index channel = blockIdx.x, image = blockIdx.y;
     Plane d(dy, channel * n + image, h, w), plane(x, channel * n + image, h, w);
-    int lanes = w > 16 ? 32 : 16;
+    int lanes = w > 16 ? 32 : 16, groups = THREADS / lanes;
+    int rows = (h + groups - 1) / groups, first = threadIdx.x / lanes * rows;
+    int end = first + rows < h ? first + rows : h;
     float sums[9] = {};
-    for (int row = threadIdx.x / lanes; row < h; row += THREADS / lanes) {
-        for (int col = threadIdx.x % lanes; col < w; col += lanes) {
+    for (int col = threadIdx.x % lanes; col < w; col += lanes) {
+        float around[9];
+        for (int i = 3; i < 9; i++) around[i] = plane.at(first + i / 3 - 2, col + i % 3 - 1);
+        for (int row = first; row < end; row++) {
+            for (int i = 0; i < 6; i++) around[i] = around[i + 3];
+            for (int i = 6; i < 9; i++) around[i] = plane.at(row + 1, col + i % 3 - 1);
             float value = d.at(row, col);
-            for (int tap = 0; tap < 9; tap++) {
-                float x = plane.at(row + tap / 3 - 1, col + tap % 3 - 1);
-                sums[tap] = fmaf(value, x, sums[tap]);
-            }
+            for (int tap = 0; tap < 9; tap++) sums[tap] = fmaf(value, around[tap], sums[tap]);
         }
     }
     block_join(sums, Add());
