@@ -4,7 +4,7 @@
 use super::back::{Back, Image, Sums as FrontSums};
 use super::expand::Expand;
 use super::mixing::{Head, Mixing};
-use super::stream::{Ring, Source, band, stream};
+use super::stream::{Ring, Runs, Source, lock, stream, unlocked};
 use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts, sum_squares};
 use crate::kernels::simd::dispatch;
@@ -18,6 +18,7 @@ use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::{Buffer, concat};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// PyTorch's `normalize` divides by no less.
 const EPSILON: f64 = 1e-12;
@@ -151,25 +152,24 @@ impl<'a, T: Real> Attention<'a, T> {
     pub fn attend(&self, x: &[T], source: &Source<T>, values: &mut [T]) -> Scores<T> {
         let grid = self.expand.grid;
         let length = grid.strip * self.expand.x_row();
-        let parts = values
-            .par_chunks_mut(band(grid, source.is_held()) * length)
-            .enumerate()
-            .flat_map_iter(|(index, values)| {
-                let mut parts = vec![];
-                let mut scratch = Scratch::default();
-                let mut values = values.chunks_mut(length);
-                stream(&self.expand, x, source, index, |strip, rows| {
-                    if strip.is_multiple_of(grid.strips_of_part()) {
-                        parts.push(self.no_sums());
-                    }
-                    if let (Some(sums), Some(values)) = (parts.last_mut(), values.next()) {
-                        self.gather(strip, rows, values, sums, &mut scratch);
-                    }
-                });
-                parts
-            })
+        let values: Vec<_> = values.chunks_mut(length).map(Mutex::new).collect();
+        let parts: Vec<_> = (0..grid.parts())
+            .map(|_| Mutex::new(self.no_sums()))
             .collect();
-        self.scores(parts)
+        Runs::new(grid, grid.strips_of_part(), |_| [(), ()]).each(|strips| {
+            let mut scratch = Scratch::default();
+            stream(&self.expand, x, source, &strips, |strip, rows| {
+                let mut sums = lock(&parts[strip / grid.strips_of_part()]);
+                self.gather(
+                    strip,
+                    rows,
+                    &mut lock(&values[strip]),
+                    &mut sums,
+                    &mut scratch,
+                );
+            });
+        });
+        self.scores(parts.into_iter().map(unlocked).collect())
     }
 
     /// Adds a strip's products of queries and keys to `sums` and writes its values, row by row.
@@ -380,12 +380,10 @@ impl<'a, T: Real> Attention<'a, T> {
             .collect()
     }
 
-    /// A row of an image's values.
-    pub fn values_of<'b>(&self, image: &'b [T], row: usize) -> &'b [T] {
-        let grid = self.expand.grid;
-        let length = self.values.len() * grid.w;
-        let within = row % grid.strip;
-        &image[(row - within) * self.expand.x_row() + within * length..][..length]
+    /// The values of a row of a strip.
+    pub fn values_of<'b>(&self, strip: &'b [T], row: usize) -> &'b [T] {
+        let length = self.values.len() * self.expand.grid.w;
+        &strip[row * length..][..length]
     }
 
     /// y = x + W_out·A·values on some rows, where y holds the values before.

@@ -93,7 +93,8 @@ impl<'a, T: Real> Back<'a, T> {
         mut produce: impl FnMut(Range<usize>, &mut Ring<T>, Option<&mut P>),
     ) -> Vec<(Sums<'b, T>, P)> {
         let (expand, grid) = (self.expand, self.expand.grid);
-        let number = |strip: usize| (strip - strips.start) / grid.strips_of_part();
+        let first = strips.start;
+        let number = |strip: usize| (strip - first) / grid.strips_of_part();
         let parts = strips.clone().step_by(grid.strips_of_part());
         let parts = parts.map(|first| grid.part_of(first).len());
         let mut before: Vec<_> = parts
@@ -106,11 +107,10 @@ impl<'a, T: Real> Back<'a, T> {
                 (affine, self.gradient.part(grid, strips))
             })
             .collect();
-        let produce = |range: Range<usize>, ring: &mut Ring<T>| {
-            let strip = range.start / grid.strip;
-            if !strips.contains(&strip) {
+        let produce = |strip: Option<usize>, range: Range<usize>, ring: &mut Ring<T>| {
+            let Some(strip) = strip else {
                 return produce(range, ring, None);
-            }
+            };
             let (taps, other) = &mut before[number(strip)];
             produce(range.clone(), ring, Some(other));
             let dh = expand.rows(&ring.data, ring.held, &self.zeros);
@@ -121,7 +121,7 @@ impl<'a, T: Real> Back<'a, T> {
         let consume = |strip: usize, dh: Rows<T>| {
             let range = grid.rows_of(strip);
             let x = expand.rows_of_x(image.x, &range);
-            let dx = &mut dx[(strip - strips.start) * length..][..x.len()];
+            let dx = &mut dx[(strip - first) * length..][..x.len()];
             dx.copy_from_slice(expand.rows_of_x(image.dy, &range));
             let (affine, weight) = &mut behind[number(strip)];
             let dp = weight.next();
@@ -129,7 +129,8 @@ impl<'a, T: Real> Back<'a, T> {
             expand.strip_backward(x, dp, &self.weight, (dx, affine), &mut scratch);
             weight.put(&scratch.tiles);
         };
-        walk(expand, strips.clone(), produce, consume);
+        let mut strips = strips;
+        walk(expand, || strips.next(), produce, consume);
         let sums = before.into_iter().zip(behind);
         sums.map(|((taps, other), (affine, weight))| {
             let sums = Sums {

@@ -2,7 +2,7 @@
 
 use super::back::{Back, Image};
 use super::expand::Expand;
-use super::stream::{Ring, Source, band, stream};
+use super::stream::{Ring, Runs, Source, lock, stream};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
@@ -15,6 +15,7 @@ use crate::runtime::buffer::{Buffer, concat};
 use rayon::prelude::*;
 use std::f64::consts::PI;
 use std::ops::Range;
+use std::sync::Mutex;
 
 pub struct FeedForward<'a, T> {
     pub expand: Expand<'a, T>,
@@ -77,19 +78,15 @@ impl<'a, T: Real> FeedForward<'a, T> {
             .enumerate()
             .for_each(|(image, (y, x))| {
                 let source = Source::of(&self.expand, projected, image);
-                y.par_chunks_mut(band(grid, source.is_held()) * grid.strip * row)
-                    .enumerate()
-                    .for_each(|(index, y)| {
-                        let mut tiles = Vec::new();
-                        let mut y = y.chunks_mut(grid.strip * row);
-                        stream(&self.expand, x, &source, index, |strip, rows| {
-                            if let Some(y) = y.next() {
-                                let range = grid.rows_of(strip);
-                                y.copy_from_slice(self.expand.rows_of_x(x, &range));
-                                self.finish(range.start, rows, y, &mut tiles);
-                            }
-                        });
+                let y: Vec<_> = y.chunks_mut(grid.strip * row).map(Mutex::new).collect();
+                Runs::new(grid, 1, |_| [(), ()]).each(|strips| {
+                    let mut tiles = Vec::new();
+                    stream(&self.expand, x, &source, &strips, |strip, rows| {
+                        let (range, mut y) = (grid.rows_of(strip), lock(&y[strip]));
+                        y.copy_from_slice(self.expand.rows_of_x(x, &range));
+                        self.finish(range.start, rows, &mut y, &mut tiles);
                     });
+                });
             });
         y.into_vec()
     }

@@ -4,21 +4,13 @@
 use super::expand::Expand;
 use crate::kernels::Real;
 use crate::ops::rows::{Grid, Rows};
+use rayon::prelude::*;
+use std::mem::{replace, take};
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Rows from which on a task has enough to do for the two rows beside them to cost little.
 const ROWS: usize = 32;
-
-/// Strips that one task of a forward goes through: whole parts, and long runs where neighbouring tasks
-/// compute the rows between them twice.
-pub fn band(grid: Grid, held: bool) -> usize {
-    let run = if held {
-        1
-    } else {
-        grid.parts().div_ceil(rayon::current_num_threads())
-    };
-    run * grid.strips_of_part()
-}
 
 /// Strips that one task of a backward through one of several images goes through, which always computes
 /// the rows beside them: whole parts, and few enough for every thread to have a task.
@@ -26,6 +18,119 @@ pub fn band_back(grid: Grid, images: usize) -> usize {
     let threads = rayon::current_num_threads().div_ceil(images.max(1));
     let tasks = threads.max(grid.h.div_ceil(ROWS)).min(grid.parts());
     grid.parts().div_ceil(tasks) * grid.strips_of_part()
+}
+
+/// An image's strips in runs, one for each thread, which goes through its own in order. One that is done
+/// takes over the second half of the longest that is left: threads are never equally fast, and more runs
+/// would compute more rows twice, those between them.
+///
+/// A run is handed over with what `beside` says of its first strip: what belongs to the row above it, and to
+/// its first row, which the run before needs.
+pub struct Runs<H, F> {
+    runs: Vec<Mutex<Run<H>>>,
+    /// Strips that stay together.
+    grain: usize,
+    beside: F,
+}
+
+struct Run<H> {
+    /// Strips that are not begun.
+    left: Range<usize>,
+    /// Whether a thread is at it.
+    begun: bool,
+    above: Option<H>,
+    below: Option<H>,
+}
+
+/// The strips of a run, as long as they are not taken over.
+pub struct Strips<'a, H>(&'a Mutex<Run<H>>);
+
+impl<H: Send, F: Fn(usize) -> [H; 2] + Sync> Runs<H, F> {
+    /// Runs of whole parts; `grain` strips stay together, one or those of a part.
+    pub fn new(grid: Grid, grain: usize, beside: F) -> Self {
+        let strips = grid.strips();
+        let length = grid.parts().div_ceil(rayon::current_num_threads()) * grid.strips_of_part();
+        let mut above = None;
+        let runs = (0..strips).step_by(length).map(|first| {
+            let end = strips.min(first + length);
+            let next = (end < strips).then(|| beside(end));
+            let (next, below) =
+                next.map_or((None, None), |[above, below]| (Some(above), Some(below)));
+            Mutex::new(Run {
+                left: first..end,
+                begun: false,
+                above: replace(&mut above, next),
+                below,
+            })
+        });
+        Self {
+            runs: runs.collect(),
+            grain,
+            beside,
+        }
+    }
+
+    /// Calls `work` with every run, those that are taken over included.
+    pub fn each(&self, work: impl Fn(Strips<H>) + Sync) {
+        self.runs.par_iter().for_each(|own| {
+            lock(own).begun = true;
+            loop {
+                work(Strips(own));
+                match self.take_over() {
+                    Some(run) => *lock(own) = run,
+                    None => break,
+                }
+            }
+        });
+    }
+
+    fn take_over(&self) -> Option<Run<H>> {
+        let longest = self.runs.iter().max_by_key(|run| lock(run).left.len())?;
+        let mut run = lock(longest);
+        if !run.begun {
+            return (!run.left.is_empty()).then(|| Run {
+                left: take(&mut run.left),
+                begun: true,
+                above: run.above.take(),
+                below: run.below.take(),
+            });
+        }
+        let middle = run.left.start + run.left.len().div_ceil(2);
+        let middle = middle.next_multiple_of(self.grain);
+        // The strip before the middle is not begun, so that it is as `beside` wants it.
+        if middle <= run.left.start || middle >= run.left.end {
+            return None;
+        }
+        let [above, below] = (self.beside)(middle);
+        Some(Run {
+            left: middle..replace(&mut run.left.end, middle),
+            begun: true,
+            above: Some(above),
+            below: run.below.replace(below),
+        })
+    }
+}
+
+impl<H> Strips<'_, H> {
+    /// The next one.
+    pub fn next(&self) -> Option<usize> {
+        lock(self.0).left.next()
+    }
+
+    /// What belongs to the row above the first strip, if there is any, and then to that below the last.
+    pub fn beside(&self) -> Option<H> {
+        let mut run = lock(self.0);
+        run.above.take().or_else(|| run.below.take())
+    }
+}
+
+/// What panicked with it is raised by the thread that waits for all.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn unlocked<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where a window's rows come from: computed before, or on the way.
@@ -43,10 +148,6 @@ impl<'a, T: Real> Source<'a, T> {
             Self::Held(expand.image(projected, image))
         }
     }
-
-    pub fn is_held(&self) -> bool {
-        matches!(self, Self::Held(_))
-    }
 }
 
 /// The last few padded rows of an image that were computed: row r at r modulo `held`.
@@ -55,60 +156,67 @@ pub struct Ring<T> {
     pub held: usize,
 }
 
-/// Calls `consume` with each strip of the band numbered `index` and the rows around it.
-pub fn stream<T: Real>(
+/// Calls `consume` with each strip and the rows around it.
+pub fn stream<T: Real, H>(
     expand: &Expand<T>,
     x: &[T],
     source: &Source<T>,
-    index: usize,
+    strips: &Strips<H>,
     mut consume: impl FnMut(usize, Rows<T>),
 ) {
-    let grid = expand.grid;
-    let band = band(grid, source.is_held());
-    let strips = index * band..grid.strips().min((index + 1) * band);
     match source {
         Source::Held(data) => {
             let zeros = expand.zeros();
-            strips.for_each(|strip| consume(strip, expand.rows(data, grid.h, &zeros)));
+            while let Some(strip) = strips.next() {
+                consume(strip, expand.rows(data, expand.grid.h, &zeros));
+            }
         }
         Source::Streamed => {
             let mut tiles = Vec::new();
-            let project = |rows: Range<usize>, ring: &mut Ring<T>| {
+            let project = |_, rows: Range<usize>, ring: &mut Ring<T>| {
                 let x = expand.rows_of_x(x, &rows);
                 expand.project(rows.start, x, &mut ring.data, ring.held, &mut tiles);
             };
-            walk(expand, strips, project, consume);
+            walk(expand, || strips.next(), project, consume);
         }
     }
 }
 
-/// Calls `consume` with each of some strips and the rows around it, which `produce` has computed: the rows
-/// of a strip, or the one row above or below all of them.
+/// Calls `consume` with each of the strips that `next` gives, one after the other, and the rows around it,
+/// which `produce` has computed: the rows of a strip, or of none the one row above or below all of them.
 pub fn walk<T: Real>(
     expand: &Expand<T>,
-    strips: Range<usize>,
-    mut produce: impl FnMut(Range<usize>, &mut Ring<T>),
+    mut next: impl FnMut() -> Option<usize>,
+    mut produce: impl FnMut(Option<usize>, Range<usize>, &mut Ring<T>),
     mut consume: impl FnMut(usize, Rows<T>),
 ) {
     let grid = expand.grid;
+    let Some(mut strip) = next() else {
+        return;
+    };
     // A strip, the row above it, and the strip below, of which one row is needed.
     let held = 2 * grid.strip + 1;
     let data = vec![T::zero(); held * expand.padded_row()];
     let mut ring = Ring { data, held };
     let zeros = expand.zeros();
-    let first = grid.rows_of(strips.start);
+    let first = grid.rows_of(strip);
     if first.start > 0 {
-        produce(first.start - 1..first.start, &mut ring);
+        produce(None, first.start - 1..first.start, &mut ring);
     }
-    produce(first, &mut ring);
-    for strip in strips.clone() {
-        let mut next = grid.rows_of(strip + 1);
-        if strip + 1 == strips.end {
-            next.end = next.end.min(next.start + 1);
+    produce(Some(strip), first, &mut ring);
+    loop {
+        let following = next();
+        let mut rows = grid.rows_of(strip + 1);
+        if following.is_none() {
+            rows.end = rows.end.min(rows.start + 1);
         }
-        if next.start < grid.h {
-            produce(next, &mut ring);
+        if rows.start < grid.h {
+            produce(following, rows, &mut ring);
         }
         consume(strip, expand.rows(&ring.data, held, &zeros));
+        match following {
+            Some(following) => strip = following,
+            None => break,
+        }
     }
 }

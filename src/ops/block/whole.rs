@@ -3,7 +3,7 @@
 
 use super::attention::Attention;
 use super::feed_forward::FeedForward;
-use super::stream::{Ring, Source, band, walk};
+use super::stream::{Ring, Runs, Source, lock, walk};
 use super::{AttentionOp, FeedForwardOp, HELD, Remains};
 use crate::Result;
 use crate::kernels::Real;
@@ -12,8 +12,8 @@ use crate::ops::{Operator, View};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use rayon::prelude::*;
-use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Mutex;
 
 pub struct BlockOp {
     pub attention: AttentionOp,
@@ -117,48 +117,32 @@ fn sweep_image<T: Real>(
     let scores = attention.attend(x, &Source::Streamed, y);
     let folded = attention.folded(&scores);
     let mixing = attention.mixing(&scores, folded.as_deref());
-    let band = band(grid, false);
-    let length = band * grid.strip * row;
-    // A task needs a row above and one below its own, where others write over the values.
-    let copy = |r: usize| attention.values_of(y, r).to_vec();
-    let beside: Vec<_> = (0..grid.h)
-        .step_by(band * grid.strip)
-        .map(|first| {
-            let end = first + band * grid.strip;
-            let above = (first > 0).then(|| copy(first - 1));
-            (above, (end < grid.h).then(|| copy(end)))
-        })
-        .collect();
-    (y.par_chunks_mut(length), beside)
-        .into_par_iter()
-        .enumerate()
-        .for_each(|(index, (y, (above, below)))| {
-            let strips = index * band..grid.strips().min((index + 1) * band);
-            let first = strips.start * grid.strip;
-            let own = |rows: &Range<usize>| (rows.start - first) * row..(rows.end - first) * row;
-            let y = RefCell::new(y);
-            let (mut other, mut tiles) = (vec![T::zero(); row], vec![]);
-            let mut scratch = Default::default();
-            let produce = |rows: Range<usize>, ring: &mut Ring<T>| {
-                let mut y = y.borrow_mut();
-                let strip = rows.start / grid.strip;
-                let beside = if strip < strips.start { &above } else { &below };
-                let y = match beside {
-                    Some(values) if !strips.contains(&strip) => {
-                        other[..values.len()].copy_from_slice(values);
-                        &mut other[..]
-                    }
-                    _ => &mut y[own(&rows)],
-                };
-                attention.finish(&mixing, expand.rows_of_x(x, &rows), y, &mut scratch);
-                expand.project(rows.start, y, &mut ring.data, ring.held, &mut tiles);
+    let y: Vec<_> = y.chunks_mut(grid.strip * row).map(Mutex::new).collect();
+    // Another thread writes over the values of the rows beside a run.
+    let beside = |strip: usize| {
+        let copy = |strip: usize, row| attention.values_of(&lock(&y[strip]), row).to_vec();
+        [copy(strip - 1, grid.strip - 1), copy(strip, 0)]
+    };
+    Runs::new(grid, 1, beside).each(|strips| {
+        let (mut other, mut tiles, mut gated) = (vec![T::zero(); row], vec![], vec![]);
+        let mut scratch = Default::default();
+        let produce = |strip: Option<usize>, rows: Range<usize>, ring: &mut Ring<T>| {
+            let mut own = strip.map(|strip| lock(&y[strip]));
+            let y = match &mut own {
+                Some(y) => &mut **y,
+                None => {
+                    let values = strips.beside().unwrap_or_default();
+                    other[..values.len()].copy_from_slice(&values);
+                    &mut other[..]
+                }
             };
-            let mut gated = vec![];
-            let consume = |strip: usize, rows: Rows<T>| {
-                let range = grid.rows_of(strip);
-                let y = &mut y.borrow_mut()[own(&range)];
-                feed_forward.finish(range.start, rows, y, &mut gated);
-            };
-            walk(expand, strips.clone(), produce, consume);
-        });
+            attention.finish(&mixing, expand.rows_of_x(x, &rows), y, &mut scratch);
+            expand.project(rows.start, y, &mut ring.data, ring.held, &mut tiles);
+        };
+        let consume = |strip: usize, rows: Rows<T>| {
+            let first = grid.rows_of(strip).start;
+            feed_forward.finish(first, rows, &mut lock(&y[strip]), &mut gated);
+        };
+        walk(expand, || strips.next(), produce, consume);
+    });
 }
