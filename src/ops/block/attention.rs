@@ -126,6 +126,7 @@ impl<'a, T: Real> Attention<'a, T> {
     pub fn forward(&self, x: &[T], projected: &[T]) -> (Vec<T>, Vec<Scores<T>>) {
         let (grid, row) = (self.expand.grid, self.expand.x_row());
         let length = grid.strip * row;
+        let images = x.len() / (grid.h * row).max(1);
         let mut y = Buffer::new(x.len());
         let scores = y
             .par_chunks_mut(grid.h * row)
@@ -133,7 +134,7 @@ impl<'a, T: Real> Attention<'a, T> {
             .enumerate()
             .map(|(image, (y, x))| {
                 let source = Source::of(&self.expand, projected, image);
-                let scores = self.attend(x, &source, y);
+                let scores = self.attend(images, x, &source, y);
                 let folded = self.folded(&scores);
                 let mixing = self.mixing(&scores, folded.as_deref());
                 y.par_chunks_mut(length)
@@ -147,16 +148,22 @@ impl<'a, T: Real> Attention<'a, T> {
         (y.into_vec(), scores)
     }
 
-    /// Writes an image's values to where its strips begin, row by row; returns what its queries and keys
-    /// come to.
-    pub fn attend(&self, x: &[T], source: &Source<T>, values: &mut [T]) -> Scores<T> {
+    /// Writes the values of one of several images to where its strips begin, row by row; returns what its
+    /// queries and keys come to.
+    pub fn attend(
+        &self,
+        images: usize,
+        x: &[T],
+        source: &Source<T>,
+        values: &mut [T],
+    ) -> Scores<T> {
         let grid = self.expand.grid;
         let length = grid.strip * self.expand.x_row();
         let values: Vec<_> = values.chunks_mut(length).map(Mutex::new).collect();
         let parts: Vec<_> = (0..grid.parts())
             .map(|_| Mutex::new(self.no_sums()))
             .collect();
-        Runs::new(grid, grid.strips_of_part(), |_| [(), ()]).each(|strips| {
+        Runs::new(grid, images, grid.strips_of_part(), |_| [(), ()]).each(|strips| {
             let mut scratch = Scratch::default();
             stream(&self.expand, x, source, &strips, |strip, rows| {
                 let mut sums = lock(&parts[strip / grid.strips_of_part()]);

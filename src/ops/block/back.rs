@@ -2,7 +2,7 @@
 //! of the rows beside it lies in cache, it goes on through windows, 1×1 convolution and layer norm.
 
 use super::expand::Expand;
-use super::stream::{Ring, band_back, walk};
+use super::stream::{Ring, Runs, Strips, lock, unlocked, walk};
 use crate::kernels::reduce::{dot, fold, sum, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
@@ -11,8 +11,8 @@ use crate::ops::rows::{
     BORDER, Rows, clear_missing, clear_rest, load_tiles, product_tiles, put, window, window_sums,
 };
 use crate::ops::weight_gradient::{Part, WeightGradient};
-use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// Channels whose taps' sums are folded together.
 const CHANNELS: usize = 16;
@@ -73,74 +73,60 @@ impl<'a, T: Real> Back<'a, T> {
         produce: impl Fn() -> F + Sync,
     ) -> Vec<(Sums<'b, T>, P)> {
         let grid = self.expand.grid;
-        let band = band_back(grid, self.images);
-        dx.par_chunks_mut(band * grid.strip * self.expand.x_row())
-            .enumerate()
-            .flat_map_iter(|(index, dx)| {
-                let strips = index * band..grid.strips().min((index + 1) * band);
-                self.strips(strips, image, dx, &begin, produce())
+        let parts: Vec<_> = (0..grid.parts())
+            .map(|part| {
+                let strips = grid.part_of(part * grid.strips_of_part()).len();
+                Mutex::new((self.no_sums(strips), begin(strips)))
             })
-            .collect()
+            .collect();
+        let length = grid.strip * self.expand.x_row();
+        let dx: Vec<_> = dx.chunks_mut(length).map(Mutex::new).collect();
+        Runs::new(grid, self.images, grid.strips_of_part(), |_| [(), ()])
+            .each(|strips| self.strips(&strips, image, &dx, &parts, produce()));
+        parts.into_iter().map(unlocked).collect()
+    }
+
+    fn no_sums(&self, strips: usize) -> Sums<'_, T> {
+        Sums {
+            taps: vec![T::zero(); 9 * self.expand.wide],
+            affine: vec![T::zero(); 2 * self.expand.dim],
+            weight: self.gradient.part(self.expand.grid, strips),
+        }
     }
 
     /// The same of some strips, whole parts of the image.
-    fn strips<'b, P>(
-        &'b self,
-        strips: Range<usize>,
+    fn strips<P>(
+        &self,
+        strips: &Strips<()>,
         image: &Image<T>,
-        dx: &mut [T],
-        begin: impl Fn(usize) -> P,
+        dx: &[Mutex<&mut [T]>],
+        parts: &[Mutex<(Sums<T>, P)>],
         mut produce: impl FnMut(Range<usize>, &mut Ring<T>, Option<&mut P>),
-    ) -> Vec<(Sums<'b, T>, P)> {
+    ) {
         let (expand, grid) = (self.expand, self.expand.grid);
-        let first = strips.start;
-        let number = |strip: usize| (strip - first) / grid.strips_of_part();
-        let parts = strips.clone().step_by(grid.strips_of_part());
-        let parts = parts.map(|first| grid.part_of(first).len());
-        let mut before: Vec<_> = parts
-            .clone()
-            .map(|strips| (vec![T::zero(); 9 * expand.wide], begin(strips)))
-            .collect();
-        let mut behind: Vec<_> = parts
-            .map(|strips| {
-                let affine = vec![T::zero(); 2 * expand.dim];
-                (affine, self.gradient.part(grid, strips))
-            })
-            .collect();
+        let part = |strip: usize| lock(&parts[strip / grid.strips_of_part()]);
         let produce = |strip: Option<usize>, range: Range<usize>, ring: &mut Ring<T>| {
             let Some(strip) = strip else {
                 return produce(range, ring, None);
             };
-            let (taps, other) = &mut before[number(strip)];
+            let (sums, other) = &mut *part(strip);
             produce(range.clone(), ring, Some(other));
             let dh = expand.rows(&ring.data, ring.held, &self.zeros);
-            expand.taps_backward(range, image.projected, dh, taps);
+            expand.taps_backward(range, image.projected, dh, &mut sums.taps);
         };
         let mut scratch = Scratch::default();
-        let length = grid.strip * expand.x_row();
         let consume = |strip: usize, dh: Rows<T>| {
             let range = grid.rows_of(strip);
             let x = expand.rows_of_x(image.x, &range);
-            let dx = &mut dx[(strip - first) * length..][..x.len()];
+            let dx = &mut **lock(&dx[strip]);
             dx.copy_from_slice(expand.rows_of_x(image.dy, &range));
-            let (affine, weight) = &mut behind[number(strip)];
-            let dp = weight.next();
+            let (sums, _) = &mut *part(strip);
+            let dp = sums.weight.next();
             expand.windows_backward(range, dh, dp);
-            expand.strip_backward(x, dp, &self.weight, (dx, affine), &mut scratch);
-            weight.put(&scratch.tiles);
+            expand.strip_backward(x, dp, &self.weight, (dx, &mut sums.affine), &mut scratch);
+            sums.weight.put(&scratch.tiles);
         };
-        let mut strips = strips;
         walk(expand, || strips.next(), produce, consume);
-        let sums = before.into_iter().zip(behind);
-        sums.map(|((taps, other), (affine, weight))| {
-            let sums = Sums {
-                taps,
-                affine,
-                weight,
-            };
-            (sums, other)
-        })
-        .collect()
     }
 
     /// dγ and dβ, dW, and the gradient of the taps.

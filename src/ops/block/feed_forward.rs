@@ -72,6 +72,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
     /// y, from the rows in `projected` where it holds any.
     pub fn forward(&self, x: &[T], projected: &[T]) -> Vec<T> {
         let (grid, row) = (self.expand.grid, self.expand.x_row());
+        let images = x.len() / (grid.h * row).max(1);
         let mut y = Buffer::new(x.len());
         y.par_chunks_mut(grid.h * row)
             .zip(x.par_chunks(grid.h * row))
@@ -79,7 +80,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
             .for_each(|(image, (y, x))| {
                 let source = Source::of(&self.expand, projected, image);
                 let y: Vec<_> = y.chunks_mut(grid.strip * row).map(Mutex::new).collect();
-                Runs::new(grid, 1, |_| [(), ()]).each(|strips| {
+                Runs::new(grid, images, 1, |_| [(), ()]).each(|strips| {
                     let mut tiles = Vec::new();
                     stream(&self.expand, x, &source, &strips, |strip, rows| {
                         let (range, mut y) = (grid.rows_of(strip), lock(&y[strip]));

@@ -9,17 +9,6 @@ use std::mem::{replace, take};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Rows from which on a task has enough to do for the two rows beside them to cost little.
-const ROWS: usize = 32;
-
-/// Strips that one task of a backward through one of several images goes through, which always computes
-/// the rows beside them: whole parts, and few enough for every thread to have a task.
-pub fn band_back(grid: Grid, images: usize) -> usize {
-    let threads = rayon::current_num_threads().div_ceil(images.max(1));
-    let tasks = threads.max(grid.h.div_ceil(ROWS)).min(grid.parts());
-    grid.parts().div_ceil(tasks) * grid.strips_of_part()
-}
-
 /// An image's strips in runs, one for each thread, which goes through its own in order. One that is done
 /// takes over the second half of the longest that is left: threads are never equally fast, and more runs
 /// would compute more rows twice, those between them.
@@ -46,10 +35,13 @@ struct Run<H> {
 pub struct Strips<'a, H>(&'a Mutex<Run<H>>);
 
 impl<H: Send, F: Fn(usize) -> [H; 2] + Sync> Runs<H, F> {
-    /// Runs of whole parts; `grain` strips stay together, one or those of a part.
-    pub fn new(grid: Grid, grain: usize, beside: F) -> Self {
+    /// Runs of whole parts of one of several images, for as many threads as it has of all; those of the
+    /// others come to help. `grain` strips stay together, one or those of a part.
+    pub fn new(grid: Grid, images: usize, grain: usize, beside: F) -> Self {
         let strips = grid.strips();
-        let length = grid.parts().div_ceil(rayon::current_num_threads()) * grid.strips_of_part();
+        let threads = rayon::current_num_threads();
+        let own = threads.div_ceil(images.max(1));
+        let length = grid.parts().div_ceil(own) * grid.strips_of_part();
         let mut above = None;
         let runs = (0..strips).step_by(length).map(|first| {
             let end = strips.min(first + length);
@@ -63,8 +55,16 @@ impl<H: Send, F: Fn(usize) -> [H; 2] + Sync> Runs<H, F> {
                 below,
             })
         });
+        let helpers = (own..threads).map(|_| {
+            Mutex::new(Run {
+                left: 0..0,
+                begun: false,
+                above: None,
+                below: None,
+            })
+        });
         Self {
-            runs: runs.collect(),
+            runs: runs.chain(helpers).collect(),
             grain,
             beside,
         }

@@ -98,23 +98,25 @@ impl Operator for BlockOp {
 fn sweep<T: Real>(attention: &Attention<T>, feed_forward: &FeedForward<T>, x: &[T]) -> Vec<T> {
     let expand = &feed_forward.expand;
     let image = expand.grid.h * expand.x_row();
+    let images = x.len() / image.max(1);
     let mut y = Buffer::new(x.len());
     (y.par_chunks_mut(image), x.par_chunks(image))
         .into_par_iter()
-        .for_each(|(y, x)| sweep_image(attention, feed_forward, x, y));
+        .for_each(|(y, x)| sweep_image(attention, feed_forward, images, x, y));
     y.into_vec()
 }
 
-/// y of an image: strip by strip it holds the values, then the attention's results, then the block's.
+/// y of one of several images: strip by strip it holds the values, then the attention's results, then the block's.
 fn sweep_image<T: Real>(
     attention: &Attention<T>,
     feed_forward: &FeedForward<T>,
+    images: usize,
     x: &[T],
     y: &mut [T],
 ) {
     let expand = &feed_forward.expand;
     let (grid, row) = (expand.grid, expand.x_row());
-    let scores = attention.attend(x, &Source::Streamed, y);
+    let scores = attention.attend(images, x, &Source::Streamed, y);
     let folded = attention.folded(&scores);
     let mixing = attention.mixing(&scores, folded.as_deref());
     let y: Vec<_> = y.chunks_mut(grid.strip * row).map(Mutex::new).collect();
@@ -123,7 +125,7 @@ fn sweep_image<T: Real>(
         let copy = |strip: usize, row| attention.values_of(&lock(&y[strip]), row).to_vec();
         [copy(strip - 1, grid.strip - 1), copy(strip, 0)]
     };
-    Runs::new(grid, 1, beside).each(|strips| {
+    Runs::new(grid, images, 1, beside).each(|strips| {
         let (mut other, mut tiles, mut gated) = (vec![T::zero(); row], vec![], vec![]);
         let mut scratch = Default::default();
         let produce = |strip: Option<usize>, rows: Range<usize>, ring: &mut Ring<T>| {
