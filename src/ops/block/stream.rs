@@ -35,13 +35,14 @@ struct Run<H> {
 pub struct Strips<'a, H>(&'a Mutex<Run<H>>);
 
 impl<H: Send, F: Fn(usize) -> [H; 2] + Sync> Runs<H, F> {
-    /// Runs of whole parts of one of several images, for as many threads as it has of all; those of the
-    /// others come to help. `grain` strips stay together, one or those of a part.
+    /// Runs of one of several images, for as many threads as it has of all; those of the others come to
+    /// help. `grain` strips stay together.
     pub fn new(grid: Grid, images: usize, grain: usize, beside: F) -> Self {
         let strips = grid.strips();
         let threads = rayon::current_num_threads();
         let own = threads.div_ceil(images.max(1));
-        let length = grid.parts().div_ceil(own) * grid.strips_of_part();
+        let length = strips.div_ceil(own).max(grid.strips_of_part());
+        let length = length.next_multiple_of(grain);
         let mut above = None;
         let runs = (0..strips).step_by(length).map(|first| {
             let end = strips.min(first + length);
@@ -218,5 +219,68 @@ pub fn walk<T: Real>(
             Some(following) => strip = following,
             None => break,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Goes through the strips of an image with so many threads; `wait` is called with each strip and how many
+    /// are done. What is beside a strip is its number. Returns the runs.
+    fn runs(
+        (h, images, grain): (usize, usize, usize),
+        threads: usize,
+        wait: impl Fn(usize, &AtomicUsize) + Sync,
+    ) -> Vec<Vec<usize>> {
+        let grid = Grid::new(h, 128);
+        let (found, done) = (Mutex::new(vec![]), AtomicUsize::new(0));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| {
+            Runs::new(grid, images, grain, |strip| [strip, strip]).each(|strips| {
+                let mut run = vec![];
+                while let Some(strip) = strips.next() {
+                    if run.is_empty() && strip > 0 {
+                        assert_eq!(strips.beside(), Some(strip), "above");
+                    }
+                    run.push(strip);
+                    wait(strip, &done);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                if let Some(last) = run.last() {
+                    let below = (last + 1 < grid.strips()).then_some(last + 1);
+                    assert_eq!(strips.beside(), below, "below");
+                    lock(&found).push(run);
+                }
+            });
+        });
+        let mut found = unlocked(found);
+        found.sort();
+        assert_eq!(found.concat(), (0..grid.strips()).collect::<Vec<_>>());
+        assert!(found.iter().all(|run| run[0].is_multiple_of(grain)));
+        found
+    }
+
+    #[test]
+    fn every_strip_is_gone_through_once() {
+        for size in [(1, 1, 1), (7, 1, 1), (100, 1, 7), (128, 3, 8), (128, 2, 1)] {
+            for threads in [1, 2, 5, 40] {
+                runs(size, threads, |_, _| ());
+            }
+        }
+    }
+
+    /// The first strip is not done before all that may be taken over are.
+    #[test]
+    fn who_is_done_helps() {
+        let slow = |strip: usize, done: &AtomicUsize| {
+            while strip == 0 && done.load(Ordering::Relaxed) < 62 {
+                std::thread::yield_now();
+            }
+        };
+        assert_eq!(runs((64, 1, 1), 2, slow)[0], [0, 1]);
+        // Of two images, one thread each: this one's has the other's help.
+        assert_eq!(runs((64, 2, 1), 2, slow)[0], [0, 1]);
     }
 }
