@@ -101,7 +101,8 @@ class Experiment:
         if unknown:
             raise FormatError(f"{path}: unknown: {', '.join(unknown)}; known: {', '.join(known)}")
         settings: dict[str, Any] = {
-            name: dict(value) if isinstance(value, dict) else value for name, value in tables.items()
+            name: dict(value) if isinstance(value, dict) else value
+            for name, value in tables.items()
         }
         data, evaluate = settings.get("data"), settings.get("evaluate")
         if data is not None and not isinstance(data, dict):
