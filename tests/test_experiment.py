@@ -137,7 +137,7 @@ def test_changes_are_named_and_hashed(place):
         ("[data]\nroot = 'x'\n[ticket]\nlr = inf", "lr must be positive and finite"),
         ("[data]\nroot = 'x'\n[ticket]\nbetas = [0.9]", "betas must be two numbers"),
         ("[data]\nroot = 'x'\n[ticket]\ninclude = 'weights'", "include must be a sequence"),
-        ("[data]\nroot = 'x'\n[ticket]\ngranularity = '4:4'", "granularity: N:M keeps"),
+        ("[data]\nroot = 'x'\n[ticket]\ngranularity = '4:4'", "granularity: a pattern N:M keeps"),
         ("[data]\nroot = 'x'\n[ticket]\nmin_density = 1", "min_density must lie in"),
         ("[data]\nroot = 'x'\n[ticket]\nrewind_prompts = 1", "rewind_prompts must be True or"),
     ],

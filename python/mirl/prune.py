@@ -224,7 +224,9 @@ def granularity_of(granularity: str) -> tuple[str, tuple[int, int]]:
     kept, colon, group = str(granularity).partition(":")
     if colon and kept.isdecimal() and group.isdecimal():
         if not 0 < int(kept) < int(group):
-            raise ValueError(f"granularity: N:M keeps 0 < N < M weights, got {granularity}")
+            raise ValueError(
+                f"granularity: a pattern N:M keeps 0 < N < M weights, got {granularity}"
+            )
         return "pattern", (int(kept), int(group))
     if granularity not in ("weights", "channels"):
         raise ValueError(f"granularity must be 'weights', 'channels' or 'N:M', got {granularity!r}")
