@@ -116,6 +116,9 @@ def test_changes_are_named_and_hashed(place):
     assert experiment.hash() != other.hash()
     moved = experiment.changed({"data.root": "elsewhere", "evaluate.root": "elsewhere"})
     assert moved.hash() == experiment.hash()
+    # Only what all changes come to has to fit together.
+    late = experiment.changed({"ticket.min_lr": 2e-3, "ticket.lr": 1e-2})
+    assert (late.ticket["min_lr"], late.ticket["lr"]) == (2e-3, 1e-2)
     with pytest.raises(ValueError, match=r"tickets\.lr: an experiment has no tickets"):
         experiment.changed({"tickets.lr": 1})
 

@@ -128,15 +128,16 @@ class Experiment:
         TypeError, ValueError
             There is no such table or key, or a value that cannot be.
         """
-        experiment = self
+        changed: dict[str, Any] = {}
         for name, value in changes.items():
             table, _, key = name.partition(".")
             if table not in {each.name for each in fields(self)}:
                 raise ValueError(f"{name}: an experiment has no {table}")
             if key:
-                value = {**(getattr(experiment, table) or {}), key: value}
-            experiment = replace(experiment, **{table: value})
-        return experiment
+                value = {**(changed.get(table, getattr(self, table)) or {}), key: value}
+            changed[table] = value
+        # At once: what is on the way there need not fit together.
+        return replace(self, **changed)
 
     def hash(self) -> str:
         """Eight hexadecimal digits that tell two experiments apart, whatever folders they are in."""

@@ -87,6 +87,7 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
         raise ValueError(f"{out}: no run has measured a round yet")
     means = _by_series(summary(table))
     runs = [run for run in run_folders(out) if run.records()]
+    examples = _examples(runs)
     figures = {
         "quality": (
             "Quality against density",
@@ -97,7 +98,7 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
         "layers": (
             "Density of the layers",
             f"One run of each method, seed {about(runs[0])['seed']}.",
-            layers_figure({series: run.records() for series, run in _examples(runs).items()}),
+            layers_figure({series: run.records() for series, run in examples.items()}),
         ),
         **_overlaps(runs),
         **_stability(runs),
@@ -123,7 +124,7 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     parts += [
         f"<h2>PSNR in dB</h2>{_numbers(means, densities)}",
         _ahead(table, densities),
-        _recipes(_examples(runs)),
+        _recipes(examples),
     ]
     title = f"Runs of {Path(out).resolve().name}"
     write_text(page, PAGE.format(title=html.escape(title), body="\n".join(parts)))
