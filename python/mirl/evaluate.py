@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl.arrays import as_array
-from mirl.errors import DivergenceError
 from mirl.io import write_text
+from mirl.restore import check_restored
 from mirl.terminal import shortened
 
 if TYPE_CHECKING:
@@ -175,10 +175,7 @@ def evaluate(
             measured = []
             for name, degraded, clean in test_set:
                 restored = degraded if model is None else model(degraded[np.newaxis])[0]
-                if not np.isfinite(restored).all():
-                    raise DivergenceError(
-                        f"{name}: the network restores to NaN or infinity: its weights have diverged"
-                    )
+                check_restored(restored, name)
                 if clip:
                     restored = np.clip(restored, 0, 1)
                 measured.append(_measure(restored, degraded, clean))

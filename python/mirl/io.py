@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from mirl import _mirl
+from mirl.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -77,6 +78,13 @@ def write_image(
         A format that is unknown or cannot hold such pixels.
     """
     _mirl.write_image(os.fspath(path), pixels, force, icc, exif)
+
+
+def check_readable(unreadable: Sequence[str], images: int) -> None:
+    """Raise a FormatError that names all that could not be read of so many images, if there are any."""
+    if unreadable:
+        names = "\n".join(unreadable)
+        raise FormatError(f"{len(unreadable)} of {images} images cannot be read:\n{names}")
 
 
 @contextmanager

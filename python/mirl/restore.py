@@ -151,7 +151,7 @@ def restore_files(
     """
     from tqdm.auto import tqdm
 
-    from mirl.io import write_image
+    from mirl.io import check_readable, write_image
 
     _check_tiling(tile, overlap)
     if batch_size < 1:
@@ -172,9 +172,7 @@ def restore_files(
                 written.append(target)
             bar.update(len(batch))
         bar.update(len(unreadable))
-    if unreadable:
-        names = "\n".join(unreadable)
-        raise FormatError(f"{len(unreadable)} of {len(sources)} images cannot be read:\n{names}")
+    check_readable(unreadable, len(sources))
     return written
 
 
@@ -260,9 +258,15 @@ def _restore_batch(model: PromptIR, images: Images, tile: int | None, overlap: i
         for start in range(0, len(images), together)
     ]
     restored = np.concatenate(parts)
-    if not np.isfinite(restored).all():
-        raise DivergenceError("the network restores to NaN or infinity: its weights have diverged")
+    check_restored(restored)
     return np.clip(restored, 0, 1)
+
+
+def check_restored(images: NDArray[Any], name: str = "") -> None:
+    """Raise a DivergenceError for what a network gives where its weights have diverged."""
+    if not np.isfinite(images).all():
+        what = f"{name}: the network" if name else "the network"
+        raise DivergenceError(f"{what} restores to NaN or infinity: its weights have diverged")
 
 
 def _blend(model: PromptIR, images: Images, rows: list[slice], columns: list[slice]) -> Images:

@@ -5,6 +5,7 @@ use super::augment::{Augment, PIXEL, Pixels};
 use super::degrade::{Degradation, Window};
 use super::store::{OnError, Store};
 use crate::runtime::buffer::zeros;
+use crate::runtime::lock::lock;
 use crate::runtime::{cancel, rng, threads};
 use crate::{Error, Result};
 use rand::RngExt;
@@ -12,7 +13,7 @@ use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What one sample shows: images by their index in the store.
 #[derive(Clone, Debug)]
@@ -132,7 +133,7 @@ impl Loader {
 
     /// Takes the messages about images that were skipped since the last call.
     pub fn take_skipped(&self) -> Vec<String> {
-        let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut skipped = lock(&self.skipped);
         std::mem::take(&mut *skipped).into_iter().collect()
     }
 
@@ -230,7 +231,7 @@ impl Loader {
             let sample = &self.samples[order[(place + offset) % order.len()]];
             match self.draw(sample, epoch, place, (&mut *degraded, &mut *clean)) {
                 Err(error) if self.config.on_error == OnError::Skip => {
-                    let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut skipped = lock(&self.skipped);
                     skipped.insert(error.to_string());
                     failure = Some(error);
                 }
@@ -306,7 +307,7 @@ pub struct Batches {
 impl Batches {
     /// The next batch; None at the end of the epoch or after an error.
     pub fn next(&self) -> Option<Result<Batch>> {
-        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        let receiver = lock(&self.receiver);
         receiver.recv().ok()
     }
 }

@@ -1,10 +1,11 @@
 //! Decoded images, kept in memory up to a budget.
 
 use crate::io::image::{Rgb8, dimensions, read_rgb8};
+use crate::runtime::lock::lock;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Where an image comes from.
 #[derive(Clone, Debug)]
@@ -95,6 +96,6 @@ impl Store {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 }

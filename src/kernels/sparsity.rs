@@ -1,9 +1,10 @@
 //! Where a tensor is zero, and what has been made of that knowledge so far.
 
 use super::Mask;
+use crate::runtime::lock::lock;
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What is made: its kind and its numbers.
 type Key = (&'static str, [usize; 5]);
@@ -39,7 +40,7 @@ impl Sparsity {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Derived> {
-        self.derived.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.derived)
     }
 }
 

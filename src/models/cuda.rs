@@ -6,7 +6,8 @@ use crate::kernels::Precision;
 use crate::nn::Parameters;
 use crate::ops::{self, Tensor, Values};
 use crate::runtime::gpu::{self, Array, Repeated};
-use std::sync::{Mutex, PoisonError};
+use crate::runtime::lock::lock;
+use std::sync::Mutex;
 
 /// Pixels of a batch that is worth recording: the processor is fast enough for larger ones, whose
 /// arrays should not stay.
@@ -50,7 +51,7 @@ impl Restoration {
         if n * h * w > PIXELS {
             return Ok(restore(padded)?.into());
         }
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         let State { repeated, arrays } = &mut *state;
         let key = Key {
             parameters: parameters.version(),

@@ -7,11 +7,12 @@ use super::adapter::{Adapter, Recorded};
 use super::{Operator, Values};
 use crate::kernels::Sparsity;
 use crate::runtime::cancel;
+use crate::runtime::lock::lock;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Values and, where gradients are wanted, how they came about.
 #[derive(Clone, Debug)]
@@ -161,7 +162,7 @@ impl Tensor {
                 gradients.0.insert(number, gradient);
                 continue;
             }
-            let mut record = node.record.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut record = lock(&node.record);
             let Some(Record { inputs, operator }) = record.take() else {
                 return Err(Error::value("backward through a graph for the second time"));
             };

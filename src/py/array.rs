@@ -2,6 +2,7 @@
 //! write to the array as soon as it is released.
 
 use crate::nn::StateDict;
+use crate::runtime::buffer::try_room;
 use crate::{Error, models};
 use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
@@ -47,11 +48,7 @@ pub fn owned<T: Element + Copy>(array: &Bound<'_, PyAny>, what: &str) -> PyResul
     let view = array.try_readonly().map_err(|_| {
         PyTypeError::new_err(format!("{what}: the array is being written to elsewhere"))
     })?;
-    let mut data = Vec::new();
-    if data.try_reserve_exact(untyped.len()).is_err() {
-        let bytes = untyped.len() * size_of::<T>();
-        return Err(Error::Memory { bytes }.into());
-    }
+    let mut data = try_room(untyped.len())?;
     match view.as_slice() {
         Ok(values) => data.extend_from_slice(values),
         Err(_) => data.extend(view.as_array().iter()),

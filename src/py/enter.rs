@@ -3,12 +3,13 @@
 
 use super::error::InternalError;
 use crate::runtime::cancel::Cancel;
+use crate::runtime::lock::lock;
 use crate::runtime::{allocator, threads};
 use crate::{Error, Result};
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::mpsc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often Python may handle its signals meanwhile.
@@ -43,11 +44,6 @@ pub fn peek<S: Send, T: Send>(
     look: impl FnOnce(&S) -> T + Send,
 ) -> T {
     py.detach(|| look(&lock(shared)))
-}
-
-/// A panic in an earlier call was reported as such; the object stays usable.
-pub(super) fn lock<S>(shared: &Mutex<S>) -> MutexGuard<'_, S> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work` in the pool while this thread, which must not hold the GIL, looks after signals.

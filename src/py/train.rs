@@ -1,13 +1,14 @@
 //! Training steps and checkpoints.
 
 use super::array::{owned, state_to_dict};
-use super::enter::{lock, peek, run};
+use super::enter::{peek, run};
 use super::network::{Network, one_of, precision_of};
 use crate::models::{self, Objective};
 use crate::nn::{Parameters, StateDict};
 use crate::ops::loss::Kind;
 use crate::ops::{Keep, Mode};
 use crate::optim::AdamWConfig;
+use crate::runtime::lock::lock;
 use crate::train::{self, TrainerConfig};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

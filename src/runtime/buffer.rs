@@ -1,21 +1,28 @@
 //! Large vectors: what operators write before they read, which nobody clears, and zeroes. Where there
 //! is no memory for one, the call ends and not the process.
 
-use crate::Error;
+use crate::{Error, Result};
 use num_traits::{Float, Zero};
 use rayon::prelude::*;
 use std::ops::{Deref, DerefMut};
 use std::panic::resume_unwind;
 
 /// A vector with room for `len` values.
-pub fn room<T>(len: usize) -> Vec<T> {
+///
+/// # Errors
+/// There is no memory for it.
+pub fn try_room<T>(len: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
-    if values.try_reserve_exact(len).is_err() {
-        let bytes = len.saturating_mul(size_of::<T>());
-        // Operators report through candle, which would keep but the message; `py::enter` catches this.
-        resume_unwind(Box::new(Error::Memory { bytes }));
-    }
-    values
+    let bytes = len.saturating_mul(size_of::<T>());
+    let reserved = values.try_reserve_exact(len);
+    reserved.map_err(|_| Error::Memory { bytes })?;
+    Ok(values)
+}
+
+/// The same, which unwinds with the error: operators report through candle, which would keep but the message.
+/// `py::enter` catches it.
+pub fn room<T>(len: usize) -> Vec<T> {
+    try_room(len).unwrap_or_else(|error| resume_unwind(Box::new(error)))
 }
 
 pub fn zeros<T: Zero + Clone>(len: usize) -> Vec<T> {

@@ -5,5 +5,6 @@ pub mod buffer;
 pub mod cancel;
 pub mod cpu;
 pub mod gpu;
+pub mod lock;
 pub mod rng;
 pub mod threads;

@@ -1,10 +1,11 @@
 //! The package's own pool of threads. Other pools of the process (rayon's global one, OpenMP) are
 //! left alone, and a forked child gets a pool of its own because threads do not survive a fork.
 
+use crate::runtime::lock::lock;
 use crate::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The environment variable that sets the number of threads, and those that do where it is not there;
 /// the first one set wins.
@@ -26,7 +27,7 @@ static POOL: Mutex<Option<Owned>> = Mutex::new(None);
 
 /// The pool of this process, made on first use.
 pub fn pool() -> Result<Arc<ThreadPool>> {
-    let mut owned = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut owned = lock(&POOL);
     match owned.as_ref() {
         Some(own) if own.process == std::process::id() => Ok(own.pool.clone()),
         _ => install(&mut owned, default_threads()?),
@@ -35,7 +36,7 @@ pub fn pool() -> Result<Arc<ThreadPool>> {
 
 pub fn set_num_threads(threads: usize) -> Result<()> {
     check("num_threads", threads)?;
-    let mut owned = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut owned = lock(&POOL);
     install(&mut owned, threads).map(drop)
 }
 

@@ -69,7 +69,7 @@ def write_pairs(
     from tqdm.auto import tqdm
 
     from mirl import _mirl
-    from mirl.io import write_image
+    from mirl.io import check_readable, write_image
 
     sources = [Path(image) for image in images]
     for what, part in {"split": split, "task": task, "name": name}.items():
@@ -113,7 +113,5 @@ def write_pairs(
         write_image(target, clean, force=force)
         write_image(degraded, degrade(clean, steps, seed=seed, name=source.stem), force=force)
         written.append(degraded)
-    if unreadable:
-        names = "\n".join(unreadable)
-        raise FormatError(f"{len(unreadable)} of {len(sources)} images cannot be read:\n{names}")
+    check_readable(unreadable, len(sources))
     return written

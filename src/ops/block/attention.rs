@@ -4,7 +4,7 @@
 use super::back::{Back, Image, Sums as FrontSums};
 use super::expand::Expand;
 use super::mixing::{Head, Mixing};
-use super::stream::{Ring, Runs, Source, lock, stream, unlocked};
+use super::stream::{Ring, Runs, Source, stream};
 use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts, sum_squares};
 use crate::kernels::simd::dispatch;
@@ -16,6 +16,7 @@ use crate::ops::rows::{
 use crate::ops::softmax::{softmax_row, softmax_row_backward};
 use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::{Buffer, concat};
+use crate::runtime::lock::{lock, unlocked};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;

@@ -2,7 +2,7 @@
 //! of the rows beside it lies in cache, it goes on through windows, 1×1 convolution and layer norm.
 
 use super::expand::Expand;
-use super::stream::{Ring, Runs, Strips, lock, unlocked, walk};
+use super::stream::{Ring, Runs, Strips, walk};
 use crate::kernels::reduce::{dot, fold, sum, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
@@ -11,6 +11,7 @@ use crate::ops::rows::{
     BORDER, Rows, clear_missing, clear_rest, load_tiles, product_tiles, put, window, window_sums,
 };
 use crate::ops::weight_gradient::{Part, WeightGradient};
+use crate::runtime::lock::{lock, unlocked};
 use std::ops::Range;
 use std::sync::Mutex;
 

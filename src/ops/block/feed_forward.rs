@@ -2,7 +2,7 @@
 
 use super::back::{Back, Image};
 use super::expand::Expand;
-use super::stream::{Ring, Runs, Source, lock, stream};
+use super::stream::{Ring, Runs, Source, stream};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
@@ -12,6 +12,7 @@ use crate::ops::rows::{
 };
 use crate::ops::weight_gradient::{Part, WeightGradient};
 use crate::runtime::buffer::{Buffer, concat};
+use crate::runtime::lock::lock;
 use rayon::prelude::*;
 use std::f64::consts::PI;
 use std::ops::Range;

@@ -4,10 +4,11 @@
 use super::expand::Expand;
 use crate::kernels::Real;
 use crate::ops::rows::{Grid, Rows};
+use crate::runtime::lock::lock;
 use rayon::prelude::*;
 use std::mem::{replace, take};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 /// An image's strips in runs, one for each thread, which goes through its own in order. One that is done
 /// takes over the second half of the longest that is left: threads are never equally fast, and more runs
@@ -125,15 +126,6 @@ impl<H> Strips<'_, H> {
     }
 }
 
-/// What panicked with it is raised by the thread that waits for all.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub fn unlocked<T>(mutex: Mutex<T>) -> T {
-    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Where a window's rows come from: computed before, or on the way.
 pub enum Source<'a, T> {
     Held(&'a [T]),
@@ -225,6 +217,7 @@ pub fn walk<T: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::lock::unlocked;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Goes through the strips of an image with so many threads; `wait` is called with each strip and how many

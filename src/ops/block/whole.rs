@@ -3,7 +3,7 @@
 
 use super::attention::Attention;
 use super::feed_forward::FeedForward;
-use super::stream::{Ring, Runs, Source, lock, walk};
+use super::stream::{Ring, Runs, Source, walk};
 use super::{AttentionOp, FeedForwardOp, HELD, Remains};
 use crate::Result;
 use crate::kernels::Real;
@@ -11,6 +11,7 @@ use crate::ops::rows::{Grid, Rows};
 use crate::ops::{Operator, View};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
+use crate::runtime::lock::lock;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -106,7 +107,8 @@ fn sweep<T: Real>(attention: &Attention<T>, feed_forward: &FeedForward<T>, x: &[
     y.into_vec()
 }
 
-/// y of one of several images: strip by strip it holds the values, then the attention's results, then the block's.
+/// y of one of several images: strip by strip it holds the values, then the attention's results, then the
+/// block's.
 fn sweep_image<T: Real>(
     attention: &Attention<T>,
     feed_forward: &FeedForward<T>,

@@ -2,12 +2,13 @@
 
 use super::recording::Replay;
 use super::{Argument, Backend, Kind, Product, Side};
+use crate::runtime::lock::lock;
 use crate::{Error, Result};
 use cudarc::cublas::{CudaBlas, result as cublas, sys as blas_sys};
 use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
@@ -143,7 +144,7 @@ impl Cuda {
     }
 
     fn blas(&self) -> MutexGuard<'_, CudaBlas> {
-        self.blas.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.blas)
     }
 
     /// CUDA calls are for the context of the thread that makes them.

@@ -3,6 +3,7 @@
 
 use super::recording::Replay;
 use super::{Address, Argument, Backend, Kind, Product, Side};
+use crate::runtime::lock::lock;
 use crate::{Error, Result};
 use half::bf16;
 use rayon::prelude::*;
@@ -10,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 include!(concat!(env!("OUT_DIR"), "/emulated_kernels.rs"));
 
@@ -77,7 +78,7 @@ pub fn name() -> Result<String> {
 
 impl State {
     fn buffers(&self) -> MutexGuard<'_, BTreeMap<u64, Box<[u64]>>> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.buffers)
     }
 
     /// Bytes from an address on to the end of its buffer.
