@@ -3,6 +3,28 @@
 use super::tiles::{GROUP, TILE, Target, tiled_at, tiled_len};
 use super::{Real, Strided};
 
+/// Calls `check` with ways to run work: those that every machine has, and those of each instruction set
+/// that this one has.
+macro_rules! on_every_instruction_set {
+    ($check:expr) => {{
+        use pulp::Simd;
+        let check = $check;
+        check(&|work| pulp::Scalar::new().vectorize(work));
+        check(&|work| pulp::Arch::new().dispatch(work));
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(simd) = pulp::x86::V3::try_new() {
+                check(&|work| Simd::vectorize(simd, work));
+            }
+            if let Some(simd) = pulp::x86::V4::try_new() {
+                check(&|work| Simd::vectorize(simd, work));
+            }
+        }
+    }};
+}
+
+pub(crate) use on_every_instruction_set;
+
 /// Single groups, rows and tiles that are not full, depths beyond one and two parts of a tile; both
 /// orders of the left side; groups in reverse order, in rows that are longer than the product.
 /// `operand` is what an element counts for.

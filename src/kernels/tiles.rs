@@ -394,8 +394,7 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::check_products;
-    use pulp::Simd;
+    use crate::kernels::testing::{check_products, on_every_instruction_set};
 
     fn panels<T: Real>(
         size: (usize, usize),
@@ -484,17 +483,7 @@ mod tests {
                 let with = |run: &dyn Fn(Product<f32>)| with(packed, run);
                 let agrees = |run: &dyn Fn(Product<f32>)| assert_eq!(with(run), portable);
                 agrees(&|product| product.portable());
-                agrees(&|product| pulp::Scalar::new().vectorize(product));
-                agrees(&|product| pulp::Arch::new().dispatch(product));
-                #[cfg(target_arch = "x86_64")]
-                {
-                    if let Some(simd) = pulp::x86::V3::try_new() {
-                        agrees(&|product| Simd::vectorize(simd, product));
-                    }
-                    if let Some(simd) = pulp::x86::V4::try_new() {
-                        agrees(&|product| Simd::vectorize(simd, product));
-                    }
-                }
+                on_every_instruction_set!(agrees);
             }
         }
     }
