@@ -12,9 +12,6 @@ use std::ops::Range;
 
 /// Zeros between the rows of channels: a cache line, so that every row begins with one.
 pub const BORDER: usize = 16;
-/// Lengths of places between a group and a tile.
-pub const TWO: usize = 2 * GROUP;
-pub const THREE: usize = 3 * GROUP;
 /// Pixels of a strip, as far as whole rows allow.
 const STRIP: usize = 128;
 /// Parts of an image whose sums are added in order, whatever the number of threads.
@@ -311,17 +308,29 @@ impl<'a, T: Real> Rows<'a, T> {
     }
 }
 
+/// Does `$work` with the length of a place, whole groups up to a tile, as the constant `$n`.
+macro_rules! of_length {
+    ($length:expr, $n:ident => $work:expr) => {
+        of_length!($length, $n => $work; 64 48 32 16)
+    };
+    ($length:expr, $n:ident => $work:expr; $($each:literal)*) => {
+        match $length {
+            $($each => {
+                const $n: usize = $each;
+                $work
+            })*
+            _ => unreachable!("a place has whole groups of one tile"),
+        }
+    };
+}
+
+pub(crate) use of_length;
+
 /// Results of a 3×3 window, whole groups of them up to a tile: `taps` on three padded rows, the first
 /// window's centre at `at`.
 #[inline(always)]
 pub fn window<T: Real>(taps: &[T; 9], rows: &[&[T]; 3], at: usize, to: &mut [T]) {
-    match to.len() {
-        TILE => to.copy_from_slice(&slide::<T, TILE>(taps, rows, at)),
-        THREE => to.copy_from_slice(&slide::<T, THREE>(taps, rows, at)),
-        TWO => to.copy_from_slice(&slide::<T, TWO>(taps, rows, at)),
-        GROUP => to.copy_from_slice(&slide::<T, GROUP>(taps, rows, at)),
-        _ => unreachable!("a place has whole groups of one tile"),
-    }
+    of_length!(to.len(), N => to.copy_from_slice(&slide::<T, N>(taps, rows, at)));
 }
 
 /// To an array of its own: of a slice of somewhere the compiler does not see that it overlaps no row, and

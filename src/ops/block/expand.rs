@@ -3,7 +3,7 @@
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{TILE, Target};
 use crate::kernels::{Matrix, Real};
-use crate::ops::rows::{Grid, Rows, clear_borders, clear_missing, load_tiles};
+use crate::ops::rows::{Grid, Place, Rows, clear_borders, clear_missing, load_tiles};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -31,6 +31,16 @@ impl<'a, T: Real> Expand<'a, T> {
         self.dim * self.grid.w
     }
 
+    /// Elements of an image of x.
+    pub fn x_image(&self) -> usize {
+        (self.grid.h * self.x_row()).max(1)
+    }
+
+    /// How many images x has.
+    pub fn images(&self, x: &[T]) -> usize {
+        x.len() / self.x_image()
+    }
+
     /// Some rows of an image that is like x.
     pub fn rows_of_x<'b>(&self, image: &'b [T], rows: &Range<usize>) -> &'b [T] {
         &image[rows.start * self.x_row()..rows.end * self.x_row()]
@@ -41,6 +51,12 @@ impl<'a, T: Real> Expand<'a, T> {
         self.grid.padded_row(self.wide)
     }
 
+    /// Where a place of rows from `first` on lies in channel 0 of padded rows; row r lies at r modulo `held`.
+    pub fn at(&self, first: usize, place: &Place, held: usize) -> usize {
+        let row = (first + place.row) % held;
+        self.grid.in_padded(self.wide, row, place.column)
+    }
+
     /// The 1×1 convolution of rows from `first` on; row r goes to padded row r modulo `held`.
     pub fn project(&self, first: usize, x: &[T], out: &mut [T], held: usize, tiles: &mut Vec<T>) {
         let (grid, rows) = (self.grid, x.len() / self.x_row());
@@ -49,7 +65,7 @@ impl<'a, T: Real> Expand<'a, T> {
         self.norm(rows, tiles);
         let groups: Vec<usize> = grid
             .groups(rows)
-            .map(|place| grid.in_padded(self.wide, (first + place.row) % held, place.column))
+            .map(|place| self.at(first, &place, held))
             .collect();
         let target = Target {
             data: out,

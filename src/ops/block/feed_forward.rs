@@ -7,7 +7,7 @@ use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Place, Rows, THREE, TWO, Window, clear_rest, load_tiles, product_rows,
+    BORDER, Grid, Place, Rows, Window, clear_rest, load_tiles, of_length, product_rows,
     product_tiles, put, window,
 };
 use crate::ops::weight_gradient::{Part, WeightGradient};
@@ -73,13 +73,13 @@ impl<'a, T: Real> FeedForward<'a, T> {
     /// y, from the rows in `projected` where it holds any.
     pub fn forward(&self, x: &[T], projected: &[T]) -> Vec<T> {
         let (grid, row) = (self.expand.grid, self.expand.x_row());
-        let images = x.len() / (grid.h * row).max(1);
+        let (image, images) = (self.expand.x_image(), self.expand.images(x));
         let mut y = Buffer::new(x.len());
-        y.par_chunks_mut(grid.h * row)
-            .zip(x.par_chunks(grid.h * row))
+        y.par_chunks_mut(image)
+            .zip(x.par_chunks(image))
             .enumerate()
-            .for_each(|(image, (y, x))| {
-                let source = Source::of(&self.expand, projected, image);
+            .for_each(|(index, (y, x))| {
+                let source = Source::of(&self.expand, projected, index);
                 let y: Vec<_> = y.chunks_mut(grid.strip * row).map(Mutex::new).collect();
                 Runs::new(grid, images, 1, |_| [(), ()]).each(|strips| {
                     let mut tiles = Vec::new();
@@ -105,13 +105,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
                 for c in 0..hidden {
                     for (place, around) in &places {
                         let to = &mut tiles[place.tiled(hidden, c)..][..place.length];
-                        match place.length {
-                            TILE => self.gate::<TILE>(around, c, place, to),
-                            THREE => self.gate::<THREE>(around, c, place, to),
-                            TWO => self.gate::<TWO>(around, c, place, to),
-                            GROUP => self.gate::<GROUP>(around, c, place, to),
-                            _ => unreachable!("a place has whole groups of one tile"),
-                        }
+                        of_length!(place.length, N => self.gate::<N>(around, c, place, to));
                     }
                 }
             },
@@ -148,15 +142,15 @@ impl<'a, T: Real> FeedForward<'a, T> {
 
     /// dx and the gradient of the parameters.
     pub fn backward(&self, x: &[T], projected: Buffer<T>, dy: &[T]) -> (Vec<T>, Vec<T>) {
-        let (grid, row) = (self.expand.grid, self.expand.x_row());
-        let back = Back::new(&self.expand, x.len() / (grid.h * row));
+        let (grid, image) = (self.expand.grid, self.expand.x_image());
+        let back = Back::new(&self.expand, self.expand.images(x));
         let project_back = self.project_out.t();
         let gradient = WeightGradient::of(&project_back);
         let mut dx = Buffer::new(dy.len());
         let parts: Vec<_> = (
-            dx.par_chunks_mut(grid.h * row),
-            x.par_chunks(grid.h * row),
-            dy.par_chunks(grid.h * row),
+            dx.par_chunks_mut(image),
+            x.par_chunks(image),
+            dy.par_chunks(image),
         )
             .into_par_iter()
             .enumerate()
@@ -231,8 +225,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
                                 db[i] = dg[i] * a[i] * cdf;
                             }
                         }
-                        let row = (range.start + place.row) % ring.held;
-                        let to = grid.in_padded(self.expand.wide, row, place.column);
+                        let to = self.expand.at(range.start, place, ring.held);
                         for (c, values) in [c, c + hidden].into_iter().zip(&mut gradients) {
                             values[place.pixels..].fill(T::zero());
                             put(

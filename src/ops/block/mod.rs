@@ -24,7 +24,6 @@ mod compact;
 mod cuda;
 mod expand;
 mod feed_forward;
-mod mixing;
 mod stream;
 #[cfg(test)]
 mod tests;

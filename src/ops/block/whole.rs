@@ -98,8 +98,7 @@ impl Operator for BlockOp {
 /// y of all images.
 fn sweep<T: Real>(attention: &Attention<T>, feed_forward: &FeedForward<T>, x: &[T]) -> Vec<T> {
     let expand = &feed_forward.expand;
-    let image = expand.grid.h * expand.x_row();
-    let images = x.len() / image.max(1);
+    let (image, images) = (expand.x_image(), expand.images(x));
     let mut y = Buffer::new(x.len());
     (y.par_chunks_mut(image), x.par_chunks(image))
         .into_par_iter()

@@ -1,0 +1,236 @@
+//! Backward through the attention half.
+
+use super::{Attention, Scores};
+use crate::kernels::matmul::matmul;
+use crate::kernels::reduce::{dot, sum_parts};
+use crate::kernels::simd::dispatch;
+use crate::kernels::tiles::{TILE, Target, product};
+use crate::kernels::{Real, Strided};
+use crate::ops::block::back::{Back, Image, Sums};
+use crate::ops::block::stream::Ring;
+use crate::ops::rows::{Place, clear_rest, load_tiles};
+use crate::ops::softmax::softmax_row_backward;
+use crate::ops::weight_gradient::WeightGradient;
+use crate::runtime::buffer::{Buffer, concat};
+use rayon::prelude::*;
+use std::ops::Range;
+
+impl<T: Real> Attention<'_, T> {
+    /// dx and the gradient of the parameters.
+    pub fn backward(
+        &self,
+        (x, projected, dy): (&[T], Buffer<T>, &[T]),
+        scores: &[Scores<T>],
+    ) -> (Vec<T>, Vec<T>) {
+        let image = self.expand.x_image();
+        let back = Back::new(&self.expand, scores.len());
+        let mut dx = Buffer::new(dy.len());
+        let (small, front): (Vec<_>, Vec<_>) = (
+            dx.par_chunks_mut(image),
+            x.par_chunks(image),
+            dy.par_chunks(image),
+            scores,
+        )
+            .into_par_iter()
+            .enumerate()
+            .map(|(index, (dx, x, dy, scores))| {
+                let projected = back.rows_of(&projected, index);
+                self.image_backward(&back, &Image { x, projected, dy }, scores, dx)
+            })
+            .unzip();
+        drop(projected);
+        let small = sum_parts(small);
+        let (dtemperature, dproject_out) = small.split_at(self.heads);
+        let [affine, weight, taps] = back.total(front.into_iter().flatten().collect());
+        let parts: [&[T]; 5] = [&affine, dtemperature, &weight, &taps, dproject_out];
+        (dx.into_vec(), concat(&parts))
+    }
+
+    /// Writes dx of an image; returns the gradient of τ and W_out, and the front's by parts.
+    fn image_backward<'b>(
+        &self,
+        back: &'b Back<'_, T>,
+        image: &Image<T>,
+        scores: &Scores<T>,
+        dx: &mut [T],
+    ) -> (Vec<T>, Vec<Sums<'b, T>>) {
+        let (grid, dim, count_v) = (self.expand.grid, self.expand.dim, self.values.len());
+        // E = Σ dy·vᵀ holds all that dA and dW_out need.
+        let outer = WeightGradient::dense((dim, count_v));
+        let outer = outer.over(grid, 1, |strip, dy, v: &mut Vec<T>| {
+            let range = grid.rows_of(strip);
+            let count = range.len();
+            load_tiles(
+                grid,
+                count,
+                dim,
+                self.expand.rows_of_x(image.dy, &range),
+                dy,
+            );
+            v.resize(grid.tiles(count) * count_v * TILE, T::zero());
+            let channels = self.channels_of_v();
+            self.windows(range, image.projected, channels, v, |place, channel| {
+                let at = place.tiled(count_v, channel);
+                at..at + place.length
+            });
+            clear_rest(grid, count, count_v, v);
+            v
+        });
+        let (small, between) = self.small_backward(&self.all_values(outer), scores);
+        let mixing = self.product_of(scores);
+        let mix = || {
+            let mut scratch = Scratch::default();
+            let (mixing, between) = (&mixing[..], &between);
+            move |rows: Range<usize>, ring: &mut Ring<T>, _: Option<&mut ()>| {
+                self.heads_backward(rows, image, (mixing, between), ring, &mut scratch);
+            }
+        };
+        let parts = back.image(image, dx, |_| (), mix);
+        (small, parts.into_iter().map(|(front, ())| front).collect())
+    }
+
+    /// Writes the gradient of the queries, keys and values of some rows.
+    fn heads_backward(
+        &self,
+        range: Range<usize>,
+        image: &Image<T>,
+        (mixing, matrices): (&[T], &Matrices<T>),
+        ring: &mut Ring<T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
+        let (rows, count_v) = (range.len(), self.values.len());
+        let tiles = grid.tiles(rows);
+        for buffer in [&mut scratch.queries, &mut scratch.keys, &mut scratch.dy] {
+            buffer.resize(tiles * dim * TILE, T::zero());
+        }
+        let held = ring.held;
+        let at = |place: Place, channel: usize| {
+            self.expand.at(range.start, &place, held) + channel * grid.pitch()
+        };
+        let groups = |channel: usize| -> Vec<usize> {
+            grid.groups(rows).map(|place| at(place, channel)).collect()
+        };
+        load_tiles(
+            grid,
+            rows,
+            dim,
+            self.expand.rows_of_x(image.dy, &range),
+            &mut scratch.dy,
+        );
+        let target = Target {
+            data: &mut ring.data,
+            row: grid.pitch(),
+            groups: &groups(2 * dim),
+        };
+        let left = Strided::rows(mixing, count_v).t();
+        product((count_v, dim), false, target, left, &scratch.dy);
+        self.heads_of(range.clone(), image.projected, 0, &mut scratch.queries);
+        self.heads_of(range.clone(), image.projected, dim, &mut scratch.keys);
+        let (q, k) = (&scratch.queries, &scratch.keys);
+        let head = tiles * c * TILE;
+        for h in 0..self.heads {
+            let left = Strided::rows(&matrices.between[h * c * c..][..c * c], c);
+            for (first, left, other) in [(h * c, left, k), (dim + h * c, left.t(), q)] {
+                let target = Target {
+                    data: &mut ring.data,
+                    row: grid.pitch(),
+                    groups: &groups(first),
+                };
+                product((c, c), false, target, left, &other[h * head..][..head]);
+            }
+        }
+        dispatch(
+            #[inline(always)]
+            || {
+                for place in grid.places(rows) {
+                    for (channel, &along) in matrices.along.iter().enumerate() {
+                        let x = if channel < dim { q } else { k };
+                        let from = channel % dim / c * head + place.tiled(c, channel % c);
+                        let x = &x[from..from + place.length];
+                        let dx = &mut ring.data[at(place, channel)..][..place.length];
+                        for (dx, &x) in dx.iter_mut().zip(x) {
+                            *dx = along.mul_add(x, *dx);
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// [dim, channels of v] with zeros in the columns of the others.
+    fn all_values(&self, some: Vec<T>) -> Vec<T> {
+        let dim = self.expand.dim;
+        if self.values.len() == dim {
+            return some;
+        }
+        let mut all = vec![T::zero(); dim * dim];
+        let rows = all.chunks_exact_mut(dim);
+        for (all, some) in rows.zip(some.chunks_exact(self.values.len())) {
+            for (&v, &value) in self.values.iter().zip(some) {
+                all[v] = value;
+            }
+        }
+        all
+    }
+
+    /// From E to the gradients of τ and W_out, and to the matrices that take q and k to dk and dq.
+    fn small_backward(&self, outer: &[T], scores: &Scores<T>) -> (Vec<T>, Matrices<T>) {
+        let (dim, c) = (self.expand.dim, self.c());
+        let mut small = vec![T::zero(); self.heads + dim * dim];
+        let (dtemperature, dproject_out) = small.split_at_mut(self.heads);
+        let mut between = vec![T::zero(); dim * c];
+        let mut along = vec![T::zero(); 2 * dim];
+        for h in 0..self.heads {
+            let head = h * c * c..(h + 1) * c * c;
+            let attention = &scores.attention[head.clone()];
+            let cosine = &scores.cosine[head.clone()];
+            let ds = &mut between[head];
+            // dW_out = E·Aᵀ and dA = W_outᵀ·E, in the columns of the head.
+            let columns = |matrix| Strided::rows(matrix, dim).from(h * c);
+            let (e, out) = (columns(outer), self.project_out.left().from(h * c));
+            let dout = (&mut dproject_out[h * c..], dim);
+            matmul((dim, c, c), dout, e, Strided::rows(attention, c).t());
+            matmul((c, c, dim), (&mut *ds, c), out.t(), e);
+            for (ds, a) in ds.chunks_exact_mut(c).zip(attention.chunks_exact(c)) {
+                softmax_row_backward(a, ds);
+            }
+            dtemperature[h] = dot(ds, cosine);
+            for (i, (ds, cosine)) in ds
+                .chunks_exact_mut(c)
+                .zip(cosine.chunks_exact(c))
+                .enumerate()
+            {
+                for (j, (ds, &s)) in ds.iter_mut().zip(cosine).enumerate() {
+                    let (q, k) = (h * c + i, h * c + j);
+                    *ds *= self.temperature[h];
+                    along[q] -= *ds * s;
+                    along[dim + k] -= *ds * s;
+                    *ds *= scores.q_scale[q] * scores.k_scale[k];
+                }
+            }
+        }
+        for (along, &scale) in along
+            .iter_mut()
+            .zip(scores.q_scale.iter().chain(&scores.k_scale))
+        {
+            *along *= scale * scale;
+        }
+        (small, Matrices { between, along })
+    }
+}
+
+/// dq = D·k + a·q and dk = Dᵀ·q + b·k: D of each head; a and b of each channel. A dead channel, of
+/// scale 0, gets no gradient.
+struct Matrices<T> {
+    between: Vec<T>,
+    along: Vec<T>,
+}
+
+/// Buffers of one task.
+#[derive(Default)]
+struct Scratch<T> {
+    queries: Vec<T>,
+    keys: Vec<T>,
+    dy: Vec<T>,
+}

@@ -1,0 +1,300 @@
+//! y = x + W_out·(A·v): the attention half of a block. A is the attention between the channels of a
+//! head, so that W_out·A is one small matrix and y one product with v.
+
+mod back;
+mod mixing;
+mod scores;
+
+pub use self::mixing::Mixing;
+pub use self::scores::Scores;
+
+use super::expand::Expand;
+use super::stream::{Runs, Source, stream};
+use crate::kernels::reduce::sum_squares;
+use crate::kernels::simd::dispatch;
+use crate::kernels::tiles::{GROUP, TILE, Target, product};
+use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
+use crate::ops::rows::{
+    BORDER, Grid, Place, Rows, clear_rest, load_tiles, put, transpose_tiles, window,
+};
+use crate::runtime::buffer::Buffer;
+use crate::runtime::lock::{lock, unlocked};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Mutex;
+
+pub struct Attention<'a, T> {
+    pub expand: Expand<'a, T>,
+    heads: usize,
+    /// The channels of v that are there, in order.
+    values: Vec<usize>,
+    temperature: &'a [T],
+    /// [dim, dim]
+    project_out: Matrix<'a, T>,
+    precision: Precision,
+}
+
+/// Sums over some rows: q·kᵀ of each head in lines of whole groups, ‖q‖² and ‖k‖² of each channel.
+struct Sums<T>(Vec<T>);
+
+/// Buffers of one task.
+#[derive(Default)]
+struct Scratch<T> {
+    queries: Vec<T>,
+    keys: Vec<T>,
+    transposed: Vec<T>,
+}
+
+impl<'a, T: Real> Attention<'a, T> {
+    /// Splits the parameters [γ, β, τ, W_qkv, taps, W_out], which hold some of v's channels.
+    pub fn new(
+        grid: Grid,
+        (dim, heads): (usize, usize),
+        values: Vec<usize>,
+        (parameters, mask): (&'a [T], Option<&'a Sparsity>),
+        precision: Precision,
+    ) -> Self {
+        let wide = 2 * dim + values.len();
+        let (gamma, rest) = parameters.split_at(dim);
+        let (beta, rest) = rest.split_at(dim);
+        let (temperature, rest) = rest.split_at(heads);
+        let (weight, rest) = rest.split_at(wide * dim);
+        let (taps, project_out) = rest.split_at(wide * 9);
+        let alive = |first| mask.map(|mask| Alive { of: mask, first });
+        let first = 2 * dim + heads;
+        let expand = Expand {
+            grid,
+            dim,
+            wide,
+            gamma,
+            beta,
+            weight: Matrix::new(
+                precision,
+                (wide, dim),
+                Strided::rows(weight, dim),
+                alive(first),
+                grid.h * grid.w,
+            ),
+            taps,
+        };
+        Self {
+            expand,
+            heads,
+            values,
+            temperature,
+            project_out: Matrix::new(
+                precision,
+                (dim, dim),
+                Strided::rows(project_out, dim),
+                alive(first + wide * (dim + 9)),
+                // Only a sparse one meets any: a dense one is folded.
+                0,
+            ),
+            precision,
+        }
+    }
+
+    fn channels_of_v(&self) -> Range<usize> {
+        2 * self.expand.dim..self.expand.wide
+    }
+
+    fn c(&self) -> usize {
+        self.expand.dim / self.heads
+    }
+
+    /// Channels of a head in whole groups.
+    fn line(&self) -> usize {
+        self.c().next_multiple_of(GROUP)
+    }
+
+    fn no_sums(&self) -> Sums<T> {
+        Sums(vec![T::zero(); self.expand.dim * (self.line() + 2)])
+    }
+
+    /// y, from the rows in `projected` where it holds any, and each image's scores.
+    pub fn forward(&self, x: &[T], projected: &[T]) -> (Vec<T>, Vec<Scores<T>>) {
+        let length = self.expand.grid.strip * self.expand.x_row();
+        let (image, images) = (self.expand.x_image(), self.expand.images(x));
+        let mut y = Buffer::new(x.len());
+        let scores = y
+            .par_chunks_mut(image)
+            .zip(x.par_chunks(image))
+            .enumerate()
+            .map(|(index, (y, x))| {
+                let source = Source::of(&self.expand, projected, index);
+                let scores = self.attend(images, x, &source, y);
+                let folded = self.folded(&scores);
+                let mixing = self.mixing(&scores, folded.as_deref());
+                y.par_chunks_mut(length)
+                    .zip(x.par_chunks(length))
+                    .for_each_init(Default::default, |scratch, (y, x)| {
+                        self.finish(&mixing, x, y, scratch);
+                    });
+                scores
+            })
+            .collect();
+        (y.into_vec(), scores)
+    }
+
+    /// Writes the values of one of several images to where its strips begin, row by row; returns what its
+    /// queries and keys come to.
+    pub fn attend(
+        &self,
+        images: usize,
+        x: &[T],
+        source: &Source<T>,
+        values: &mut [T],
+    ) -> Scores<T> {
+        let grid = self.expand.grid;
+        let length = grid.strip * self.expand.x_row();
+        let values: Vec<_> = values.chunks_mut(length).map(Mutex::new).collect();
+        let parts: Vec<_> = (0..grid.parts())
+            .map(|_| Mutex::new(self.no_sums()))
+            .collect();
+        Runs::new(grid, images, grid.strips_of_part(), |_| [(), ()]).each(|strips| {
+            let mut scratch = Scratch::default();
+            stream(&self.expand, x, source, &strips, |strip, rows| {
+                let mut sums = lock(&parts[strip / grid.strips_of_part()]);
+                self.gather(
+                    strip,
+                    rows,
+                    &mut lock(&values[strip]),
+                    &mut sums,
+                    &mut scratch,
+                );
+            });
+        });
+        self.scores(parts.into_iter().map(unlocked).collect())
+    }
+
+    /// Adds a strip's products of queries and keys to `sums` and writes its values, row by row.
+    fn gather(
+        &self,
+        strip: usize,
+        rows: Rows<T>,
+        values: &mut [T],
+        sums: &mut Sums<T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
+        let range = grid.rows_of(strip);
+        let tiles = grid.tiles(range.len());
+        for buffer in [&mut scratch.queries, &mut scratch.keys] {
+            buffer.resize(tiles * dim * TILE, T::zero());
+        }
+        self.heads_of(range.clone(), rows, 0, &mut scratch.queries);
+        self.heads_of(range.clone(), rows, dim, &mut scratch.keys);
+        let count = self.values.len();
+        self.windows(range, rows, self.channels_of_v(), values, |place, v| {
+            let at = (place.row * count + v) * grid.w + place.column;
+            at..at + place.pixels
+        });
+        let (products, norms) = sums.0.split_at_mut(dim * self.line());
+        let head = tiles * c * TILE;
+        scratch
+            .transposed
+            .resize(tiles * c.next_multiple_of(TILE) * TILE, T::zero());
+        let groups: Vec<usize> = (0..self.line()).step_by(GROUP).collect();
+        for h in 0..self.heads {
+            let (q, k) = (
+                &scratch.queries[h * head..][..head],
+                &scratch.keys[h * head..][..head],
+            );
+            transpose_tiles(c, k, &mut scratch.transposed);
+            let products = &mut products[h * c * self.line()..][..c * self.line()];
+            for (q, k) in q.chunks_exact(c * TILE).zip(
+                scratch
+                    .transposed
+                    .chunks_exact(c.next_multiple_of(TILE) * TILE),
+            ) {
+                let target = Target {
+                    data: &mut *products,
+                    row: self.line(),
+                    groups: &groups,
+                };
+                product((c, TILE), true, target, Strided::rows(q, TILE), k);
+            }
+            let (q_norms, k_norms) = norms.split_at_mut(dim);
+            for (x, norms) in [
+                (q, &mut q_norms[h * c..][..c]),
+                (k, &mut k_norms[h * c..][..c]),
+            ] {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (i, norm) in norms.iter_mut().enumerate() {
+                            let tiles = x.chunks_exact(c * TILE);
+                            *norm += sum_squares(tiles.map(|tile| &tile[i * TILE..][..TILE]));
+                        }
+                    },
+                );
+            }
+        }
+    }
+
+    /// Windows of dim channels from `first` on, in tiles of each head: [head][tile][channel][64].
+    fn heads_of(&self, range: Range<usize>, rows: Rows<T>, first: usize, tiles: &mut [T]) {
+        let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
+        let count = range.len();
+        let head = grid.tiles(count) * c * TILE;
+        let channels = first..first + dim;
+        self.windows(range, rows, channels, tiles, |place, channel| {
+            let at = channel / c * head + place.tiled(c, channel % c);
+            at..at + place.length
+        });
+        for tiles in tiles.chunks_exact_mut(head) {
+            clear_rest(grid, count, c, tiles);
+        }
+    }
+
+    /// Writes the windows of some channels of a strip where `at` says, by place and number of the channel
+    /// among them: zero where there is no pixel.
+    fn windows(
+        &self,
+        range: Range<usize>,
+        rows: Rows<T>,
+        channels: Range<usize>,
+        to: &mut [T],
+        at: impl Fn(&Place, usize) -> Range<usize>,
+    ) {
+        let grid = self.expand.grid;
+        let places: Vec<_> = rows.places(grid, range.start, range.len()).collect();
+        dispatch(
+            #[inline(always)]
+            || {
+                let mut values = [T::zero(); TILE];
+                for (index, channel) in channels.enumerate() {
+                    let taps = self.expand.taps_of(channel);
+                    for (place, around) in &places {
+                        let centre = channel * grid.pitch() + BORDER + place.column;
+                        window(taps, around, centre, &mut values[..place.length]);
+                        values[place.pixels..].fill(T::zero());
+                        put(&values, &mut to[at(place, index)]);
+                    }
+                }
+            },
+        );
+    }
+
+    /// The values of a row of a strip.
+    pub fn values_of<'b>(&self, strip: &'b [T], row: usize) -> &'b [T] {
+        let length = self.values.len() * self.expand.grid.w;
+        &strip[row * length..][..length]
+    }
+
+    /// y = x + W_out·A·values on some rows, where y holds the values before.
+    pub fn finish(
+        &self,
+        mixing: &Mixing<T>,
+        x: &[T],
+        y: &mut [T],
+        (tiles, mixed): &mut (Vec<T>, Vec<T>),
+    ) {
+        let (grid, count) = (self.expand.grid, self.values.len());
+        let rows = x.len() / self.expand.x_row();
+        tiles.resize(grid.tiles(rows) * count * TILE, T::zero());
+        load_tiles(grid, rows, count, y, tiles);
+        y.copy_from_slice(x);
+        mixing.add(grid, y, tiles, mixed);
+    }
+}
