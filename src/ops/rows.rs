@@ -6,7 +6,7 @@
 
 use crate::kernels::tiles::{GROUP, TILE, Target};
 use crate::kernels::{Matrix, Real};
-use crate::runtime::buffer::zeros;
+use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -251,16 +251,23 @@ pub fn clear_borders<T: Real>(grid: Grid, channels: usize, rows: &mut [T]) {
 /// All rows of channels with their borders: [row][channel][pitch].
 pub fn pad_rows<T: Real>(grid: Grid, channels: usize, x: &[T]) -> Vec<T> {
     let (row, x_row) = (grid.padded_row(channels), (channels * grid.w).max(1));
-    let mut padded = zeros(x.len() / x_row * row);
+    let mut padded = Buffer::new(x.len() / x_row * row);
     padded
         .par_chunks_mut(row)
         .zip(x.par_chunks(x_row))
         .for_each(|(to, from)| {
-            for (c, from) in from.chunks_exact(grid.w).enumerate() {
-                to[c * grid.pitch() + BORDER..][..grid.w].copy_from_slice(from);
+            let (channels, end) = to.split_at_mut(row - BORDER);
+            let channels = channels.chunks_exact_mut(grid.pitch());
+            for (to, from) in channels.zip(from.chunks_exact(grid.w)) {
+                let (border, to) = to.split_at_mut(BORDER);
+                let (to, missing) = to.split_at_mut(grid.w);
+                border.fill(T::zero());
+                to.copy_from_slice(from);
+                missing.fill(T::zero());
             }
+            end.fill(T::zero());
         });
-    padded
+    padded.into_vec()
 }
 
 /// Padded rows, all of an image or the last few of them.

@@ -3,7 +3,7 @@ use crate::kernels::tiles::TILE;
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{load_tiles, product_rows};
 use crate::ops::weight_gradient::WeightGradient;
-use crate::runtime::buffer::zeros;
+use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 
 /// The weight as the left side of products.
@@ -21,7 +21,7 @@ pub fn matrix<'a, T: Real>(
 /// y = A·x at every pixel.
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     let (grid, (m, k)) = (d.grid, matrix.size());
-    let mut y = zeros(d.n * m * grid.h * grid.w);
+    let mut y = Buffer::new(d.n * m * grid.h * grid.w);
     (
         grid.split_mut(m * grid.w, &mut y),
         grid.split(k * grid.w, x),
@@ -31,9 +31,10 @@ pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
             let rows = x.len() / (k * grid.w);
             tiles.resize(grid.tiles(rows) * k * TILE, T::zero());
             load_tiles(grid, rows, k, x, tiles);
+            y.fill(T::zero());
             product_rows(grid, matrix, y, tiles);
         });
-    y
+    y.into_vec()
 }
 
 pub fn backward_weight<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T], dy: &[T]) -> Vec<T> {

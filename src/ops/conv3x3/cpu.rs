@@ -26,19 +26,21 @@ pub fn matrix<'a, T: Real>(
 
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     let (grid, columns) = (d.grid, matrix.columns());
-    let mut y = zeros(d.n * grid.h * d.co * grid.w);
+    let size = d.n * grid.h * d.co * grid.w;
     if columns.is_empty() {
-        return y;
+        return zeros(size);
     }
+    let mut y = Buffer::new(size);
     let padded = Padded::new(d, x);
     grid.split_mut(d.co * grid.w, &mut y)
         .into_par_iter()
         .enumerate()
         .for_each_init(Vec::new, |tiles, (strip, y)| {
             padded.windows(strip, &columns, tiles);
+            y.fill(T::zero());
             product_rows(grid, matrix, y, tiles);
         });
-    y
+    y.into_vec()
 }
 
 pub fn backward_input<T: Real>(d: Dims, weight: &[T], mask: Option<&Sparsity>, dy: &[T]) -> Vec<T> {

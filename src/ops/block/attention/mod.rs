@@ -82,12 +82,12 @@ impl<'a, T: Real> Attention<'a, T> {
             heads,
             values,
             temperature,
+            // Only a sparse one meets any tiles, in full precision: a dense one is folded.
             project_out: Matrix::new(
-                precision,
+                Precision::Full,
                 (dim, dim),
                 Strided::rows(project_out, dim),
                 alive(first + wide * (dim + 9)),
-                // Only a sparse one meets any: a dense one is folded.
                 0,
             ),
             precision,
