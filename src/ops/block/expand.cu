@@ -78,22 +78,24 @@ COOPERATIVE(layer_norm_backward, (Element *dx, float *norms, const Element *x, c
     }
 }
 
-// dγ and dβ, a block for each channel.
-COOPERATIVE(layer_norm_parameters, (float *dgamma, float *dbeta, const Element *x, const Element *dn,
-                                    const float *norms, int pixels)) {
-    Index channel = blockIdx.x;
+// dγ and dβ, [parts][2][channels]: a block for each channel and `part` pixels.
+COOPERATIVE(layer_norm_parameters, (float *sums, const Element *x, const Element *dn, const float *norms,
+                                    int pixels, int part)) {
+    Index channel = blockIdx.x, first = (Index)blockIdx.y * part;
+    Index end = first + part < pixels ? first + part : pixels;
     float by_gamma = 0, by_beta = 0;
-    for (Index pixel = threadIdx.x; pixel < pixels; pixel += THREADS) {
+    for (Index pixel = first + threadIdx.x; pixel < end; pixel += THREADS) {
         Index i = channel * pixels + pixel;
         float d = value(dn[i]);
         by_gamma = fmaf(d, (value(x[i]) - norms[pixel]) * norms[pixels + pixel], by_gamma);
         by_beta += d;
     }
-    float sums[2] = {by_gamma, by_beta};
-    block_join(sums, Add());
+    float both[2] = {by_gamma, by_beta};
+    block_join(both, Add());
     if (threadIdx.x == 0) {
-        dgamma[channel] = sums[0];
-        dbeta[channel] = sums[1];
+        float *to = sums + (Index)blockIdx.y * 2 * gridDim.x + channel;
+        to[0] = both[0];
+        to[gridDim.x] = both[1];
     }
 }
 

@@ -276,6 +276,18 @@ fn rounding_on_a_gpu_is_small() {
     );
 }
 
+/// Where a channel's pixels are summed up by several blocks on a GPU.
+#[test]
+fn gradients_over_many_pixels_agree_on_a_gpu() {
+    let (n, c, hidden, h, w) = (2, 3, 2, 70, 64);
+    let inputs = feed_forward_inputs(n, c, hidden, h, w);
+    check_cuda(
+        "feed_forward of many pixels",
+        |t| feed_forward(&t[0], &t[1], hidden, TRAIN),
+        &inputs,
+    );
+}
+
 /// What backward computes again is what forward would have kept.
 #[test]
 fn recomputing_changes_nothing() {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 /// Pixels of a block of the layer norm's threads, and threads that share the channels of one.
 const PIXELS: usize = 32;
 const GROUPS: usize = 8;
+/// Pixels of a block that sums up the gradients of γ and β of a channel: a few channels fill a GPU.
+const PART: usize = 1 << 12;
 /// Threads of a block, and rows of a strip.
 const THREADS: usize = 256;
 const ROWS: usize = 4;
@@ -174,9 +176,15 @@ impl Expand {
         let gamma = &self.parameters;
         let all = arguments![&dx, &norms, &self.x, &dn, dy, gamma, self.dim, p];
         self.by_pixels("layer_norm_backward", all)?;
-        let dbeta = gradient.at(self.beta());
-        let all = arguments![gradient, dbeta, &self.x, &dn, &norms, p];
-        dn.reduce("layer_norm_parameters", (self.dim, 1), all)?;
+        let (parts, count) = (p.div_ceil(PART), 2 * self.dim);
+        let each = Array::new(gpu, &[parts, count])?;
+        let all = arguments![&each, &self.x, &dn, &norms, p, PART];
+        dn.reduce("layer_norm_parameters", (self.dim, parts), all)?;
+        each.each(
+            "sum_parts",
+            count,
+            arguments![gradient, &each, count, parts, count],
+        )?;
         Ok(dx)
     }
 }
