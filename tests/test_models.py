@@ -150,6 +150,16 @@ def test_sizes_follow_from_a_state_dict(small):
         mirl.PromptIR.from_state_dict({"weight": np.zeros(3, np.float32)})
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.2, 2.55, 2.66, 2.7, 3.3])
+@pytest.mark.parametrize("dim", [6, 8, 24])
+def test_the_expansion_follows_from_all_widths(factor, dim):
+    """int(width · factor) at one width says too little of the others."""
+    sizes = SMALL | {"dim": dim, "heads": (1, 1, 1, 1), "ffn_expansion_factor": factor}
+    model = mirl.PromptIR(**sizes)
+    again = mirl.PromptIR.from_state_dict(model.state_dict())
+    assert again.shapes == model.shapes
+
+
 @pytest.mark.parametrize(
     ("name", "options"), [("x.safetensors", {}), ("x.mirl.safetensors", {"unused": True})]
 )

@@ -82,7 +82,9 @@ def test_files_tell_what_they_are(small, tmp_path):
     found = mirl.inspect(tmp_path / "x.mirl.safetensors")
     about = found.metadata
     assert (about["seed"], about["dtype"], about["round"]) == (1, "float16", 3)
-    assert about["density"] == pytest.approx(small.density()._asdict())
+    # Of what the file holds: without the convolutions that the forward never uses.
+    assert about["density"] == pytest.approx(found.density._asdict())
+    assert about["density"]["all"] < small.density().all
     cost = about["rounding"]
     assert cost["cost"] == pytest.approx(cost["psnr_float32"] - cost["psnr"])
     assert abs(cost["cost"]) < 0.05
@@ -90,6 +92,31 @@ def test_files_tell_what_they_are(small, tmp_path):
     assert {tensor.dtype for tensor in found.tensors} == {"float16"}
     assert " dB on an image, " in found.table()
     assert max(map(len, found.table().splitlines())) <= 80
+
+
+def test_strings_that_look_like_numbers_stay_strings(small, tmp_path):
+    """A checksum of 12e45678 is no infinity, a commit of 12e4 no 120000."""
+    names = [f"x{number}.mirl.safetensors" for number in range(2)]
+    for name in names:
+        small.save(tmp_path / name, {"commit": "12e4", "long": "1e999", "round": "3"})
+        about = mirl.inspect(tmp_path / name).metadata
+        assert (about["commit"], about["long"], about["round"]) == ("12e4", "1e999", 3)
+        assert isinstance(about["crc32"], str)
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.mirl.safetensors"])
+def test_metadata_does_not_replace_our_own(small, tmp_path, name):
+    for key in ("seed", "density", "mirl"):
+        with pytest.raises(ValueError, match=f"metadata: '{key}' is written by mirl itself"):
+            small.save(tmp_path / name, {key: "x"})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".onnx", ".ckpt", ".PTH"])
+def test_other_kinds_of_files_are_exported(small, tmp_path, suffix):
+    with pytest.raises(ValueError, match=r"mirl\.export writes"):
+        small.save(tmp_path / f"x{suffix}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_rounding_to_fewer_bits_costs_more(small, tmp_path):

@@ -213,6 +213,18 @@ def test_the_average_follows_the_weights(small, batch, device):
         assert not values[~small.mask.get(name, np.ones(values.shape, bool))].any()
 
 
+def test_the_average_is_zero_where_weights_have_gone(small, batch, tmp_path):
+    trainer = mirl.Trainer(small, lr=1e-2, ema_decay=0.9)
+    trainer.step(*batch)
+    mirl.prune(small, 0.5)
+    trainer.save_checkpoint(tmp_path / "at")
+    resumed = mirl.Trainer(small, lr=1e-2, ema_decay=0.9)
+    resumed.load_checkpoint(tmp_path / "at")
+    for average in (trainer.average(), resumed.average()):
+        assert not any(average[name][~alive].any() for name, alive in small.mask.items())
+        assert any(average[name][alive].any() for name, alive in small.mask.items())
+
+
 def test_the_average_survives_a_checkpoint(small, batch, tmp_path, device):
     small.to(device)
     trainer = mirl.Trainer(small, lr=1e-2, ema_decay=0.9)

@@ -74,8 +74,6 @@ class Loader:
         """
         The samples in the order of an epoch, by their numbers among those that were given.
         """
-    @property
-    def samples(self, /) -> int: ...
     def take_skipped(self, /) -> list[str]:
         """
         Messages about images that were skipped since the last call.

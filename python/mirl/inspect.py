@@ -188,7 +188,7 @@ def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
         tensors=tuple(tensors),
         missing=(),
         unexpected=(),
-        metadata={key: _parsed(value) for key, value in about.items() if key not in shown},
+        metadata={key: _parsed(key, value) for key, value in about.items() if key not in shown},
     )
 
 
@@ -234,12 +234,14 @@ def _density(tensors: Iterator[TensorSummary] | tuple[TensorSummary, ...]) -> fl
     return sum(alive for alive, _ in counts) / total if total else 1.0
 
 
-def _parsed(text: str) -> Any:
-    """Return the value behind a string that is JSON, or else the string."""
+def _parsed(key: str, text: str) -> Any:
+    """Return the value behind a string that is JSON, or else the string: 12e4 may be a commit."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return text
+    scalar = not isinstance(value, (dict, list))
+    return text if key == "crc32" or (scalar and json.dumps(value) != text) else value
 
 
 def _rounding(cost: Mapping[str, Any]) -> str:

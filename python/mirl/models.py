@@ -13,7 +13,7 @@ import numpy as np
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
 from mirl.errors import DeviceError
-from mirl.groups import prunable
+from mirl.groups import prunable, select
 from mirl.machine import device_choice
 from mirl.rounding import cost_of_rounding
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PACKED_SUFFIX = ".mirl.safetensors"
 """A network saved under a name with this ending is packed to its surviving weights."""
+
+OTHER_SUFFIXES = (".pth", ".ckpt", ".onnx")
+"""Of files that are no safetensors."""
 
 PRESETS = ("default", "paper-code")
 PRECISIONS = ("float32", "bfloat16")
@@ -182,12 +185,13 @@ class PromptIR:
         ValueError
             Missing, unexpected or misshapen parameters, by name.
         """
-        network = _mirl.Network(_mirl.Network.infer(dict(state)), 0)
-        network.load_state_dict(dict(state), strict)
+        arrays = _arrays(state)
+        network = _mirl.Network(_mirl.Network.infer(arrays), 0)
+        network.load_state_dict(arrays, strict)
         if mask is None:
             network.masks_from_zeros()
         else:
-            network.set_masks(dict(mask))
+            network.set_masks(_arrays(mask))
         return cls._wrap(network)
 
     @property
@@ -322,8 +326,7 @@ class PromptIR:
         TypeError
             Something else than float32 arrays.
         """
-        arrays = {name: as_array(values, name) for name, values in state.items()}
-        self._network.load_state_dict(arrays, strict)
+        self._network.load_state_dict(_arrays(state), strict)
 
     @property
     def mask(self) -> dict[str, NDArray[np.bool_]]:
@@ -335,7 +338,7 @@ class PromptIR:
 
     @mask.setter
     def mask(self, mask: Mapping[str, NDArray[np.bool_]]) -> None:
-        self._network.set_masks({name: as_array(alive, name) for name, alive in mask.items()})
+        self._network.set_masks(_arrays(mask))
 
     def density(self, preset: str = "default") -> Density:
         """Which share of the parameters is alive.
@@ -350,6 +353,12 @@ class PromptIR:
         layers, alive, total = self._network.report(names)
         counts = sum(count for _, _, count in layers)
         return Density(alive / total, sum(living for _, living, _ in layers) / counts)
+
+    def _density_without_unused(self) -> Density:
+        """What is left without the convolutions that the forward never uses."""
+        layers, _, total = self._network.report(select(self._network, ("dead",)))
+        density = self.density()
+        return density._replace(all=density.all - sum(alive for _, alive, _ in layers) / total)
 
     def snapshot(self) -> Snapshot:
         """The values of all parameters now, to rewind to."""
@@ -391,8 +400,12 @@ class PromptIR:
             The file cannot be written.
         ValueError
             An unknown dtype, one for a dense file, or a value that it has not, by name; metadata by a
-            name that tells what the file is, like ``"version"``.
+            name that tells what the file is, like ``"version"``; a name that ends like another kind of
+            file, which `mirl.export` writes.
         """
+        other = Path(path).suffix.lower()
+        if other in OTHER_SUFFIXES:
+            raise ValueError(f"{os.fspath(path)}: mirl.export writes {other} files, save does not")
         about = {"mirl": _mirl.VERSION, "density": json.dumps(self.density()._asdict())}
         if self.seed is not None:
             about["seed"] = str(self.seed)
@@ -401,13 +414,15 @@ class PromptIR:
                 raise ValueError(
                     f"{os.fspath(path)}: dtype and unused are for packed files, *{PACKED_SUFFIX}"
                 )
-            self._network.save(os.fspath(path), about | dict(metadata or {}))
+            self._network.save(os.fspath(path), _joined(about, metadata))
             return
         about["dtype"] = dtype
+        if not unused:
+            about["density"] = json.dumps(self._density_without_unused()._asdict())
         if dtype != "float32":
-            rounded = PromptIR._wrap(self._network.rounded(dtype))
-            about["rounding"] = json.dumps(cost_of_rounding(self, rounded))
-        self._network.save_packed(os.fspath(path), dtype, unused, about | dict(metadata or {}))
+            exact, rounded = (PromptIR._wrap(self._network.rounded(to)) for to in ("float32", dtype))
+            about["rounding"] = json.dumps(cost_of_rounding(exact, rounded))
+        self._network.save_packed(os.fspath(path), dtype, unused, _joined(about, metadata))
 
     def __getstate__(self) -> dict[str, Any]:
         """All that a copy or a pickle needs."""
@@ -432,6 +447,18 @@ class PromptIR:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={value}" for name, value in self.config.items())
         return f"PromptIR({sizes})"
+
+
+def _joined(about: dict[str, str], metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """What a file tells, by us and by its author."""
+    metadata = dict(metadata or {})
+    if taken := about.keys() & metadata.keys():
+        raise ValueError(f"metadata: {min(taken)!r} is written by mirl itself")
+    return about | metadata
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: as_array(each, name) for name, each in values.items()}
 
 
 def _whole(name: str, value: Any) -> int:

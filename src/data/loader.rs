@@ -12,8 +12,9 @@ use rand::RngExt;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What one sample shows: images by their index in the store.
 #[derive(Clone, Debug)]
@@ -121,11 +122,6 @@ impl Loader {
         })
     }
 
-    /// Samples of an epoch.
-    pub fn samples(&self) -> usize {
-        self.samples.len()
-    }
-
     /// Batches of an epoch. The last one, when it is not full, is left out unless it is the only one.
     pub fn batches(&self) -> usize {
         (self.samples.len() / self.config.batch_size).max(1)
@@ -171,6 +167,7 @@ impl Loader {
             .map_err(|error| Error::value(format!("the loader's thread cannot start: {error}")))?;
         Ok(Batches {
             receiver: Mutex::new(receiver),
+            process: std::process::id(),
         })
     }
 
@@ -302,12 +299,19 @@ fn differing(store: &Store, pair: [usize; 2], sizes: [(usize, usize); 2]) -> Err
 /// The batches of one epoch, in order.
 pub struct Batches {
     receiver: Mutex<Receiver<Result<Batch>>>,
+    /// Where the thread that makes them is.
+    process: u32,
 }
 
 impl Batches {
-    /// The next batch; None at the end of the epoch or after an error.
-    pub fn next(&self) -> Option<Result<Batch>> {
-        let receiver = lock(&self.receiver);
-        receiver.recv().ok()
+    /// The next batch, if there is one within `patience`; none comes at the end of the epoch or after an
+    /// error.
+    pub fn next(&self, patience: Duration) -> std::result::Result<Result<Batch>, RecvTimeoutError> {
+        if std::process::id() != self.process {
+            return Ok(Err(Error::value(
+                "these batches are made by the process that this one was forked from; begin an epoch here",
+            )));
+        }
+        lock(&self.receiver).recv_timeout(patience)
     }
 }

@@ -24,6 +24,9 @@ const UNUSED: [&str; 6] = [
 /// No size of a network that fits into memory is larger; products of two stay far from overflow.
 const LARGEST_SIZE: usize = 1 << 16;
 
+/// Of a factor that is found from sizes.
+const DECIMALS: i32 = 6;
+
 /// The sizes of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -134,13 +137,13 @@ impl PromptIrConfig {
         let prompt = |i: usize, axis: usize| size(&format!("prompt{}.prompt_param", i + 1), axis);
         let prompt_dim = |i: usize| prompt(i, 2).unwrap_or(published.prompt_dims[i]);
         let prompt_size = |i: usize| prompt(i, 3).unwrap_or(published.prompt_sizes[i]);
-        // int(width · factor) is all that a shape tells; the published factor where it agrees.
-        let hidden = size("encoder_level1.0.ffn.dwconv.weight", 0).map(|rows| rows / 2);
-        let factor = published.ffn_expansion_factor;
-        let ffn_expansion_factor = match hidden {
-            Some(hidden) if (dim as f64 * factor) as usize != hidden => hidden as f64 / dim as f64,
-            _ => factor,
-        };
+        let hidden = state.iter().filter_map(|(name, values)| {
+            let is_first = name.ends_with(".ffn.project_in.weight");
+            let (&rows, &width) = (values.shape.first()?, values.shape.get(1)?);
+            is_first.then_some((width, rows / 2))
+        });
+        let ffn_expansion_factor =
+            expansion(&hidden.collect::<Vec<_>>(), published.ffn_expansion_factor);
         let config = Self {
             dim,
             num_blocks: levels.map(blocks),
@@ -154,6 +157,31 @@ impl PromptIrConfig {
         config.validate()?;
         Ok(config)
     }
+}
+
+/// A factor by which every width comes to its hidden channels, int(width · factor): the published one where
+/// it does, or else the one with the fewest decimals in the middle of those that do.
+fn expansion(hidden: &[(usize, usize)], published: f64) -> f64 {
+    let fits = |factor: &f64| {
+        let mut all = hidden.iter();
+        all.all(|&(width, hidden)| TransformerBlock::hidden(width, *factor) == hidden)
+    };
+    let bound = |more: usize| {
+        hidden
+            .iter()
+            .map(move |&(w, h)| (h + more) as f64 / w as f64)
+    };
+    let (low, high) = (
+        bound(0).fold(0.0, f64::max),
+        bound(1).fold(f64::MAX, f64::min),
+    );
+    let middle = (low + high) / 2.0;
+    let decimals = (0..DECIMALS).map(|digits| {
+        let scale = 10f64.powi(digits);
+        (middle * scale).round() / scale
+    });
+    let mut candidates = [published].into_iter().chain(decimals);
+    candidates.find(fits).unwrap_or(middle)
 }
 
 /// One level of the decoder's way up: prompt, block on both, reduction.

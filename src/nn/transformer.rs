@@ -20,7 +20,7 @@ impl TransformerBlock {
                 "{dim} channels do not split into {heads} heads"
             )));
         }
-        let hidden = (dim as f64 * expansion) as usize;
+        let hidden = Self::hidden(dim, expansion);
         if hidden == 0 {
             return Err(Error::value(format!(
                 "ffn_expansion_factor {expansion} leaves no channel of {dim}"
@@ -48,6 +48,11 @@ impl TransformerBlock {
             hidden,
             mode: b.mode(),
         })
+    }
+
+    /// The hidden channels of `dim` ones.
+    pub fn hidden(dim: usize, expansion: f64) -> usize {
+        (dim as f64 * expansion) as usize
     }
 
     /// [n, h, dim, w] → the same

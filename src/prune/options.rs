@@ -125,17 +125,6 @@ pub struct RewindOptions {
     pub temperatures: bool,
 }
 
-impl Default for RewindOptions {
-    /// The published code's choice in both presets: prompts and temperatures keep trained values.
-    fn default() -> Self {
-        Self {
-            biases: true,
-            prompts: false,
-            temperatures: false,
-        }
-    }
-}
-
 impl RewindOptions {
     pub(super) fn rewinds(&self, name: &str) -> bool {
         is_prunable(name)

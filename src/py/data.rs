@@ -1,7 +1,7 @@
 //! The loader of patches and single degradations.
 
 use super::array::{owned, to_numpy};
-use super::enter::enter;
+use super::enter::{POLL, enter};
 use crate::data::{
     self, Augment, Degradation, Degraded, LoaderConfig, OnError, Sample, Source, Store,
 };
@@ -10,6 +10,7 @@ use crate::{Error, Result};
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 
 /// A degraded and a clean batch.
 type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
@@ -70,11 +71,6 @@ impl Loader {
     }
 
     #[getter]
-    fn samples(&self) -> usize {
-        self.loader.samples()
-    }
-
-    #[getter]
     fn batches(&self) -> usize {
         self.loader.batches()
     }
@@ -108,10 +104,13 @@ impl Batches {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Pair<'py>>> {
-        let Some(batch) = py.detach(|| self.batches.next()) else {
-            return Ok(None);
+        let batch = loop {
+            match py.detach(|| self.batches.next(POLL)) {
+                Ok(batch) => break batch?,
+                Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
         };
-        let batch = batch?;
         Ok(Some((
             to_numpy(py, batch.degraded, &batch.shape)?.into_any(),
             to_numpy(py, batch.clean, &batch.shape)?.into_any(),

@@ -1,10 +1,10 @@
 //! Training steps and checkpoints.
 
 use super::array::{owned, state_to_dict};
-use super::enter::{peek, run};
+use super::enter::{enter_with, peek, run};
 use super::network::{Network, one_of, precision_of};
 use crate::models::{self, Objective};
-use crate::nn::{Parameters, StateDict};
+use crate::nn::StateDict;
 use crate::ops::loss::Kind;
 use crate::ops::{Keep, Mode};
 use crate::optim::AdamWConfig;
@@ -69,7 +69,7 @@ impl Trainer {
             movement,
         };
         let network = network.shared.clone();
-        let trainer = peek(py, &network, |network| train::Trainer::new(network, config))?;
+        let trainer = enter_with(py, &network, |network| train::Trainer::new(network, config))?;
         Ok(Self {
             network,
             trainer: Mutex::new(trainer),
@@ -116,15 +116,17 @@ impl Trainer {
     /// The average of the weights by parameter name, where one is kept.
     #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]] | None")]
     fn average<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.kept(py, |trainer, all| {
-            trainer.average().map(|average| average.state(all))
+        self.kept(py, |trainer, network| {
+            let (all, masks) = (network.parameters(), network.masks());
+            trainer.average().map(|average| average.state(all, masks))
         })
     }
 
     /// Movement scores by parameter name, where they are summed up.
     #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]] | None")]
     fn movement<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.kept(py, |trainer, all| {
+        self.kept(py, |trainer, network| {
+            let all = network.parameters();
             trainer.movement().map(|movement| movement.scores(all))
         })
     }
@@ -146,11 +148,9 @@ impl Trainer {
     fn kept<'py>(
         &self,
         py: Python<'py>,
-        of: impl FnOnce(&train::Trainer, &Parameters) -> Option<crate::Result<StateDict>> + Send,
+        of: impl FnOnce(&train::Trainer, &models::Network) -> Option<crate::Result<StateDict>> + Send,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let state = self.with(py, |network, trainer| {
-            of(trainer, network.parameters()).transpose()
-        })?;
+        let state = self.with(py, |network, trainer| of(trainer, network).transpose())?;
         state.map(|state| state_to_dict(py, &state)).transpose()
     }
 

@@ -3,6 +3,7 @@
 
 use super::shadow::Shadow;
 use crate::nn::{Parameters, StateDict};
+use crate::prune::Masks;
 use crate::{Error, Result, arguments};
 use rayon::prelude::*;
 
@@ -27,8 +28,15 @@ impl Average {
         Ok(Self { decay, values })
     }
 
-    pub fn state(&self, all: &Parameters) -> Result<StateDict> {
-        self.values.state(all)
+    /// The averages; zero where weights have been pruned, whatever they were before.
+    pub fn state(&self, all: &Parameters, masks: &Masks) -> Result<StateDict> {
+        let mut state = self.values.state(all)?;
+        for ((name, _), values) in all.iter().zip(state.values_mut()) {
+            if let Some(mask) = masks.get(name) {
+                mask.apply(&mut values.data);
+            }
+        }
+        Ok(state)
     }
 
     /// Continues from a saved average.

@@ -28,7 +28,9 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
     }
     let (all, movement, average) = (network.parameters(), trainer.movement(), trainer.average());
     let movement = movement.map(|movement| movement.scores(all)).transpose()?;
-    let average = average.map(|average| average.state(all)).transpose()?;
+    let average = average
+        .map(|average| average.state(all, network.masks()))
+        .transpose()?;
     for (prefix, state) in [(MOVEMENT, movement), (AVERAGE, average)] {
         for (name, values) in state.iter().flat_map(StateDict::iter) {
             let name = format!("{prefix}{name}");

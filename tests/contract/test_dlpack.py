@@ -54,6 +54,16 @@ def test_arrays_and_all_else_are_as_they_were(batch):
         assert as_array(values, "images") is values
 
 
+def test_a_network_is_made_of_what_exports_itself(small, batch):
+    mirl.prune(small, 0.5)
+    state = {name: Exported(values) for name, values in small.state_dict().items()}
+    mask = {name: Exported(alive.view(np.uint8)) for name, alive in small.mask.items()}
+    again = mirl.PromptIR.from_state_dict(state)
+    np.testing.assert_array_equal(again(batch[0]), small(batch[0]))
+    with pytest.raises(TypeError):
+        mirl.PromptIR.from_state_dict(state, mask)
+
+
 def test_a_network_takes_what_exports_itself(small, batch, exported):
     np.testing.assert_array_equal(small(exported[0]), small(batch[0]))
     gradients = small.gradients(*batch)
