@@ -208,23 +208,6 @@ def test_saving_to_no_folder_is_an_oserror(small, tmp_path):
         small.save(tmp_path / "nowhere" / "x.safetensors")
 
 
-def test_threads_do_not_change_a_bit(small, batch):
-    results = []
-    before = mirl.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            mirl.set_num_threads(threads)
-            model = mirl.PromptIR(seed=1, **SMALL)
-            trainer = mirl.Trainer(model)
-            losses = [trainer.step(*batch) for _ in range(3)]
-            results.append((losses, model(batch[0]).tobytes()))
-    finally:
-        mirl.set_num_threads(before)
-    assert results[0] == results[1] == results[2]
-    with pytest.raises(ValueError, match="num_threads"):
-        mirl.set_num_threads(0)
-
-
 def test_rounded_products_are_close_and_refused_where_they_are_not_there(small, batch):
     assert small.precision == "float32"
     full = small(batch[0])

@@ -92,6 +92,8 @@ def test_files_tell_what_they_are(small, tmp_path):
     assert {tensor.dtype for tensor in found.tensors} == {"float16"}
     assert " dB on an image, " in found.table()
     assert max(map(len, found.table().splitlines())) <= 80
+    assert "mirl-packed" in repr(found)
+    assert len(repr(found)) < 300
 
 
 def test_strings_that_look_like_numbers_stay_strings(small, tmp_path):

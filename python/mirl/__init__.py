@@ -12,7 +12,7 @@ import os
 os.environ.setdefault("CANDLE_NUM_THREADS", "1")
 
 import mirl.library  # noqa: F401 decides which library mirl._mirl is, so it comes first
-from mirl import _mirl, errors
+from mirl import _mirl, errors, loggers
 from mirl.data import Loader, TestSet, degrade, test_sets
 from mirl.evaluate import Evaluation, evaluate
 from mirl.export import export
@@ -61,6 +61,7 @@ __all__ = [
     "inspect",
     "linear_warmup_cosine",
     "load",
+    "loggers",
     "prune",
     "psnr",
     "read_image",

@@ -39,7 +39,12 @@ app = typer.Typer(
 
 Network = Annotated[
     Path,
-    typer.Argument(help="A network: .safetensors, .ckpt or .pth.", show_default=False),
+    typer.Argument(
+        metavar="FILE", help="A network: .safetensors, .ckpt or .pth.", show_default=False
+    ),
+]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE", help="Image files.", show_default=False)
 ]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (faster).")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
@@ -97,7 +102,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A minute, for a first look.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find a ticket on photos that scikit-image ships: no download, five minutes."""
+    """Find a ticket on photos that scikit-image ships: no download, some minutes."""
     from mirl.demo import demo as run
 
     with _resumable():
@@ -272,7 +277,10 @@ def sweep(
 @app.command()
 def report(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of a sweep, or of a run.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="Folder of a sweep, or of a run.", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -288,7 +296,8 @@ def report(
 @app.command()
 def evaluate(
     data: Annotated[
-        Path, typer.Argument(help="Folder in the published layout.", show_default=False)
+        Path,
+        typer.Argument(metavar="DATA", help="Folder in the published layout.", show_default=False),
     ],
     model: Annotated[
         Path | None,
@@ -297,7 +306,7 @@ def evaluate(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help='denoise, derain, dehaze (by default all), your own, or "jpeg:20"',
+            help='denoise, derain, dehaze (by default what DATA has), your own, or "jpeg:20".',
             show_default=False,
         ),
     ] = None,
@@ -333,7 +342,7 @@ def evaluate(
 
 @app.command()
 def restore(
-    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    images: Images,
     model: Annotated[Path, typer.Option("--model", "-m", help="The network.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the restored images.")],
     tile: Annotated[
@@ -369,7 +378,7 @@ def restore(
 
 @app.command()
 def degrade(
-    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    images: Images,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of data sets in the published layout.")
     ],
@@ -423,6 +432,7 @@ def export(
     out: Annotated[
         Path,
         typer.Argument(
+            metavar="OUT",
             help=".mirl.safetensors (packed), .safetensors (dense), .pth or .onnx.",
             show_default=False,
         ),
@@ -461,7 +471,9 @@ def export(
 def bench(
     model: Annotated[
         Path | None,
-        typer.Argument(help="A network; by default the published sizes.", show_default=False),
+        typer.Argument(
+            metavar="FILE", help="A network; by default the published sizes.", show_default=False
+        ),
     ] = None,
     size: Annotated[int, typer.Option(help="Images to restore: height and width.")] = 256,
     patch_size: Annotated[int, typer.Option(help="Images to train on: height and width.")] = 128,

@@ -48,7 +48,7 @@ class TensorSummary:
         return self.alive / self.count if self.count else 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Inspection:
     """What `inspect` found in a file."""
 
@@ -102,6 +102,13 @@ class Inspection:
             "unexpected": list(self.unexpected),
             "metadata": self.metadata,
         }
+
+    def __repr__(self) -> str:
+        """Say what it is of; `table` has the rest."""
+        return (
+            f"Inspection({self.path!r}, {self.format}, {self.file_size:,} bytes,"
+            f" {self.num_parameters:,} parameters, {self.density.all:.2%} alive)"
+        )
 
     def _head(self) -> Iterator[str]:
         yield _line("file", self.path)

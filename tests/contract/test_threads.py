@@ -42,6 +42,11 @@ def test_the_environment_may_say_how_many(variables, said):
     assert said in done.stdout + done.stderr
 
 
+def test_no_threads_are_refused():
+    with pytest.raises(ValueError, match="num_threads"):
+        mirl.set_num_threads(0)
+
+
 def test_forward_has_the_same_bits(threads, small):
     images = np.random.default_rng(0).random((2, 3, 37, 51), dtype=np.float32)
     outputs = []

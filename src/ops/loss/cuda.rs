@@ -37,7 +37,7 @@ impl Loss {
         Ok(losses)
     }
 
-    /// The gradients by x and by the target.
+    /// The gradients by x and, where it is wanted, by the target.
     pub(super) fn gradients_on_gpu(
         &self,
         x: &Array,
@@ -47,9 +47,11 @@ impl Loss {
     ) -> Result<Vec<Array>> {
         if self.kind == Kind::Ssim {
             // Which of two images is the target is nothing to the similarity.
-            let both = [(x, target), (target, x)];
-            let both = both.map(|(x, y)| self.by_similarity(x, y, gradient, size));
-            return both.into_iter().collect();
+            let both = [(x, target), (target, x)].into_iter();
+            let wanted = both.take(1 + usize::from(self.by_target));
+            return wanted
+                .map(|(x, y)| self.by_similarity(x, y, gradient, size))
+                .collect();
         }
         let fourier = self.fourier(x, size)?;
         let errors = errors(x, target, fourier.as_ref())?;
@@ -64,6 +66,9 @@ impl Loss {
             Some(fourier) => fourier.transposed(&slopes)?,
             None => slopes,
         };
+        if !self.by_target {
+            return Ok(vec![dx]);
+        }
         let dt = dx.like()?;
         dt.each("difference", dt.len(), arguments![&dt, None, &dx, dt.len()])?;
         Ok(vec![dx, dt])

@@ -1,5 +1,6 @@
 //! Losses of restored images x against targets of one shape [n, h, c, w] → one number for each image,
-//! [n], times a scale. Backward: by x, and by the target its negative where the loss is one of errors.
+//! [n], times a scale. Backward: by x, and by a target that is recorded; its negative where the loss is one
+//! of errors.
 
 mod cuda;
 mod pixel;
@@ -31,12 +32,20 @@ pub enum Kind {
 }
 
 pub fn loss(x: &Tensor, target: &Tensor, kind: Kind, scale: f64) -> Result<Tensor> {
-    apply(Loss { kind, scale }, &[x, target])
+    let by_target = target.is_recorded();
+    let loss = Loss {
+        kind,
+        scale,
+        by_target,
+    };
+    apply(loss, &[x, target])
 }
 
 struct Loss {
     kind: Kind,
     scale: f64,
+    /// Whether the gradient by the target is wanted, too.
+    by_target: bool,
 }
 
 impl Operator for Loss {
@@ -57,24 +66,30 @@ impl Operator for Loss {
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, target) = (inputs[0], inputs[1]);
         let size = self.size(x.shape)?;
-        let (mut dx, mut dt) = (zeros(x.data.len()), zeros(x.data.len()));
-        let given = x
-            .data
-            .par_chunks(size.image())
-            .zip(target.data.par_chunks(size.image()));
-        let wanted = dx
-            .par_chunks_mut(size.image())
-            .zip(dt.par_chunks_mut(size.image()));
-        let images = given.zip(wanted).zip(gradient.data);
-        images.for_each(|(((x, target), (dx, dt)), &gradient)| {
-            self.gradient(x, target, gradient * T::c(self.scale), size, dx);
-            match self.kind {
+        let by = |x: &[T], target: &[T]| {
+            let mut dx = zeros(x.len());
+            let images = (
+                dx.par_chunks_mut(size.image()),
+                x.par_chunks(size.image()),
+                target.par_chunks(size.image()),
+                gradient.data,
+            );
+            images
+                .into_par_iter()
+                .for_each(|(dx, x, target, &gradient)| {
+                    self.gradient(x, target, gradient * T::c(self.scale), size, dx);
+                });
+            dx
+        };
+        let mut parts = vec![by(x.data, target.data)];
+        if self.by_target {
+            parts.push(match self.kind {
                 // Which of two images is the target is nothing to the similarity.
-                Kind::Ssim => self.gradient(target, x, gradient * T::c(self.scale), size, dt),
-                _ => dt.iter_mut().zip(dx).for_each(|(dt, dx)| *dt = -*dx),
-            }
-        });
-        Ok(vec![dx, dt])
+                Kind::Ssim => by(target.data, x.data),
+                _ => parts[0].iter().map(|&dx| -dx).collect(),
+            });
+        }
+        Ok(parts)
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
