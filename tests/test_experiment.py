@@ -116,6 +116,12 @@ def test_changes_are_named_and_hashed(place):
     assert experiment.hash() != other.hash()
     moved = experiment.changed({"data.root": "elsewhere", "evaluate.root": "elsewhere"})
     assert moved.hash() == experiment.hash()
+    here, there, other = (
+        experiment.changed({"ticket.masks_of": parent}).hash() for parent in ("a/x", "b/x", "a/y")
+    )
+    assert experiment.hash() != here == there != other
+    with pytest.raises(ValueError, match=r"device must be one of \('cpu', 'cuda'\), got 'gpu'"):
+        experiment.changed({"device": "gpu"})
     # Only what all changes come to has to fit together.
     late = experiment.changed({"ticket.min_lr": 2e-3, "ticket.lr": 1e-2})
     assert (late.ticket["min_lr"], late.ticket["lr"]) == (2e-3, 1e-2)
@@ -163,6 +169,9 @@ def test_a_bad_recipe_is_named(tmp_path, text, message):
         ('recipe = "recipe.toml"\nseeds = []', "seeds must hold one value or more"),
         ('recipe = "recipe.toml"\n[methods.a]\nticket.prunning = 1', "unknown in ticket: prunning"),
         ('recipe = "recipe.toml"\n[grid]\nticket.lr = [1e-3, -1]', "lr must be positive"),
+        ('recipe = "recipe.toml"\nseeds = [0, 0]', "several runs of one name: mir-l-seed0;"),
+        ('recipe = "recipe.toml"\n[grid]\nticket.lr = [1e-3, 1e-3]', "one name: mir-l-lr=0.001-"),
+        ('recipe = "recipe.toml"\n[methods."a/b"]\n[methods."a:b"]', "one name: a-b-seed0;"),
     ],
 )
 def test_a_bad_sweep_is_named(place, text, message):
@@ -249,7 +258,7 @@ def test_workers_find_the_same(place, swept, tmp_path):
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         if killed < 2 and (tmp_path / "mir-l-seed0" / "checkpoint.safetensors").exists():
-            killed += _kill_a_worker(tmp_path / "mir-l-seed0" / "recipe.json")
+            killed += _kill_a_worker(tmp_path / "mir-l-seed0" / ".lock")
         time.sleep(0.05)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -385,6 +394,12 @@ def test_nothing_to_report_is_said(place, tmp_path):
     experiment.run(tmp_path / "run", loggers=())
     with pytest.raises(ValueError, match="no run has measured"):
         report(tmp_path)
+    table = save_results(tmp_path)
+    assert list(table["round"]) == [0, 1, 2]
+    assert {"method", "seed", "density", "loss", "seconds"} <= set(table) - {"task", "psnr"}
+    for compared in (summary, lambda table: differences(table, "run")):
+        with pytest.raises(ValueError, match="the runs were not evaluated"):
+            compared(table)
 
 
 def command(*arguments):
@@ -405,3 +420,90 @@ def test_the_commands(place, tmp_path):
     assert (tmp_path / "runs" / "results.parquet").exists()
     assert "report.html" in command("report", tmp_path / "runs")
     assert (tmp_path / "runs" / "report.html").exists()
+
+
+def test_names_are_folders_and_ids(place, tmp_path):
+    shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 0})
+    grid = {"data.tasks": [["denoise", "blur:1-3 + jpeg:50"]], "data.root": [str(place / "data")]}
+    sweep = Sweep.of(shared.changed({"evaluate": None}), {r"a/b\\c": {}, "d": {}}, grid=grid)
+    for run in sweep.runs:
+        assert not set(run.name) & set("/\\#?%:")
+    sweep.run(tmp_path, progress=False)
+    assert sorted(path.parent.name for path in tmp_path.glob("*/run.json")) == sorted(
+        run.name for run in sweep.runs
+    )
+    assert set(results(tmp_path)["method"]) == {r"a/b\\c", "d"}
+
+
+def test_paths_of_a_sweep_are_seen_from_its_folder(place, tmp_path):
+    (tmp_path / "sweep.toml").write_text(
+        f'recipe = "{place / "recipe.toml"}"\n[methods.a]\nevaluate.root = "x"\n'
+        'ticket.masks_of = "parent"\n[grid]\ndata.root = ["y"]'
+    )
+    (run,) = Sweep.load(tmp_path / "sweep.toml").runs
+    experiment = run.experiment
+    assert experiment.evaluate["root"] == str(tmp_path / "x")
+    assert experiment.ticket["masks_of"] == str(tmp_path / "parent")
+    assert experiment.data["root"] == str(tmp_path / "y")
+    assert run.name == "a-root=y-seed0"
+    (tmp_path / "recipe.toml").write_text(
+        RECIPE.replace("rounds = 2", 'rounds = 2\nmasks_of = "parent"')
+    )
+    alone = Experiment.load(tmp_path / "recipe.toml")
+    assert alone.ticket["masks_of"] == experiment.ticket["masks_of"]
+
+
+def test_a_damaged_run_lets_the_others_go_on(place, tmp_path):
+    shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 0, "evaluate": None})
+    (tmp_path / "a-seed0").mkdir()
+    (tmp_path / "a-seed0" / "run.json").write_text("{")
+    with pytest.raises(
+        RuntimeError, match=r"1 of 2 runs failed\na-seed0: FormatError: .*run\.json"
+    ):
+        Sweep.of(shared, {"a": {}, "b": {}}).run(tmp_path, progress=False)
+    assert (tmp_path / "b-seed0" / "record.jsonl").exists()
+
+
+def test_functions_need_not_measure_the_input(place, tmp_path):
+    """Results, their means and a report, of what `find_ticket` says that a function returns."""
+    shared = Experiment.load(place / "recipe.toml")
+    sizes, data = shared.network, mirl.Loader.from_folder(place / "data", patch_size=16)
+    for seed, measured in enumerate(({"psnr": 30.0, "ssim": 0.9}, {"psnr": 31.0})):
+        mirl.find_ticket(
+            mirl.PromptIR(seed=seed, **sizes),
+            data,
+            rounds=0,
+            evaluate=lambda _, measured=measured: {"derain": measured},
+            out=tmp_path / f"run{seed}",
+            loggers=(),
+        )
+    means = summary(results(tmp_path)).set_index("method")
+    assert "psnr_input" not in means
+    assert means.loc["run1", "psnr"] == 31.0
+    assert differences(results(tmp_path), "run1")["psnr"].item() == 1.0
+    assert "31.00" in report(tmp_path).read_text()
+
+
+def test_a_report_compares_networks_of_one_size(place, tmp_path):
+    """And methods that count other layers as prunable."""
+    shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 1})
+    methods = {
+        "paper": {"ticket.preset": "paper-code"},
+        "plain": {},
+        "wide": {"network.dim": 16, "network.num_blocks": [1, 1, 1, 2]},
+    }
+    Sweep.of(shared, methods).run(tmp_path, progress=False)
+    text = report(tmp_path).read_text()
+    assert text.count("data:image/png;base64,") == 5
+    assert "networks of other sizes are left out" in text
+    alone = report(tmp_path / "plain-seed0", tmp_path / "plain.html").read_text()
+    assert "left out" not in alone
+
+
+@pytest.mark.parametrize("package", ["pandas", "pyarrow"])
+def test_what_tables_need_is_looked_for_first(place, monkeypatch, package):
+    held = sys.modules["mirl.lottery.results"]  # the name is that of a function, too
+    monkeypatch.setattr(held, "find_spec", lambda name: name != package or None)
+    with pytest.raises(ImportError, match=rf"need {package}: .*mirl\[lab\]"):
+        command("sweep", place / "sweep.toml", "-o", place / "none")
+    assert not (place / "none").exists()

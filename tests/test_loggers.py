@@ -156,7 +156,7 @@ class Recorder:
     """What Weights & Biases is told, where its package stands in."""
 
     def __init__(self):
-        self.settings, self.logged, self.metrics, self.finished = {}, [], {}, 0
+        self.settings, self.logged, self.metrics, self.finished = {}, [], {}, []
 
     def init(self, **settings):
         self.settings = settings
@@ -168,8 +168,8 @@ class Recorder:
     def log(self, values):
         self.logged.append(values)
 
-    def finish(self):
-        self.finished += 1
+    def finish(self, exit_code):
+        self.finished.append(exit_code)
 
 
 def test_weights_and_biases_is_told(monkeypatch):
@@ -185,7 +185,7 @@ def test_weights_and_biases_is_told(monkeypatch):
     assert {"round": 1, "psnr/derain": 21.0} in recorder.logged
     assert {"round": 1, "density": 0.8} in recorder.logged
     assert recorder.metrics["psnr/*"] == "round"
-    assert recorder.finished == 1
+    assert recorder.finished == [0]
 
 
 def test_weights_and_biases_itself_takes_it(tmp_path):
@@ -198,3 +198,43 @@ def test_weights_and_biases_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ImportError, match=r"mirl\[wandb\]"):
         WeightsAndBiases("tickets")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"amount": 2.0}, {"control": "reinit"}, {"masks_of": "nothing"}, {"loss": "l3"}]
+)
+def test_a_run_that_fails_is_closed_as_failed(small, batch, monkeypatch, settings):
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", recorder)
+    with pytest.raises((ValueError, OSError)):
+        mirl.find_ticket(small, [batch], loggers=[WeightsAndBiases("tickets")], **settings)
+    assert recorder.finished == [1]
+
+
+def test_an_experiment_without_its_data_is_closed_as_failed(tmp_path, monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", recorder)
+    experiment = mirl.lottery.Experiment(data={"root": str(tmp_path / "nothing")})
+    with pytest.raises(FileNotFoundError):
+        experiment.run(tmp_path / "run", loggers=[WeightsAndBiases("tickets")])
+    assert recorder.finished == [1]
+
+
+def test_all_loggers_are_closed_even_where_one_cannot_be(small, batch, monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", recorder)
+    told = WeightsAndBiases("tickets")
+    bad = JsonLines("never-opened.jsonl")
+    monkeypatch.setattr(bad, "epoch_start", lambda *_: None)
+    monkeypatch.setattr(bad, "close", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mirl.find_ticket(small, [batch], rounds=0, loggers=[bad, told])
+    assert recorder.finished == [0]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
+def test_a_refused_run_leaves_no_events_in_the_folder_of_another(small, batch, tmp_path):
+    mirl.find_ticket(small, [batch], rounds=0, out=tmp_path, loggers=())
+    with pytest.raises(ValueError, match="holds another run"):
+        mirl.find_ticket(small, [batch], rounds=1, out=tmp_path, progress=False)
+    assert not (tmp_path / "tensorboard").exists()

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import pytest
 import mirl
 from lottery_run import Noise, run
 from mirl.loggers import Logger
+from mirl.lottery.folder import RunFolder
 from reference import SMALL
 
 SCRIPT = Path(__file__).with_name("lottery_run.py")
@@ -128,7 +131,7 @@ def test_a_stopped_process_resumes_to_the_bit(whole, tmp_path, stop):
     assert process.returncode == 0
     assert stops >= 3
     assert_same(tmp_path, whole[0])
-    assert not list(tmp_path.glob(".*")), "a killed process's temporary files are cleared"
+    assert not list(tmp_path.glob(".*tmp*")), "a killed process's temporary files are cleared"
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(whole, tmp_path):
@@ -153,7 +156,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(whole, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*tmp*"))
     run(tmp_path)
     assert_same(tmp_path, whole[0])
 
@@ -348,3 +351,136 @@ def test_two_processes_cannot_share_a_run(whole):
     finally:
         folder.release()
     run(whole[0])
+
+
+def test_of_two_that_begin_at_once_the_second_waits_outside(tmp_path):
+    """Nothing is looked at, and nothing written, before the lock is held."""
+    first = RunFolder(tmp_path)
+    first._lock()
+    try:
+        with pytest.raises(BlockingIOError, match="another process"):
+            run(tmp_path)
+        assert not first.recipe.exists()
+    finally:
+        first.release()
+
+
+class Ordered(Noise):
+    """Tells its tasks in an order."""
+
+    def __init__(self, *tasks):
+        self.order = tasks
+
+    def describe(self):
+        return {"seed": 5, "tasks": dict.fromkeys(self.order, 3)}
+
+
+def test_the_order_of_tasks_is_of_the_run(tmp_path):
+    """Samples follow it, though JSON's objects have none."""
+    run(tmp_path, data=Ordered("rain", "haze"), rounds=0)
+    run(tmp_path, data=Ordered("rain", "haze"), rounds=0)
+    message = r"the order of data\.tasks is \['rain', 'haze'\] there and \['haze', 'rain'\] here"
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, data=Ordered("haze", "rain"), rounds=0)
+
+
+def test_stages_that_differ_are_named_one_by_one(tmp_path):
+    folder = RunFolder(tmp_path)
+    stages = [{"size": 16, "tasks": {"rain": 1, "haze": 1}}, {"size": 24, "tasks": {"rain": 1}}]
+    folder.claim({"data": {"stages": stages}})
+    folder.release()
+    other = [{"size": 16, "tasks": {"haze": 1, "rain": 1}}, {"size": 32, "tasks": {"rain": 1}}]
+    try:
+        with pytest.raises(ValueError, match="holds another run") as caught:
+            folder.claim({"data": {"stages": other}})
+    finally:
+        folder.release()
+    assert "data.stages[1].size is 24 there and 32 here" in str(caught.value)
+    assert "the order of data.stages[0].tasks" in str(caught.value)
+
+
+def test_a_network_that_was_trained_is_no_start(small, batch, tmp_path):
+    """As in a notebook whose cell is run twice."""
+    settings = {"rounds": 0, "out": tmp_path, "loggers": ()}
+    mirl.find_ticket(small, [batch], **settings)
+    with pytest.raises(ValueError, match=r"initial is .* trained is no start: make it anew"):
+        mirl.find_ticket(small, [batch], **settings)
+    with pytest.raises(ValueError, match="holds another run") as caught:
+        mirl.find_ticket(small, [batch], lr=1e-3, **settings)
+    assert "make it anew" not in str(caught.value)
+    fresh = mirl.load(tmp_path / "initial.safetensors")
+    assert len(mirl.find_ticket(fresh, [batch], **settings).rounds) == 1
+
+
+class Halves:
+    """A criterion that is called, and cannot be copied."""
+
+    def __init__(self):
+        self.lock = Lock()
+
+    def __call__(self, weights, gradients):
+        return np.abs(weights)
+
+
+@pytest.mark.parametrize("function", [Halves(), partial(Halves())])
+def test_criteria_need_no_name(tmp_path, function):
+    run(tmp_path, criterion=function, rounds=1, epochs=1)
+    named = json.loads((tmp_path / "recipe.json").read_text())["recipe"]["criterion"]
+    kind = type(function)
+    assert named == f"{kind.__module__}.{kind.__qualname__}"
+
+
+def test_a_function_may_return_an_evaluation(tmp_path):
+    pair = next(Noise().epoch(0))
+    result = run(tmp_path, rounds=0, epochs=1, evaluate=lambda model: mirl.evaluate(model, [pair]))
+    assert result.rounds[0]["metrics"]["data"].keys() == {
+        "psnr", "ssim", "psnr_input", "ssim_input",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "record.jsonl").read_text()) == result.rounds[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (None, "got NoneType"),
+        ({"rain": 30.0}, "got float for 'rain'"),
+        ({"rain": {"psnr": "30"}}, "got '30' for 'psnr' of 'rain'"),
+        ({3: {"psnr": 30.0}}, "got dict for 3"),
+    ],
+)
+def test_what_a_function_cannot_return_is_named(tmp_path, found, message):
+    with pytest.raises(TypeError, match=f"evaluate must return .*{message}"):
+        run(tmp_path, rounds=0, epochs=1, evaluate=lambda _: found)
+    # The round is trained, and another function may measure it.
+    other = {"rain": {"psnr": np.float32(30), "lpips": 1}}
+    result = run(tmp_path, rounds=0, epochs=1, evaluate=lambda _: other)
+    assert result.rounds[0]["metrics"] == {"rain": {"psnr": 30.0, "lpips": 1.0}}
+    assert result.table().splitlines()[-1].split() == ["0", "100.0", "100.0", "30.00"]
+
+
+def test_a_table_shows_what_each_round_has_measured(tmp_path):
+    """A run that was resumed with another `evaluate` has measured different tasks."""
+
+    def first(model):
+        if (tmp_path / "record.jsonl").exists():
+            raise OSError("stop")
+        return {"denoise_25": {"psnr": 30.0, "ssim": 0.9, "psnr_input": 20.0, "ssim_input": 0.5}}
+
+    with pytest.raises(OSError, match="stop"):
+        run(tmp_path, evaluate=first, rounds=1, epochs=1)
+    result = run(tmp_path, evaluate=lambda _: {"derain": {"psnr": 31.0}}, rounds=1, epochs=1)
+    _, head, unchanged, *rounds = result.table().splitlines()
+    assert head.split() == ["round", "all", "prun.", "noise", "σ", "25", "rain"]
+    assert unchanged.split() == ["input", "unchanged", "20.00", "0.500"]
+    assert rounds[0].split()[3:] == ["30.00", "0.900"]
+    assert rounds[1].split()[3:] == ["31.00"]
+    assert rounds[1].index("31.00") == head.index("rain") - 7
+
+
+def test_every_round_is_measured_on_the_same_patches(tmp_path):
+    """Though iterating a loader moves it on."""
+    photo = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    loader = mirl.Loader.from_images([photo], tasks=["denoise"], patch_size=16, batch_size=1)
+    result = run(tmp_path, evaluate=loader, rounds=1, epochs=1)
+    first, second = (record["metrics"]["data"]["psnr_input"] for record in result.rounds)
+    assert first == second

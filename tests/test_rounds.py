@@ -280,9 +280,13 @@ def test_what_does_not_fit_a_parent_is_named(parent, tmp_path):
         run(None, masks_of=parent, rounds=0)
     with pytest.raises(ValueError, match="its rewind is 2, not 3"):
         run(None, masks_of=parent, rewind=3)
-    with pytest.raises(FileNotFoundError, match="round_03"):
-        run(None, masks_of=parent, rounds=3)
+    folder = tmp_path / "more"
+    with pytest.raises(ValueError, match="has masks of 2 rounds so far, fewer than the 3"):
+        run(folder, masks_of=parent, rounds=3)
+    assert not list(folder.iterdir())  # which would be that run's
     with pytest.raises(ValueError, match="control must be one of"):
         run(None, masks_of=parent, control="nothing")
     with pytest.raises(ValueError, match="shape"):
-        mirl.find_ticket(mirl.PromptIR(seed=3, **(SMALL | {"dim": 16})), Noise(), masks_of=parent)
+        mirl.find_ticket(
+            mirl.PromptIR(seed=3, **(SMALL | {"dim": 16})), Noise(), rounds=2, masks_of=parent
+        )

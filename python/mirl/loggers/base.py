@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator, Sequence
 
 
 class Logger(Protocol):
-    """Whatever wants to be told about a run; rounds and epochs count from 0, steps done from 1."""
+    """Whatever wants to be told about a run; rounds and epochs count from 0, steps done from 1.
+
+    One that has a method ``fail``, too, is told by it before `close` that the run did not come to its
+    end.
+    """
 
     def round_start(self, round_: int, rounds: int, density: float) -> None:
         """Tell that a round begins, or is resumed.
@@ -58,3 +64,22 @@ def default_loggers(
         if find_spec("tensorboard") is not None:
             loggers.append(TensorBoard(folder / "tensorboard"))
     return loggers
+
+
+def close(loggers: Sequence[Logger], *, failed: bool = False) -> None:
+    """Close them all, even where one raises."""
+    with ExitStack() as stack:
+        for logger in reversed(loggers):
+            stack.callback(logger.close)
+            if failed and hasattr(logger, "fail"):
+                stack.callback(logger.fail)
+
+
+@contextmanager
+def closed_on_failure(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close them where what is within raises."""
+    try:
+        yield
+    except BaseException:
+        close(loggers, failed=True)
+        raise

@@ -24,15 +24,21 @@ class TensorBoard:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         try:
-            from tensorboard.summary import Writer
+            from tensorboard.summary import Writer  # noqa: F401
         except ImportError as error:
             message = 'TensorBoard is not installed: pip install "mirl[tensorboard]"'
             raise ImportError(message) from error
-        self.writer = Writer(str(folder))
+        self.folder = str(folder)
+        self.writer: Any = None
         self.round = self.first = 0
 
     def round_start(self, round_: int, rounds: int, density: float) -> None:
-        """Write the density."""
+        """Write the density; open the file at the first."""
+        if self.writer is None:
+            from tensorboard.summary import Writer
+
+            # Not before: the folder may prove to be another run's.
+            self.writer = Writer(self.folder)
         self.round = round_
         self.writer.add_scalar("density", density, round_)
 
@@ -59,4 +65,5 @@ class TensorBoard:
 
     def close(self) -> None:
         """Close the file."""
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()

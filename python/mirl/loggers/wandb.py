@@ -34,6 +34,7 @@ class WeightsAndBiases:
         for metric in ("loss/*", "lr"):
             self.run.define_metric(metric, step_metric="step")
         self.round = self.first = 0
+        self.failed = False
 
     def round_start(self, round_: int, rounds: int, density: float) -> None:
         """Send the density."""
@@ -61,6 +62,10 @@ class WeightsAndBiases:
         }
         self.run.log({"round": record["round"], **quality})
 
+    def fail(self) -> None:
+        """Remember that the run was stopped or has failed."""
+        self.failed = True
+
     def close(self) -> None:
-        """End the run."""
-        self.run.finish()
+        """End the run, as finished or as failed."""
+        self.run.finish(exit_code=int(self.failed))

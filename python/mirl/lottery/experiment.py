@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
@@ -14,11 +15,14 @@ from mirl.errors import FormatError
 from mirl.lottery.recipe import Recipe
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Mapping, Sequence
 
     from mirl.loggers import Logger
     from mirl.lottery.loop import Result
+
+PATHS = ("data.root", "evaluate.root", "ticket.masks_of")
+"""Settings that name a folder."""
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,9 @@ class Experiment:
             if unknown:
                 raise ValueError(f"unknown in {name}: {', '.join(unknown)}")
         _recipe({"seed": self.seed, **self.ticket})
+        # Whether it is there is another question: that of the machine which runs it.
+        if self.device not in DEVICES:
+            raise ValueError(f"device must be one of {DEVICES}, got {self.device!r}")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Experiment:
@@ -111,12 +118,8 @@ class Experiment:
             raise FormatError(f"{path}: the table data must name its root")
         if isinstance(evaluate, dict):
             evaluate.setdefault("root", data["root"])
-        for table in (data, evaluate):
-            if isinstance(table, dict):
-                # Workers of a cluster start in other folders.
-                table["root"] = str((path.parent / table["root"]).resolve())
         try:
-            return cls(**settings)
+            return cls(**resolved(settings, path.parent))
         except (TypeError, ValueError) as error:
             raise FormatError(f"{path}: {error}") from error
 
@@ -145,6 +148,8 @@ class Experiment:
         for name in ("data", "evaluate"):
             if settings[name]:
                 settings[name].pop("root", None)
+        if settings["ticket"].get("masks_of") is not None:
+            settings["ticket"]["masks_of"] = Path(settings["ticket"]["masks_of"]).name
         text = json.dumps(settings, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -163,13 +168,15 @@ class Experiment:
             A setting that is unknown or out of range, by name.
         """
         from mirl.data import Loader, Progressive, test_sets
+        from mirl.loggers.base import closed_on_failure
         from mirl.lottery.loop import find_ticket
         from mirl.models import PromptIR
 
-        make = Progressive.from_folder if "stages" in self.data else Loader.from_folder
-        data: Loader | Progressive = make(**{"seed": self.seed, **self.data})
-        sets = None if self.evaluate is None else test_sets(**self.evaluate)
-        model = PromptIR(**{"seed": self.seed, **self.network}, device=self.device)
+        with closed_on_failure(loggers or ()):
+            make = Progressive.from_folder if "stages" in self.data else Loader.from_folder
+            data: Loader | Progressive = make(**{"seed": self.seed, **self.data})
+            sets = None if self.evaluate is None else test_sets(**self.evaluate)
+            model = PromptIR(**{"seed": self.seed, **self.network}, device=self.device)
         return find_ticket(
             model,
             data,
@@ -179,6 +186,19 @@ class Experiment:
             loggers=loggers,
             progress=progress,
         )
+
+
+def resolved(settings: Mapping[str, Any], folder: Path, place: str = "") -> dict[str, Any]:
+    """Settings whose paths are seen from a folder: workers of a cluster start in others."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        dotted = place + name
+        if isinstance(value, dict):
+            value = resolved(value, folder, f"{dotted}.")
+        elif dotted in PATHS and isinstance(value, str | os.PathLike):
+            value = str((folder / value).resolve())
+        found[name] = value
+    return found
 
 
 def _recipe(ticket: Mapping[str, Any]) -> Recipe:

@@ -46,10 +46,11 @@ def quality_figure(means: DataFrame) -> Figure:
             axis.plot(densities, psnr, color=color, marker=MARKERS[index % len(MARKERS)], ms=4)
             half = line["psnr_interval"].fillna(0)
             axis.fill_between(densities, psnr - half, psnr + half, color=color, alpha=0.15, lw=0)
-        unchanged = of_task["psnr_input"].iloc[0]
-        axis.axhline(unchanged, color="0.3", lw=1, ls=(0, (4, 3)))
+        unchanged = list(of_task["psnr_input"].dropna().head(1)) if "psnr_input" in means else []
+        for psnr in unchanged:
+            axis.axhline(psnr, color="0.3", lw=1, ls=(0, (4, 3)))
         # A few runs have intervals far wider than all that is to be seen between their means.
-        lowest, highest = min(unchanged, of_task["psnr"].min()), of_task["psnr"].max()
+        lowest, highest = min([*unchanged, *of_task["psnr"]]), of_task["psnr"].max()
         beyond = BEYOND * (highest - lowest) or 1.0
         axis.set_ylim(lowest - beyond, highest + beyond)
         axis.set_title(task_name(task), fontsize=11)
@@ -63,7 +64,8 @@ def quality_figure(means: DataFrame) -> Figure:
     for index, method in enumerate(methods):
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         legend.plot([], [], color=color, marker=marker, ms=5, label=method)
-    legend.plot([], [], color="0.3", lw=1, ls=(0, (4, 3)), label="input unchanged")
+    if "psnr_input" in means:
+        legend.plot([], [], color="0.3", lw=1, ls=(0, (4, 3)), label="input unchanged")
     legend.legend(loc="center", frameon=False)
     legend.axis("off")
     runs = int(means["runs"].max())
@@ -104,13 +106,20 @@ def layers_figure(profiles: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
     profiles
         By method the records of a run.
     """
-    names = list(next(iter(profiles.values()))[0]["layers"])
+    # Methods may differ in what they prune, and in the size of the network.
+    names = list(
+        dict.fromkeys(
+            name for records in profiles.values() for record in records for name in record["layers"]
+        )
+    )
     figure, axes = _panels(
         len(profiles), width=1.7, height=max(4.0, 0.14 * min(len(names), MOST_LABELS) + 1), rows=1
     )
     figure.set_figwidth(figure.get_figwidth() + 3)
     for place, (axis, (method, records)) in enumerate(zip(axes, profiles.items(), strict=True)):
-        density = np.array([[record["layers"][name] for record in records] for name in names])
+        density = np.array(
+            [[record["layers"].get(name, np.nan) for record in records] for name in names]
+        )
         picture = axis.imshow(100 * density, aspect="auto", vmin=0, vmax=100, cmap="viridis")
         axis.set_title(method, fontsize=10)
         axis.set_xticks(range(len(records)), [record["round"] for record in records], fontsize=8)

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from mirl.models import PromptIR
 
+TRAINED = (
+    " A network that was trained is no start: make it anew, or load initial.safetensors of the"
+    " folder."
+)
+"""What is likely where nothing but the initial values differ: a cell of a notebook that ran twice."""
+
 
 class RunFolder:
     """One run's folder: what determines it, where it stands, what came out.
@@ -39,6 +45,8 @@ class RunFolder:
         """The whole network at the end of round 0."""
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.ticket = self.path / "ticket.mirl.safetensors"
+        self.lock = self.path / ".lock"
+        """Held by the process that is at the run; empty."""
         self._held: IO[bytes] | None = None
 
     @classmethod
@@ -111,10 +119,13 @@ class RunFolder:
         ------
         ValueError
             The folder holds another run; the message names what differs.
+        BlockingIOError
+            Another process is at the run.
         """
+        # First: of two that begin at once, the second is to find what the first has written.
+        self._lock()
         if not self.recipe.exists():
             write_text(self.recipe, json.dumps(description, indent=2) + "\n")
-            self._lock()
             return False
         held = self.description()
         wanted = json.loads(json.dumps(description))
@@ -123,8 +134,8 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} holds another run: {'; '.join(differing)}."
                 " Choose another folder, or the settings of that run to resume it."
+                + (TRAINED if len(differing) == 1 and differing[0].startswith("initial is") else "")
             )
-        self._lock()
         # What a process that was killed while it wrote has left behind.
         for leftover in self.path.glob(".*tmp*"):
             leftover.unlink(missing_ok=True)
@@ -136,7 +147,7 @@ class RunFolder:
             import fcntl
         except ImportError:
             return
-        self._held = self.recipe.open("rb")
+        self._held = self.lock.open("ab")
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -155,9 +166,19 @@ class RunFolder:
 
 def _differences(place: str, held: Any, wanted: Any) -> list[str]:
     if isinstance(held, dict) and isinstance(wanted, dict):
-        return [
+        lines = [
             line
             for key in held.keys() | wanted.keys()
             for line in _differences(f"{place}.{key}".lstrip("."), held.get(key), wanted.get(key))
+        ]
+        # The samples of a loader are in the order of its tasks.
+        if place.endswith(".tasks") and not lines and list(held) != list(wanted):
+            lines = [f"the order of {place} is {list(held)} there and {list(wanted)} here"]
+        return lines
+    if isinstance(held, list) and isinstance(wanted, list) and len(held) == len(wanted):
+        return [
+            line
+            for index, pair in enumerate(zip(held, wanted, strict=True))
+            for line in _differences(f"{place}[{index}]", *pair)
         ]
     return [] if held == wanted else [f"{place} is {held!r} there and {wanted!r} here"]

@@ -152,7 +152,8 @@ def find_ticket(
         Of what criteria and controls draw.
     evaluate
         What to measure after each round: whatever `mirl.evaluate` takes as data, or a function of
-        the model that returns ``{task: {"psnr": …, "ssim": …}}``.
+        the model that returns a `mirl.Evaluation`, or ``{task: {"psnr": …, "ssim": …}}`` with these
+        or other numbers.
     out
         Folder of the run: recipe, record (a JSON line a round), checkpoint, and the packed network
         of each round. A run that was stopped, in whatever way, continues from its last checkpoint
@@ -173,63 +174,73 @@ def find_ticket(
     ------
     TypeError
         A setting of another type; `data` has no length, or does not tell its tasks where they are
-        weighted; `evaluate` is nothing that can be measured each round.
+        weighted; `evaluate` is nothing that can be measured each round, or returns no such numbers.
     ValueError
         A setting out of range, or two that contradict each other; `out` holds another run; data
-        without a batch.
+        without a batch; `masks_of` has not as many rounds.
     FileNotFoundError
-        `masks_of` has not as many rounds.
+        `masks_of` holds no run.
     mirl.errors.DivergenceError
         A loss is not finite: the last checkpoint is still there.
     """
-    if control is not None and masks_of is None:
-        raise ValueError(f"control {control!r} is one of a run: masks_of must name its folder")
-    recipe = Recipe.of(
-        rounds=rounds,
-        amount=amount,
-        scope=scope,
-        pruning=pruning,
-        criterion=criterion,
-        criterion_batches=criterion_batches,
-        granularity=granularity,
-        include=include,
-        exclude=exclude,
-        min_density=min_density,
-        rewind=rewind,
-        rewind_biases=rewind_biases,
-        rewind_prompts=rewind_prompts,
-        rewind_temperatures=rewind_temperatures,
-        control=control,
-        epochs=epochs,
-        loss=loss,
-        task_weighting=task_weighting,
-        lr=lr,
-        min_lr=min_lr,
-        warmup_epochs=warmup_epochs,
-        schedule=schedule,
-        betas=betas,
-        eps=eps,
-        weight_decay=weight_decay,
-        clip_grad_norm=clip_grad_norm,
-        micro_batch=micro_batch,
-        ema_decay=ema_decay,
-        precision=precision,
-        preset=preset,
-        seed=seed,
-    )
-    parent = None if masks_of is None else RunFolder.existing(masks_of)
-    folder = None if out is None else RunFolder(out)
-    if loggers is None:
-        from mirl.loggers import default_loggers
+    from mirl.loggers.base import close, closed_on_failure, default_loggers
 
+    with closed_on_failure(loggers or ()):
+        if control is not None and masks_of is None:
+            raise ValueError(f"control {control!r} is one of a run: masks_of must name its folder")
+        recipe = Recipe.of(
+            rounds=rounds,
+            amount=amount,
+            scope=scope,
+            pruning=pruning,
+            criterion=criterion,
+            criterion_batches=criterion_batches,
+            granularity=granularity,
+            include=include,
+            exclude=exclude,
+            min_density=min_density,
+            rewind=rewind,
+            rewind_biases=rewind_biases,
+            rewind_prompts=rewind_prompts,
+            rewind_temperatures=rewind_temperatures,
+            control=control,
+            epochs=epochs,
+            loss=loss,
+            task_weighting=task_weighting,
+            lr=lr,
+            min_lr=min_lr,
+            warmup_epochs=warmup_epochs,
+            schedule=schedule,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            clip_grad_norm=clip_grad_norm,
+            micro_batch=micro_batch,
+            ema_decay=ema_decay,
+            precision=precision,
+            preset=preset,
+            seed=seed,
+        )
+        parent = None if masks_of is None else RunFolder.existing(masks_of)
+        folder = None if out is None else RunFolder(out)
+    if loggers is None:
         loggers = default_loggers(None if folder is None else folder.path, progress=progress)
     try:
-        run = Run(
-            model, data, recipe, parent, folder, evaluate, loggers, checkpoint_seconds, recompute
-        )
-        return Result(model, run.finish())
+        with closed_on_failure(loggers):
+            run = Run(
+                model,
+                data,
+                recipe,
+                parent,
+                folder,
+                evaluate,
+                loggers,
+                checkpoint_seconds,
+                recompute,
+            )
+            records = run.finish()
+        close(loggers)
     finally:
-        for logger in loggers:
-            logger.close()
         if folder is not None:
             folder.release()
+    return Result(model, records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -90,7 +90,7 @@ class Recipe:
             epochs = settings["epochs"]
             settings["warmup_epochs"] = WARMUP_SHARE * epochs if isinstance(epochs, int) else 0
         loss, exclude, betas = settings["loss"], settings["exclude"], settings["betas"]
-        if not isinstance(betas, Sequence) or len(betas) != 2 or not all(map(_is_number, betas)):
+        if not isinstance(betas, Sequence) or len(betas) != 2 or not all(map(is_number, betas)):
             raise TypeError(f"betas must be two numbers, got {betas!r}")
         settings |= {
             "include": tuple(settings["include"]),
@@ -130,11 +130,11 @@ class Recipe:
 
     def _check_types(self) -> None:
         for name in NUMBERS:
-            if not _is_number(getattr(self, name)):
+            if not is_number(getattr(self, name)):
                 raise TypeError(f"{name} must be a number, got {getattr(self, name)!r}")
         for name in ("clip_grad_norm", "micro_batch", "ema_decay"):
             value = getattr(self, name)
-            if value is not None and not _is_number(value):
+            if value is not None and not is_number(value):
                 raise TypeError(f"{name} must be a number or None, got {value!r}")
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
@@ -198,12 +198,16 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings by name, as JSON holds them."""
-        settings = asdict(self)
+        # Not asdict: criteria need not be copied, and some cannot be.
+        settings = dict(vars(self))
         if callable(self.criterion):
-            function = self.criterion
-            settings["criterion"] = f"{function.__module__}.{function.__qualname__}"
+            criterion = self.criterion
+            # Partial functions and objects that are called have no name of their own.
+            named = criterion if hasattr(criterion, "__qualname__") else type(criterion)
+            settings["criterion"] = f"{named.__module__}.{named.__qualname__}"
         return settings
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, of numpy or not; True and False are none."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -73,9 +73,9 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     FileNotFoundError
         There is no run in the folder.
     ValueError
-        No run has measured anything: they have no `evaluate`; or `page` ends with something else.
+        No run has measured a PSNR: they have no `evaluate`; or `page` ends with something else.
     ImportError
-        pandas, scipy or matplotlib is not installed.
+        pandas, pyarrow, scipy or matplotlib is not installed.
     """
     page = Path(out if page is None else page)
     if page.is_dir():
@@ -83,8 +83,9 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     if page.suffix not in (".html", ".htm"):
         raise ValueError(f"{page}: a report ends with .html")
     table = results(out)
-    if table.empty:
-        raise ValueError(f"{out}: no run has measured a round yet")
+    if "psnr" not in table:
+        raise ValueError(f"{out}: no run has measured the PSNR of a round yet")
+    table = table.dropna(subset=["psnr"])
     means = _by_series(summary(table))
     runs = [run for run in run_folders(out) if run.records()]
     examples = _examples(runs)
@@ -101,7 +102,7 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
             layers_figure({series: run.records() for series, run in examples.items()}),
         ),
         **_overlaps(runs),
-        **_stability(runs),
+        **_stability(_alike(runs)),
         "seconds": (
             "Time of a round",
             "Median over the seeds. Only as good as the machine was quiet: for claims about time see"
@@ -167,10 +168,17 @@ def _examples(runs: list[RunFolder]) -> dict[str, RunFolder]:
     }
 
 
+def _alike(runs: list[RunFolder]) -> list[RunFolder]:
+    """Those with a network of the first one's sizes: masks of others cannot be compared."""
+    network = runs[0].description()["network"]
+    return [run for run in runs if run.description()["network"] == network]
+
+
 def _overlaps(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
     """The last masks of all runs that came to the same round, in one matrix."""
-    last = max(run.records()[-1]["round"] for run in runs)
-    ended = [run for run in runs if run.records()[-1]["round"] == last]
+    alike = _alike(runs)
+    last = max(run.records()[-1]["round"] for run in alike)
+    ended = [run for run in alike if run.records()[-1]["round"] == last]
     if last == 0 or len(ended) < 2:
         return {}
     networks = {run.path.name: run.network(last) for run in ended}
@@ -180,6 +188,7 @@ def _overlaps(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
     text = (
         f"Survivors of both over survivors of either, after round {last}. Masks of the layer"
         f" densities of the first two runs would have {chance:.2f} if they were drawn."
+        + (" Runs with networks of other sizes are left out." if len(alike) < len(runs) else "")
     )
     return {"overlap": ("What masks have in common", text, figure)}
 

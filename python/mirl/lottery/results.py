@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirl.errors import FormatError
 from mirl.io import atomic, write_text
 from mirl.lottery.folder import RunFolder
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 """Of the intervals."""
+MEASURES = ("psnr", "ssim")
+"""What means and differences are of."""
 
 
 def results(out: str | os.PathLike[str]) -> DataFrame:
@@ -34,14 +37,15 @@ def results(out: str | os.PathLike[str]) -> DataFrame:
         A line for each run, round and task: ``method``, ``seed``, the places in the grid, ``hash``
         of the recipe, ``round``, ``task``, ``density`` and ``density_prunable`` in [0, 1], ``psnr``
         and ``psnr_input`` in dB, ``ssim`` and ``ssim_input``, ``loss`` (the last epoch's),
-        ``seconds`` of the round, ``machine``, and versions.
+        ``seconds`` of the round, ``machine``, and versions. A round that was not evaluated has one
+        line, without task and measures; columns that no run has are not there.
 
     Raises
     ------
     FileNotFoundError
         There is no run in the folder.
     ImportError
-        pandas is not installed.
+        pandas or pyarrow is not installed.
     """
     check_pandas()
     from pandas import DataFrame
@@ -51,9 +55,10 @@ def results(out: str | os.PathLike[str]) -> DataFrame:
 
 
 def check_pandas() -> None:
-    """Raise ImportError where there is no pandas: best before days of runs."""
-    if find_spec("pandas") is None:
-        raise ImportError('tables of results need pandas: pip install "mirl[lab]"')
+    """Raise ImportError where there is no pandas, or no pyarrow: best before days of runs."""
+    for package in ("pandas", "pyarrow"):
+        if find_spec(package) is None:
+            raise ImportError(f'tables of results need {package}: pip install "mirl[lab]"')
 
 
 def run_folders(out: str | os.PathLike[str]) -> list[RunFolder]:
@@ -96,10 +101,17 @@ def summary(table: DataFrame) -> DataFrame:
     pandas.DataFrame
         A line for each method, place in the grid, round and task: ``density``,
         ``density_prunable``, ``psnr`` and ``ssim``; ``psnr_interval`` and ``ssim_interval`` by
-        Student's t over the ``runs``, NaN where there is but one.
+        Student's t over the ``runs``, NaN where there is but one. What no run has measured is not
+        there.
+
+    Raises
+    ------
+    ValueError
+        No run was evaluated.
     """
     keys = ["method", *_points(table), "round", "task"]
-    return _means(table, keys, ["density", "density_prunable", "psnr_input", "ssim_input"])
+    shared = ["density", "density_prunable", "psnr_input", "ssim_input"]
+    return _means(_evaluated(table), keys, [name for name in shared if name in table])
 
 
 def differences(table: DataFrame, method: str) -> DataFrame:
@@ -125,17 +137,18 @@ def differences(table: DataFrame, method: str) -> DataFrame:
     Raises
     ------
     ValueError
-        The table has no such method.
+        The table has no such method, or no run was evaluated.
     """
+    table = _evaluated(table)
     if method not in set(table["method"]):
         raise ValueError(f"there is no method {method!r}; there are {sorted(set(table['method']))}")
     points = _points(table)
-    keys = [*points, "seed", "round", "task"]
-    first = table[table["method"] == method].set_index(keys)[["psnr", "ssim"]]
-    others = table[table["method"] != method].set_index(["method", *keys])[["psnr", "ssim"]]
+    keys, measures = [*points, "seed", "round", "task"], _measures(table)
+    first = table[table["method"] == method].set_index(keys)[measures]
+    others = table[table["method"] != method].set_index(["method", *keys])[measures]
     ahead = others.mul(-1).reset_index("method")
-    ahead[["psnr", "ssim"]] += first.reindex(ahead.index)
-    ahead = ahead.dropna().reset_index()
+    ahead[measures] += first.reindex(ahead.index)
+    ahead = ahead.dropna(subset=measures, how="all").reset_index()
     return _means(ahead, ["method", *points, "round", "task"], [])
 
 
@@ -143,15 +156,27 @@ def _points(table: DataFrame) -> list[str]:
     return [name for name in table.columns if "." in name]
 
 
+def _measures(table: DataFrame) -> list[str]:
+    return [name for name in MEASURES if name in table]
+
+
+def _evaluated(table: DataFrame) -> DataFrame:
+    """The lines of rounds that were evaluated."""
+    if "task" not in table:
+        raise ValueError("the runs were not evaluated: there is no PSNR or SSIM to summarise")
+    return table.dropna(subset=["task"])
+
+
 def _means(table: DataFrame, keys: list[str], shared: list[str]) -> DataFrame:
     """Means of lines with the same keys; of PSNR and SSIM with their intervals."""
     from scipy.stats import t
 
     groups = table.groupby(keys, sort=False, dropna=False)
-    means = groups[["psnr", "ssim", *shared]].mean()
+    measures = _measures(table)
+    means = groups[[*measures, *shared]].mean()
     means["runs"] = groups.size()
     quantile = t.ppf((1 + CONFIDENCE) / 2, means["runs"] - 1)
-    for name in ("psnr", "ssim"):
+    for name in measures:
         means[f"{name}_interval"] = quantile * groups[name].std() / means["runs"] ** 0.5
     return means.reset_index()
 
@@ -160,8 +185,7 @@ def about(run: RunFolder) -> dict[str, Any]:
     """What tells a run apart from others of its sweep."""
     described = run.path / "run.json"
     if described.exists():
-        told: dict[str, Any] = json.loads(described.read_text(encoding="utf-8"))
-        return told
+        return read_about(described)
     seed = run.description()["recipe"]["seed"]
     return {
         "number": 0,
@@ -171,6 +195,21 @@ def about(run: RunFolder) -> dict[str, Any]:
         "hash": None,
         "machine": None,
     }
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What a sweep has written in a run's folder.
+
+    Raises
+    ------
+    mirl.errors.FormatError
+        The file is damaged.
+    """
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FormatError(f"{path}: nothing that a sweep has written: {error}") from error
+    return told
 
 
 def point_of(told: dict[str, Any]) -> dict[str, Any]:
@@ -184,14 +223,14 @@ def point_of(told: dict[str, Any]) -> dict[str, Any]:
 def _lines(run: RunFolder) -> Iterator[dict[str, Any]]:
     told = about(run)
     for record in run.records():
-        for task, metrics in record["metrics"].items():
+        for task, metrics in (record["metrics"] or {None: {}}).items():
             yield {
                 "method": told["method"],
                 "seed": told["seed"],
                 **point_of(told),
                 "hash": told["hash"],
                 "round": record["round"],
-                "task": task,
+                **({} if task is None else {"task": task}),
                 "density": record["density"],
                 "density_prunable": record["density_prunable"],
                 **metrics,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from mirl.arrays import as_array
 from mirl.errors import FormatError
 from mirl.groups import prunable, select
+from mirl.lottery.recipe import is_number
 from mirl.lottery.rounds import Rounds
 from mirl.machine import versions
 from mirl.train import Trainer
@@ -104,9 +105,22 @@ class Run:
             return
         if self.recipe.rounds == 0:
             raise ValueError("rounds must be at least 1 with masks_of: round 0 is the other run's")
+        self._check_rounds(self.parent)
         theirs = self.parent.description()["recipe"]["rewind"]
         if isinstance(rewind, int) and rewind != theirs:
             raise ValueError(f"{self.parent.path}: its rewind is {theirs!r}, not {rewind}")
+
+    def _check_rounds(self, parent: RunFolder) -> None:
+        """Raise where the run whose masks are taken lacks a round, before any is trained."""
+        wanted = range(self.recipe.rounds + 1)
+        missing = [round_ for round_ in wanted if not parent.ticket_of(round_).exists()]
+        if 0 in missing:
+            raise ValueError(f"{parent.path} has no round 0, whose network masks_of starts from")
+        if missing:
+            raise ValueError(
+                f"{parent.path} has masks of {missing[0] - 1} rounds so far, fewer than the"
+                f" {self.recipe.rounds} that are wanted of it"
+            )
 
     def _check_evaluate(self) -> None:
         """Raise where what is to be measured after each round cannot be, before anything is trained."""
@@ -276,8 +290,7 @@ class Run:
         if self.evaluate is None:
             return {}
         if isinstance(self.evaluate, Callable):  # type: ignore[arg-type]
-            metrics: dict[str, dict[str, float]] = self.evaluate(self.model)
-            return metrics
+            return _metrics(self.evaluate(self.model))
         from mirl.evaluate import evaluate
 
         return evaluate(self.model, self.evaluate, progress=False).metrics
@@ -315,6 +328,26 @@ def fingerprint(snapshot: Snapshot) -> str:
     for name, values in snapshot.state_dict().items():
         checksum = zlib.crc32(values.tobytes(), zlib.crc32(name.encode(), checksum))
     return f"{checksum:08x}"
+
+
+def _metrics(found: Any) -> dict[str, dict[str, float]]:
+    """What a function has measured, as JSON holds it."""
+    from mirl.evaluate import Evaluation
+
+    if isinstance(found, Evaluation):
+        return found.metrics
+    wanted = 'evaluate must return a mirl.Evaluation or {task: {"psnr": …, "ssim": …}}'
+    if not isinstance(found, Mapping):
+        raise TypeError(f"{wanted}, got {type(found).__name__}")
+    metrics: dict[str, dict[str, float]] = {}
+    for task, measured in found.items():
+        if not isinstance(task, str) or not isinstance(measured, Mapping):
+            raise TypeError(f"{wanted}, got {type(measured).__name__} for {task!r}")
+        for name, value in measured.items():
+            if not isinstance(name, str) or not is_number(value):
+                raise TypeError(f"{wanted}, got {value!r} for {name!r} of {task!r}")
+        metrics[task] = {name: float(value) for name, value in measured.items()}
+    return metrics
 
 
 def _steps(data: Any) -> int:

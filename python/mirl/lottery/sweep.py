@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import product
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirl.data.degrade import check_least
 from mirl.errors import FormatError
-from mirl.lottery.experiment import Experiment, read_toml
+from mirl.lottery.experiment import Experiment, read_toml, resolved
 from mirl.machine import set_num_threads
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 RETRIES = 5
 """How often a run whose worker was lost is taken up again."""
+UNSAFE = re.compile(r'[\\/:*?"<>|#%\x00-\x1f]')
+"""What names of folders, or ids of Weights & Biases, cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Sweep:
 
         [grid]                        # every method with every combination
         ticket.lr = [1e-3, 2e-3]
+
+    Paths in it, too, are seen from the folder of the file.
     """
 
     runs: tuple[Run, ...]
@@ -92,7 +98,8 @@ class Sweep:
         try:
             methods = {name: _flat(each) for name, each in tables.get("methods", {}).items()}
             grid = _flat(tables.get("grid", {}))
-            return cls.of(shared, methods or {"mir-l": {}}, tables.get("seeds", [0]), grid)
+            seeds = tables.get("seeds", [0])
+            return cls.of(shared, methods or {"mir-l": {}}, seeds, grid, folder=Path(path).parent)
         except (TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"{path}: {error}") from error
 
@@ -103,6 +110,8 @@ class Sweep:
         methods: Mapping[str, Mapping[str, Any]],
         seeds: Iterable[int] = (0,),
         grid: Mapping[str, Iterable[Any]] | None = None,
+        *,
+        folder: str | os.PathLike[str] = ".",
     ) -> Sweep:
         """Every method with every combination of the grid and every seed.
 
@@ -117,12 +126,14 @@ class Sweep:
             Of the replicates.
         grid
             By setting the values that it takes.
+        folder
+            Where paths among the changes are seen from.
 
         Raises
         ------
         ValueError
-            A method after one that there is not, or in a circle; no seed; an unknown table or key, or
-            a setting out of range.
+            A method after one that there is not, or in a circle; no seed; two runs of one name; an
+            unknown table or key, or a setting out of range.
         TypeError
             Seeds or values that are no list, or a setting of another type.
         """
@@ -149,9 +160,11 @@ class Sweep:
                 for method in order:
                     changes = dict(methods[method])
                     after = changes.pop("after", None)
-                    experiment = shared.changed({**point, **changes, "seed": seed})
+                    settings = resolved({**point, **changes, "seed": seed}, Path(folder))
+                    experiment = shared.changed(settings)
                     name = None if after is None else _name(after, point, seed)
                     runs.append(Run(len(runs), method, point, experiment, name))
+        _check_names(runs)
         return cls(tuple(runs))
 
     def run(
@@ -266,25 +279,26 @@ def execute(run: Run, out: Path, wandb: str | None = None) -> str | None:
     """
     from mirl.io import write_text
     from mirl.loggers import WeightsAndBiases
+    from mirl.lottery.results import read_about
     from mirl.machine import devices
 
     folder = out / run.name
     experiment = run.experiment
-    if run.after is not None:
-        experiment = experiment.changed({"ticket.masks_of": str(out / run.after)})
-    about = {
-        "number": run.number,
-        "method": run.method,
-        "seed": experiment.seed,
-        "point": run.point,
-        "after": run.after,
-        "hash": run.experiment.hash(),
-        "machine": devices()[experiment.device],
-    }
-    if (folder / "run.json").exists():
-        # What a run that is done was done on stays.
-        about["machine"] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["machine"]
     try:
+        if run.after is not None:
+            experiment = experiment.changed({"ticket.masks_of": str(out / run.after)})
+        about = {
+            "number": run.number,
+            "method": run.method,
+            "seed": experiment.seed,
+            "point": run.point,
+            "after": run.after,
+            "hash": run.experiment.hash(),
+            "machine": devices()[experiment.device],
+        }
+        if (folder / "run.json").exists():
+            # What a run that is done was done on stays.
+            about["machine"] = read_about(folder / "run.json").get("machine", about["machine"])
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "run.json", json.dumps(about, indent=2) + "\n")
         loggers = [] if wandb is None else [WeightsAndBiases(wandb, **_named(run, out))]
@@ -331,7 +345,18 @@ def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _name(method: str, point: Mapping[str, Any], seed: int) -> str:
     places = [f"{name.rpartition('.')[2]}={value}" for name, value in point.items()]
-    return "-".join([method, *places, f"seed{seed}"])
+    return UNSAFE.sub("-", "-".join([method, *places, f"seed{seed}"]))
+
+
+def _check_names(runs: Iterable[Run]) -> None:
+    """Raise where two runs would have one folder."""
+    counts = Counter(run.name for run in runs)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"several runs of one name: {', '.join(repeated)};"
+            " seeds, values of the grid and names of methods must differ"
+        )
 
 
 def _ray() -> Any:

@@ -27,10 +27,11 @@ def rounds_table(records: Sequence[Mapping[str, Any]]) -> str:
     Returns
     -------
     str
-        A line for the input unchanged, then one for each round. More than five tasks continue
-        below.
+        A line for the input unchanged, then one for each round; what was not measured is left
+        empty. More than five tasks continue below.
     """
-    tasks = list(records[0]["metrics"]) if records else []
+    # Of a run that was resumed with another `evaluate`, rounds have measured different tasks.
+    tasks = list(dict.fromkeys(task for record in records for task in record["metrics"]))
     blocks = [tasks[start : start + TASKS_A_LINE] for start in range(0, len(tasks), TASKS_A_LINE)]
     return "\n\n".join(_block(records, block) for block in blocks or [[]])
 
@@ -47,23 +48,31 @@ def _block(records: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> str:
     if tasks:
         first += f"  {'PSNR in dB, SSIM':^{12 * len(tasks) - 1}}"
         second += "".join(f" {shortened(task_name(task), 11):>11}" for task in tasks)
-        metrics = records[0]["metrics"]
     else:
         second += f" {'loss':>11}"
     lines = [first.rstrip(), second]
-    if tasks and all("psnr_input" in metrics[task] for task in tasks):
-        cells = [_cell(metrics[task]["psnr_input"], metrics[task]["ssim_input"]) for task in tasks]
-        lines.append(f"{'input unchanged':<17}" + "".join(cells))
+    unchanged = "".join(_cell(_measured(records, task), "_input") for task in tasks)
+    if unchanged.strip():
+        lines.append(f"{'input unchanged':<17}{unchanged}".rstrip())
     for record in records:
         density = f"{100 * record['density']:>5.1f} {100 * record['density_prunable']:>5.1f}"
         if tasks:
-            quality = [record["metrics"][task] for task in tasks]
-            cells = [_cell(each["psnr"], each["ssim"]) for each in quality]
+            cells = [_cell(record["metrics"].get(task, {})) for task in tasks]
         else:
             cells = [f" {record['loss'][-1]:>11.5f}"]
-        lines.append(f"{record['round']:>5} {density}" + "".join(cells))
+        lines.append(f"{record['round']:>5} {density}" + "".join(cells).rstrip())
     return "\n".join(lines)
 
 
-def _cell(psnr: float, ssim: float) -> str:
-    return f" {psnr:>5.2f} {ssim:>5.3f}"
+def _measured(records: Sequence[Mapping[str, Any]], task: str) -> Mapping[str, float]:
+    """What the first round that has measured a task has found."""
+    found: Mapping[str, float] = next(
+        record["metrics"][task] for record in records if task in record["metrics"]
+    )
+    return found
+
+
+def _cell(measured: Mapping[str, float], of: str = "") -> str:
+    """PSNR and SSIM, as far as they were measured."""
+    psnr, ssim = measured.get(f"psnr{of}"), measured.get(f"ssim{of}")
+    return f" {'' if psnr is None else f'{psnr:.2f}':>5} {'' if ssim is None else f'{ssim:.3f}':>5}"
