@@ -7,6 +7,7 @@ import pytest
 
 import mirl
 from mirl.criteria import CRITERIA, HESSIAN_STEP, criterion_of, first_batches, scores_of
+from mirl.data import Progressive
 from reference import SMALL
 
 
@@ -178,6 +179,8 @@ def test_a_gpu_is_pruned_by_scores_alike(batches, cuda):
         ({"criterion": "snip"}, ValueError, "needs data"),
         ({"criterion": "snip", "data": []}, ValueError, "data has no batch"),
         ({"criterion": "random", "batches": 0}, ValueError, "batches"),
+        ({"criterion": "random", "batches": 1.5}, TypeError, "batches must be a whole number"),
+        ({"criterion": "random", "seed": -1}, ValueError, "seed must be at least 0"),
         ({"criterion": {}}, ValueError, "no scores"),
         ({"criterion": lambda w, g: w.ravel()}, ValueError, "scores of shape"),
         ({"criterion": lambda w, g: w * np.nan}, ValueError, "a score of NaN"),
@@ -232,3 +235,32 @@ def test_only_the_first_batches_are_asked_for(batch):
 
     assert len(first_batches(batches(), 3)) == 3
     assert asked == [0, 1, 2]
+
+
+def test_the_first_batches_of_a_loader_are_always_the_same(small):
+    photos = [np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8) for i in range(4)]
+    loader = mirl.Loader.from_images(photos, tasks=("denoise",), batch_size=2, patch_size=16)
+    first, again, grown = (
+        first_batches(data, 3) for data in (loader, loader, Progressive([(1, loader)]))
+    )
+    for batches in zip(first, again, grown, loader, strict=False):
+        for degraded, _ in batches:
+            np.testing.assert_array_equal(degraded, batches[0][0])
+    with pytest.raises(ValueError, match="got a tuple of 3"):
+        mirl.prune(small, criterion="snip", data=[(first[0][0],) * 3])
+
+
+@pytest.mark.parametrize("name", ["grasp", "synflow"])
+def test_sizes_are_not_guessed(small, batches, name, monkeypatch):
+    expected = scores(small, name, batches)
+    monkeypatch.setattr(mirl.PromptIR, "from_state_dict", None)
+    for parameter, values in scores(small, name, batches).items():
+        np.testing.assert_array_equal(values, expected[parameter])
+
+
+def test_seeds_may_be_numpys(batches):
+    models = [mirl.PromptIR(seed=1, **SMALL) for _ in range(2)]
+    for model, seed in zip(models, (3, np.int64(3)), strict=True):
+        mirl.prune(model, 0.4, criterion="random", seed=seed)
+    for name, mask in models[0].mask.items():
+        np.testing.assert_array_equal(models[1].mask[name], mask)

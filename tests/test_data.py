@@ -128,8 +128,13 @@ def test_haze_is_the_scattering_model():
 
 def test_bad_degradations_are_refused():
     image = photo(0)
-    for task in ("denoise", "denoise_", "denoise_x"):
-        with pytest.raises(ValueError, match=r"sigma: .*noise needs a number"):
+    for task in ("denoise", "denoise_"):
+        with pytest.raises(ValueError, match=rf"'{task}' says no sigma: denoise_25"):
+            degrade(image, task)
+    with pytest.raises(ValueError, match=r"sigma: .*noise needs a number"):
+        degrade(image, "denoise_x")
+    for task in (["blur:1"], 25):
+        with pytest.raises(TypeError, match=f"task must be a string.* got {type(task).__name__}"):
             degrade(image, task)
     for sigma in ("0", "-3", "nan", "inf"):
         with pytest.raises(ValueError, match=r"sigma: .* between 1e-3 and 1e3"):
@@ -144,10 +149,29 @@ def test_bad_degradations_are_refused():
     }.items():
         with pytest.raises(ValueError, match=message):
             degrade(image, task)
-    with pytest.raises(ValueError, match=r"\[40, 48\]"):
-        degrade(image[..., 0], "derain")
     with pytest.raises(TypeError, match="float32"):
         degrade(image.astype(np.float32), "derain")
+
+
+@pytest.mark.parametrize(
+    ("channels", "hint"),
+    [
+        (0, r"np\.dstack\(\[image\] \* 3\) makes it RGB"),
+        ([0], r"image\[:, :, \[0, 0, 0\]\] makes it RGB"),
+        ([0, 1], r"image\[:, :, \[0, 0, 0\]\] makes it RGB"),
+        ([0, 1, 2, 0], r"image\[:, :, :3\] leaves alpha out"),
+    ],
+)
+def test_what_is_no_photo_is_told_how_to_become_one(channels, hint, tmp_path):
+    image = photo(0)[..., channels]
+    with pytest.raises(ValueError, match=rf"expected shape \(H, W, 3\) .*; {hint}"):
+        degrade(image, "derain")
+    for take in (mirl.TestSet.from_images, lambda images, _: mirl.Loader.from_images(images)):
+        with pytest.raises(ValueError, match=r"image 1: expected shape \(H, W, 3\)"):
+            take([photo(0), image], "derain")
+    mirl.write_image(tmp_path / "x.png", photo(0))
+    with pytest.raises(TypeError, match=r"its \.pixels"):
+        degrade(mirl.read_image(tmp_path / "x.png"), "derain")
 
 
 # Loader
@@ -237,6 +261,10 @@ def test_patches_grow_by_stages(images):
     assert bits(data.epoch(2, 1)) == bits(list(stages[1][1].epoch(2))[1 : len(data)])
     assert data.tasks(2, 0) == ["denoise", "denoise"]
     assert json.loads(json.dumps(data.describe())) == data.describe()
+    assert repr(data).startswith("Progressive([(2, Loader(")
+    settings = [{"epochs": 2, "patch_size": 8, "batch_size": 4}, {"epochs": 1, "patch_size": 16}]
+    made = Progressive.from_images(images, settings, tasks=("denoise",), batch_size=2)
+    assert bits(made.epoch(2)) == bits(data.epoch(2))
     for wrong in ([], [(0, stages[0][1])]):
         with pytest.raises(ValueError, match="stages"):
             Progressive(wrong)
@@ -528,6 +556,42 @@ def test_a_root_without_tasks_is_named(tmp_path):
         mirl.test_sets(tmp_path)
 
 
+def test_photos_without_pairs_are_told_what_to_do(tmp_path):
+    (tmp_path / "train/denoise/Photos").mkdir(parents=True)
+    mirl.write_image(tmp_path / "train/denoise/Photos/a.png", photo(0))
+    message = r"derain: no such folder; tasks= can leave 'derain' out, and synthesize=\('derain',\)"
+    with pytest.raises(FileNotFoundError, match=message):
+        mirl.Loader.from_folder(tmp_path, patch_size=16)
+    with pytest.raises(TypeError, match=r"Loader\.from_folder or Loader\.from_images"):
+        mirl.Loader(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["denoise_25", "denoise_10-40"])
+def test_noise_of_one_sigma_is_a_task_of_the_photos(root, images, name, tmp_path):
+    settings = {"patch_size": 16, "batch_size": 2}
+    loaders = [
+        mirl.Loader.from_folder(root, **task, **settings)
+        for task in ({"tasks": [name]}, {"tasks": ["denoise"], "sigmas": [name[8:]]})
+    ]
+    assert bits(loaders[0].epoch(0)) == bits(loaders[1].epoch(0))
+    sets = mirl.test_sets(root, tasks=(name,)) + mirl.test_sets(root, sigmas=[name[8:]])
+    assert (sets[0].task, len(sets[0])) == (name, 2)
+    assert bits(p[1:] for p in sets[0]) == bits(p[1:] for p in sets[1])
+    with pytest.raises(ValueError, match="has no pairs"):
+        write_pairs([], tmp_path, name)
+    with pytest.raises(ValueError, match=r"denoise_0: sigma: .* between"):
+        mirl.test_sets(root, tasks=("denoise_0",))
+    with pytest.raises(FileNotFoundError, match="denoise_mine: no such folder"):
+        mirl.test_sets(root, tasks=("denoise_mine",))
+
+
+def test_photos_of_one_name_are_no_test_set(root):
+    folder = root / "test/denoise/Photos"
+    mirl.write_image(folder / "photo0.jpg", photo(3))
+    with pytest.raises(ValueError, match=r"photo0\.jpg and .*photo0\.png have the same name"):
+        mirl.test_sets(root, tasks=("denoise",))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -541,6 +605,7 @@ def test_a_root_without_tasks_is_named(tmp_path):
         {"tasks": "denoise"},
         {"tasks": []},
         {"sigmas": [0]},
+        {"sigmas": [-25]},
         {"sigmas": [float("nan")]},
         {"repeats": {"deblur": 1}},
         {"repeats": {"derain": 0}},
@@ -553,11 +618,17 @@ def test_settings_out_of_range_are_named(images, settings):
         mirl.Loader.from_images(images, **{"patch_size": 8} | settings)
 
 
+@pytest.mark.parametrize("name", ["batch_size", "patch_size", "prefetch", "seed"])
+def test_numbers_that_are_not_whole_are_named(images, name):
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, got 2.5"):
+        mirl.Loader.from_images(images, **{"patch_size": 8} | {name: 2.5})
+
+
 def test_bad_arrays_are_named(images):
     good = images[0]
     with pytest.raises(TypeError, match=r"image 1: .*float64"):
         mirl.Loader.from_images([good, good / 255], patch_size=8)
-    with pytest.raises(ValueError, match=r"image 1: expected shape \(H, W, 3\), got \[40, 50\]"):
+    with pytest.raises(ValueError, match=r"image 1: expected shape \(H, W, 3\), got \(40, 50\)"):
         mirl.Loader.from_images([good, good[..., 0]], patch_size=8)
     with pytest.raises(ValueError, match="image 1: 4x50 pixels"):
         mirl.Loader.from_images([good, good[:4]], patch_size=8)
@@ -750,10 +821,31 @@ def test_photos_that_cannot_be_read_are_named_and_the_others_degraded(tmp_path, 
     assert made == ["whole_gt.png", "whole_rainy.png"]
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_pair_is_whole_or_not_there(tmp_path, images, monkeypatch, force):
+    mirl.write_image(tmp_path / "a.png", images[0])
+    target = tmp_path / "train/mine/synthetic/target/a.png"
+    settings = {"degradation": "blur:1", "progress": False}
+    if force:
+        write_pairs([tmp_path / "a.png"], tmp_path, "mine", **settings)
+    write = mirl.io.write_image
+
+    def full(path, *arguments, **options):
+        if path.parent.name == "input":
+            raise OSError(28, "No space left on device")
+        write(path, *arguments, **options)
+
+    monkeypatch.setattr("mirl.io.write_image", full)
+    with pytest.raises(OSError, match="No space"):
+        write_pairs([tmp_path / "a.png"], tmp_path, "mine", force=force, **settings)
+    assert target.exists() == force  # beside what was there before
+
+
 def test_a_test_image_that_is_too_small_is_named(images):
-    made = mirl.TestSet.from_images([images[0], images[1][:15]], "derain")
-    with pytest.raises(ValueError, match=r"001: .*\(15, 49\)"):
-        list(made)
+    with pytest.raises(ValueError, match=r"image 1: .*\(15, 49\)"):
+        mirl.TestSet.from_images([images[0], images[1][:15]], "derain")
+    with pytest.raises(TypeError, match=r"image 1: .*float32"):
+        mirl.TestSet.from_images([images[0], images[1].astype(np.float32)], "derain")
 
 
 def test_the_published_sets(shared):

@@ -6,6 +6,7 @@ import pytest
 
 import mirl
 from dataset import photo, write_dataset
+from mirl.data import Progressive
 from mirl.evaluate import Evaluation, Row
 
 
@@ -115,6 +116,28 @@ def test_a_network_that_diverged_is_named(pairs):
         mirl.evaluate(diverged, pairs, progress=False)
 
 
+def test_names_with_dots_stay_apart(folder, tmp_path):
+    photos = folder / "test/denoise/Photos"
+    for version in (1, 2):
+        mirl.write_image(photos / f"a.v{version}.png", photo(version))
+    sets = mirl.test_sets(folder, tasks=("denoise",), sigmas=[25])
+    mirl.evaluate(None, sets, save_images=tmp_path / "out", progress=False)
+    saved = {path.name for path in (tmp_path / "out").rglob("*.png")}
+    assert saved == {path.name for path in photos.iterdir()}
+
+
+def test_a_loader_is_measured_the_same_each_time_and_moves_nothing_on():
+    loader, untouched = (
+        mirl.Loader.from_images([photo(0)], tasks=("denoise",), batch_size=3, patch_size=16)
+        for _ in range(2)
+    )
+    first = mirl.evaluate(None, loader, progress=False)
+    assert mirl.evaluate(None, loader, progress=False) == first
+    assert mirl.evaluate(None, Progressive([(1, loader)]), progress=False) == first
+    for (degraded, _), (expected, _) in zip(loader, untouched, strict=True):
+        np.testing.assert_array_equal(degraded, expected)
+
+
 def test_json_has_no_infinity(pairs, tmp_path):
     same = [(clean, clean) for _, clean in pairs]
     mirl.evaluate(None, same, progress=False).save(tmp_path / "table.json")
@@ -186,6 +209,8 @@ def test_other_endings_are_refused(pairs, tmp_path):
         (7, TypeError, "int"),
         ([(image(0), image(0, (3, 32, 32)))], ValueError, r"\(3, 32, 32\)"),
         ([(image(0, (32, 32)), image(0, (32, 32)))], ValueError, r"\(32, 32\)"),
+        ([(image(0), image(0), image(0))], ValueError, r"\(degraded, clean\), got a tuple of 3"),
+        ([7], ValueError, r"\(degraded, clean\), got a int"),
         ("no/such/folder", OSError, "no/such/folder"),
     ],
 )

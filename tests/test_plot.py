@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import mirl
 from mirl.plot import image_grid, save_figure, ticket_curve
 
 TASKS = ("denoise_15", "denoise_25", "denoise_50", "derain", "dehaze")
@@ -73,6 +74,11 @@ def test_a_curve_makes_its_own_figure():
         ax = ticket_curve(records())
         assert ax.figure is pyplot.gcf()
         pyplot.close(ax.figure)
+
+
+def test_a_result_is_drawn_as_its_rounds(ax):
+    result = mirl.Result(model=None, rounds=records())
+    assert len(ticket_curve(result, ax).lines) == 2 * len(TASKS) + 1
 
 
 @pytest.mark.parametrize("unmeasured", [[], [{"metrics": {}, "density": 1.0}]])

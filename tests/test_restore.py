@@ -152,6 +152,18 @@ def test_other_arrays_are_refused(image, error, message):
         restore(Fake(), image)
 
 
+def test_a_file_that_was_read_is_not_its_pixels(tmp_path):
+    write_image(tmp_path / "a.png", pixels((9, 9, 3), np.uint8))
+    with pytest.raises(TypeError, match=r"image: .* take its \.pixels"):
+        restore(Fake(), read_image(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("name", ["tile", "overlap", "batch_size"])
+def test_numbers_that_are_not_whole_are_named(tmp_path, name):
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, got 2.5"):
+        restore_files(Fake(), [], tmp_path, **{name: 2.5})
+
+
 @pytest.mark.parametrize(("tile", "overlap"), [(32, 32), (0, 0), (-8, 0), (None, -1)])
 def test_tiles_that_make_no_sense_are_refused(tile, overlap):
     with pytest.raises(ValueError, match=r"tile|overlap"):
@@ -228,6 +240,8 @@ def test_missing_files_and_equal_names_are_found_first(photos, tmp_path):
         restore_files(fake, [*photos, tmp_path / "none.png"], out)
     with pytest.raises(ValueError, match=r"a\.png"):
         restore_files(fake, [*photos, tmp_path / "." / "a.png"], out)
+    with pytest.raises(IsADirectoryError, match="a folder, not an image"):
+        restore_files(fake, [*photos, tmp_path], out)
     with pytest.raises(ValueError, match="batch_size"):
         restore_files(fake, photos, out, batch_size=0)
     assert fake.shapes == []
@@ -241,6 +255,19 @@ def test_unreadable_files_are_named_and_the_others_restored(photos, tmp_path):
     paths = [broken[0], *photos, broken[1]]
     with pytest.raises(FormatError, match=r"2 of 7 [^$]*broken\.png[^$]*text\.jpg"):
         restore_files(Fake(), paths, tmp_path / "out", progress=False)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in photos}
+
+
+def test_files_that_cannot_be_written_are_named_and_the_others_restored(photos, tmp_path):
+    misnamed = [tmp_path / name for name in ("alpha.jpg", "none")]
+    misnamed[0].write_bytes((tmp_path / "b.png").read_bytes())
+    misnamed[1].write_bytes((tmp_path / "a.png").read_bytes())
+    broken = tmp_path / "broken.png"
+    broken.write_text("hello")
+    paths = [broken, *misnamed, *photos]
+    message = r"3 of 8 [^$]*cannot be restored[^$]*broken\.png[^$]*alpha\.jpg[^$]*none"
+    with pytest.raises(FormatError, match=message):
+        restore_files(Fake(), paths, tmp_path / "out", batch_size=4, progress=False)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in photos}
 
 

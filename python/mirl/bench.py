@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirl import _mirl
+from mirl.data.degrade import check_least
 from mirl.train import Trainer
 
 if TYPE_CHECKING:
@@ -63,27 +65,19 @@ def bench(
 
     Raises
     ------
-    ValueError
-        A size or count less than 1.
+    TypeError, ValueError
+        A size or count that is no whole number, or less than 1.
     """
-    for name, value in (
-        ("size", size),
-        ("patch_size", patch_size),
-        ("batch_size", batch_size),
-        ("repeats", repeats),
-    ):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_least(1, size=size, patch_size=patch_size, batch_size=batch_size, repeats=repeats)
     images = _images(batch_size, size)
+    restoring = _timing("restore", images, lambda: model(images), repeats, model.device)
+    # Made only now, or what they hold would count as restoring's.
     patches = _images(batch_size, patch_size)
-    copy = type(model).from_state_dict(model.state_dict(), model.mask).to(model.device)
-    trainer = Trainer(copy)
-    return [
-        _timing("restore", images, lambda: model(images), repeats, model.device),
-        _timing(
-            "training step", patches, lambda: trainer.step(patches, patches), repeats, model.device
-        ),
-    ]
+    trainer = Trainer(copy.deepcopy(model))
+    training = _timing(
+        "training step", patches, lambda: trainer.step(patches, patches), repeats, model.device
+    )
+    return [restoring, training]
 
 
 def table(timings: list[Timing]) -> str:

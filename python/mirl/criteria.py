@@ -1,11 +1,13 @@
 """What a weight is worth: criteria of pruning. The weights of the smallest scores go.
 
 A criterion of your own is a function of a parameter's weights and gradients that returns scores of
-the same shape; see `mirl.prune`.
+the same shape; see `mirl.prune`. Gradients are those of the mean absolute error, whatever loss the
+network is trained with.
 """
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirl.arrays import as_array
+from mirl.data.batches import batches_of
 
 if TYPE_CHECKING:
     from mirl.models import PromptIR
@@ -60,7 +62,7 @@ def random(_: Array, uniform: Array) -> Any:
 
 
 def snip(weights: Array, gradients: Array) -> Any:
-    """``|g w|``, by how much the loss changes with the weight (Lee et al. 2019, eq. 4)."""
+    """``|g w|``, by how much the error changes with the weight (Lee et al. 2019, eq. 4)."""
     return np.abs(gradients * weights)
 
 
@@ -96,7 +98,7 @@ def _batch_gradients(model: PromptIR, batches: Batches, _: Sequence[int]) -> Ite
 
 
 def _gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) -> Iterator[State]:
-    """The gradient of the mean loss of all batches, which is one where there is no batch."""
+    """The gradient of the mean absolute error of all batches, which is one where there is no batch."""
     if not batches:
         yield {}
         return
@@ -192,16 +194,15 @@ def scores_of(
 
 
 def first_batches(data: Any, count: int) -> list[tuple[Array, Array]]:
-    """The first batches of an iterable, as arrays."""
-    return [
-        (np.asarray(as_array(degraded, "degraded")), np.asarray(as_array(clean, "clean")))
-        for degraded, clean in islice(iter(data), count)
-    ]
+    """The first batches of an iterable, as arrays; of a `mirl.Loader` those of epoch 0."""
+    return list(islice(batches_of(data), count))
 
 
 def _copy(model: PromptIR, state: State) -> PromptIR:
     """A network of these values, with the same masks, in the same place."""
-    return type(model).from_state_dict(state, model.mask).to(model.device)
+    copied = copy.deepcopy(model)
+    copied.load_state_dict(state)
+    return copied
 
 
 def _norm(state: State) -> float:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.arrays import as_array
+from mirl.data.batches import batches_of, has_epochs
 from mirl.io import write_text
 from mirl.restore import check_restored
 from mirl.terminal import shortened
@@ -141,7 +141,7 @@ def evaluate(
     data
         A folder in the published layout, of which the split ``test`` is taken; test sets (see
         `mirl.test_sets`); or any iterable of ``(degraded, clean)``, float32 in [0, 1], images
-        (3, H, W) or batches (N, 3, H, W).
+        (3, H, W) or batches (N, 3, H, W). Of a `mirl.Loader` epoch 0 is taken.
     clip
         Whether restored images are clipped to [0, 1] before they are measured, as published.
     save_images
@@ -181,7 +181,7 @@ def evaluate(
                 measured.append(_measure(restored, degraded, clean))
                 if save_images is not None:
                     place = Path(save_images, _folder(test_set.task), _folder(test_set.name))
-                    _save_image(place / f"{Path(name).stem}.png", restored)
+                    _save_image(place / f"{name}.png", restored)
                 bar.update()
             if not measured:
                 raise ValueError(f"test set {test_set.name} ({test_set.task}) has no image")
@@ -200,9 +200,7 @@ class _Pairs:
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
         index = 0
-        for degraded, clean in self.pairs:
-            degraded = np.asarray(as_array(degraded, "degraded"))
-            clean = np.asarray(as_array(clean, "clean"))
+        for degraded, clean in batches_of(self.pairs):
             if degraded.shape != clean.shape or degraded.ndim not in (3, 4):
                 raise ValueError(
                     "a pair must be two images (3, H, W) or batches (N, 3, H, W) of one shape,"
@@ -239,7 +237,7 @@ def _test_sets(data: Any) -> list[TestSet | _Pairs]:
         return [data]
     if isinstance(data, list | tuple) and data and all(isinstance(one, TestSet) for one in data):
         return list(data)
-    if not isinstance(data, Iterable):
+    if not isinstance(data, Iterable) and not has_epochs(data):
         raise TypeError(f"data must be a folder, test sets or pairs, got {type(data).__name__}")
     return [_Pairs(data)]
 

@@ -80,11 +80,11 @@ def write_image(
     _mirl.write_image(os.fspath(path), pixels, force, icc, exif)
 
 
-def check_readable(unreadable: Sequence[str], images: int) -> None:
+def check_readable(failed: Sequence[str], images: int, done: str = "read") -> None:
     """Raise a FormatError that names all that could not be read of so many images, if there are any."""
-    if unreadable:
-        names = "\n".join(unreadable)
-        raise FormatError(f"{len(unreadable)} of {images} images cannot be read:\n{names}")
+    if failed:
+        names = "\n".join(failed)
+        raise FormatError(f"{len(failed)} of {images} images cannot be {done}:\n{names}")
 
 
 @contextmanager

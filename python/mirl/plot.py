@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from mirl.lottery import Result
+
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 """Distinct for colour-blind readers too (Okabe & Ito 2008, Color Universal Design)."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -26,13 +28,13 @@ MOST_TICKS = 6
 """As many density labels as fit beside each other."""
 
 
-def ticket_curve(records: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+def ticket_curve(records: Result | Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
     """Draw quality against density, one line a task, the input's own quality dashed.
 
     Parameters
     ----------
     records
-        The rounds of a run: `Result.rounds`, or the lines of its ``record.jsonl``. Each needs
+        A `Result`, its `Result.rounds`, or the lines of its ``record.jsonl``. Each round needs
         ``density``, ``density_prunable`` and ``metrics``.
     ax
         Where to draw; by default a new figure.
@@ -50,6 +52,7 @@ def ticket_curve(records: Sequence[Mapping[str, Any]], ax: Axes | None = None) -
     ImportError
         matplotlib is not installed.
     """
+    records = list(records.rounds if hasattr(records, "rounds") else records)
     if not records or not records[0]["metrics"]:
         raise ValueError("a ticket curve needs records with metrics: evaluate every round")
     if ax is None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mirl.criteria import Criterion, criterion_of, first_batches, scores_of
 from mirl.data.degrade import check_least
 from mirl.groups import select
@@ -14,7 +16,6 @@ from mirl.models import Density, PromptIR, Snapshot, preset_choice
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from mirl.criteria import Score
@@ -103,11 +104,11 @@ def prune(
         ``"magnitude"``; ``"random"``; by gradients ``"snip"``, ``"taylor"``, ``"grasp"``;
         ``"synflow"``, in a hundred prunings without data: see `mirl.criteria` for formulas and
         papers. Or a function ``(weights, gradients) -> scores`` of the arrays of one parameter
-        (gradients are zero without `data`); or the scores by parameter name, as of
-        `mirl.Trainer.movement`.
+        (gradients are those of the mean absolute error, and zero without `data`); or the scores by
+        parameter name, as of `mirl.Trainer.movement`.
     data, batches
         What gradients are taken of: a `mirl.Loader` or any iterable of ``(degraded, clean)``, and
-        how many of its batches, the first ones.
+        how many of its batches, the first ones (of a loader, those of epoch 0).
     granularity
         ``"weights"``; ``"channels"``: whole output channels of tensors of two or more dimensions, by
         their mean score; ``"N:M"``, as ``"2:4"``: of each M weights along the input channels the N
@@ -199,7 +200,9 @@ def _prune_by(
     images = [] if data is None else first_batches(data, batches)
     if data is not None and not images:
         raise ValueError("data has no batch")
-    seeds = [seed] if isinstance(seed, int) else seed
+    seeds = [seed] if isinstance(seed, int | np.integer) else list(seed)
+    for number in seeds:
+        check_least(0, seed=number)
     network = model._network
     state, mask = model.snapshot(), model.mask
     step = 1 - (1 - amount) ** (1 / criterion.steps)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import operator
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mirl import _mirl
+from mirl.io import Image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
 TASKS = ("denoise", "derain", "dehaze")
@@ -61,7 +65,8 @@ def degrade(
         ``"derain"`` is ``rain`` and ``"dehaze"`` is ``haze``.
     seed, name
         What is drawn follows from both, and from the number of the image; that of the first is
-        what one alone has.
+        what one alone has. Photos that are degraded one by one get the same noise unless each has
+        a `name` (or a `seed`) of its own.
 
     Returns
     -------
@@ -73,24 +78,60 @@ def degrade(
     ValueError
         An unknown step, a strength out of range, or an array that is no image.
     TypeError
-        Another type than uint8.
+        Another type than uint8, or a task that is no string.
     """
     check_least(0, seed=seed)
+    check_photo(image, batches=True)
     degraded: NDArray[np.uint8] = _mirl.degrade(image, degradation(task), seed, name)
     return degraded
 
 
-def check_least(least: int, **settings: int) -> None:
-    """Raise ValueError for a setting below `least`."""
+def check_photo(image: Any, what: str = "image", *, batches: bool = False) -> None:
+    """Raise for what is no uint8 image (H, W, 3), or several of them, and tell how to get one.
+
+    Raises
+    ------
+    TypeError
+        Another type.
+    ValueError
+        Another shape.
+    """
+    if isinstance(image, Image):
+        raise TypeError(f"{what}: expected an array, got what read_image gives: take its .pixels")
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = getattr(image, "dtype", type(image).__name__)
+        raise TypeError(f"{what}: expected a numpy array of uint8, got {kind}")
+    shape, more = image.shape, ""
+    if 0 not in shape and shape[-1:] == (3,) and (len(shape) == 3 or (batches and len(shape) == 4)):
+        return
+    if len(shape) == 3 and shape[2] == 4:
+        more = "; image[:, :, :3] leaves alpha out"
+    elif len(shape) == 3 and shape[2] in (1, 2):
+        more = "; image[:, :, [0, 0, 0]] makes it RGB"
+    elif len(shape) == 2:
+        more = "; np.dstack([image] * 3) makes it RGB"
+    wanted = "(H, W, 3) or (N, H, W, 3)" if batches else "(H, W, 3)"
+    raise ValueError(f"{what}: expected shape {wanted}, got {shape}{more}")
+
+
+def check_least(least: int, **settings: Any) -> None:
+    """Raise TypeError for a setting that is no whole number, ValueError for one below `least`."""
     for name, value in settings.items():
+        try:
+            operator.index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be a whole number, got {value!r}") from None
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def check_tasks(tasks: Sequence[str], synthesize: Sequence[str]) -> None:
-    """Raise ValueError for a task that is unknown, or that cannot be synthesised."""
+    """Raise for tasks that are no sequence of strings or none, or that cannot be synthesised."""
     if isinstance(tasks, str) or not tasks:
         raise ValueError(f"tasks must be a sequence of {TASKS} and your own, got {tasks!r}")
+    for task in tasks:
+        if not isinstance(task, str):
+            raise TypeError(f"tasks must be strings, got {task!r}")
     for task in synthesize:
         if task not in _SYNTHETIC:
             raise ValueError(f"synthesize must be some of {tuple(_SYNTHETIC)}, got {task!r}")
@@ -106,11 +147,11 @@ def has_pairs(task: str, synthesize: Sequence[str] = ()) -> bool:
     """
     if task in TASKS:
         return task != "denoise" and task not in synthesize
-    if {":", "+"} & set(task):
-        _mirl.check_degradation(task)
+    if {":", "+"} & set(task) or re.match(r"denoise_-?[\d.]", task):
+        degradation(task)
         return False
     try:
-        _mirl.check_degradation(task)
+        degradation(task)
     except ValueError:
         return True
     return False
@@ -135,13 +176,26 @@ def degraded_tasks(task: str, sigmas: Sequence[float | str]) -> list[str]:
 
 
 def degradation(task: str) -> str:
-    """Give the core's name for a task's degradation; raise ValueError where there is none."""
+    """Give the core's name for a task's degradation.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    TypeError
+        Not a string.
+    """
+    if not isinstance(task, str):
+        kind = type(task).__name__
+        raise TypeError(f'task must be a string, as "blur:1 + noise:25" or "derain", got {kind}')
     if task in _SYNTHETIC:
         return _SYNTHETIC[task]
     kind, _, sigma = task.partition("_")
     if kind != "denoise":
         _mirl.check_degradation(task)
         return task
+    if not sigma:
+        raise ValueError(f"{task!r} says no sigma: denoise_25, or a range, denoise_15-50")
     try:
         _mirl.check_degradation(f"noise:{sigma}")
     except ValueError as error:

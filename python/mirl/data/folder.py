@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
 _SUFFIXES = {"derain": ("_gt", "_rainy"), "dehaze": ("_gt", "_hazy")}
 _EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -31,6 +32,15 @@ def sets_of(root: str | os.PathLike[str], split: str, task: str) -> list[Path]:
     if not sets:
         raise ValueError(f"{place}: expected a folder for each data set, found none")
     return sets
+
+
+def check_distinct(images: Iterable[Path]) -> None:
+    """Raise ValueError for two images of one name, whatever their endings."""
+    seen: dict[str, Path] = {}
+    for path in images:
+        if path.stem in seen:
+            raise ValueError(f"{seen[path.stem]} and {path} have the same name")
+        seen[path.stem] = path
 
 
 def suffixes(task: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from mirl.data.degrade import (
     SIGMAS,
     TASKS,
     check_least,
+    check_photo,
     check_tasks,
     degradation,
     degraded_tasks,
@@ -39,7 +40,8 @@ class Loader:
 
     What is drawn for a patch (place, flip and rotation, noise) follows from the seed, the number of
     the epoch and the patch's place in it; threads and prefetching do not change a bit. Make one
-    with `from_folder` or `from_images`; iterating goes through one epoch after the other.
+    with `from_folder` or `from_images`. Iterating goes through one epoch after the other; what only
+    looks at data, `mirl.evaluate` and `mirl.prune`, takes epoch 0 and moves nothing on.
     """
 
     _loader: _mirl.Loader
@@ -48,6 +50,9 @@ class Loader:
     _batch_size: int
     _next_epoch: int
     _orders: dict[int, list[int]]
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise TypeError("a Loader is made by Loader.from_folder or Loader.from_images")
 
     @classmethod
     def from_folder(
@@ -76,8 +81,8 @@ class Loader:
             Images are taken from ``<root>/<split>/<task>/*``.
         tasks
             Any of ``"denoise"``, ``"derain"`` and ``"dehaze"``; any degradation of the denoising
-            images, as `mirl.degrade` has them: ``"blur:1-3 + jpeg:50"``; and any other folder with
-            pairs of one name, ``<set>/target/NAME.*`` and ``<set>/input/NAME.*``.
+            images, as `mirl.degrade` has them: ``"blur:1-3 + jpeg:50"`` or ``"denoise_25"``; and any
+            other folder with pairs of one name, ``<set>/target/NAME.*`` and ``<set>/input/NAME.*``.
         sigmas
             Standard deviations of the noise, in 8-bit units; each is a task of its own. ``"1-50"`` is
             drawn anew for each patch.
@@ -125,7 +130,7 @@ class Loader:
         pairs = {
             task: [
                 (clean.name, clean, degraded)
-                for folder in sets_of(root, split, task)
+                for folder in _pair_sets(root, split, task)
                 for clean, degraded in pairs_of(folder, task)
             ]
             for task in tasks
@@ -173,6 +178,8 @@ class Loader:
             See `from_folder`.
         """
         check_tasks(tasks, ())
+        for index, image in enumerate(images):
+            check_photo(image, f"image {index}")
         photos: list[_Image] = [
             (f"{zlib.crc32(np.asarray(image).tobytes()):08x}", image) for image in images
         ]
@@ -269,7 +276,7 @@ class Loader:
         return loader
 
     def __len__(self) -> int:
-        """Batches of an epoch; the last one is left out where it is not full."""
+        """Batches of an epoch; one that is not full is left out, unless it is the only one."""
         return self._loader.batches
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -335,6 +342,17 @@ class Loader:
     def _warn(self) -> None:
         for message in self._loader.take_skipped():
             warnings.warn(f"skipped {message}", stacklevel=3)
+
+
+def _pair_sets(root: str | os.PathLike[str], split: str, task: str) -> list[Path]:
+    """The folders of a task's pairs; where there is none, the error says what would do without."""
+    try:
+        return sets_of(root, split, task)
+    except FileNotFoundError as error:
+        hint = f"tasks= can leave {task!r} out"
+        if task in TASKS:
+            hint += f", and synthesize=({task!r},) makes it of the photos to denoise"
+        raise FileNotFoundError(f"{error}; {hint}") from None
 
 
 def _mixed(

@@ -108,10 +108,17 @@ def write_pairs(
         except (OSError, FormatError) as error:
             unreadable.append(str(error))
             continue
+        changed = degrade(clean, steps, seed=seed, name=source.stem)
         for path in (target, degraded):
             path.parent.mkdir(parents=True, exist_ok=True)
+        was_there = target.exists()
         write_image(target, clean, force=force)
-        write_image(degraded, degrade(clean, steps, seed=seed, name=source.stem), force=force)
+        try:
+            write_image(degraded, changed, force=force)
+        except BaseException:
+            if not was_there:  # a set with an image that has no partner is refused
+                target.unlink()
+            raise
         written.append(degraded)
     check_readable(unreadable, len(sources))
     return written

@@ -8,7 +8,7 @@ from mirl.data.loader import Loader
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -37,6 +37,9 @@ class Progressive:
             raise ValueError("stages must be one or more, each of one epoch or more")
         self.stages = list(stages)
 
+    def __repr__(self) -> str:
+        return f"Progressive({self.stages!r})"
+
     @classmethod
     def from_folder(
         cls, root: str | os.PathLike[str], stages: Sequence[Mapping[str, Any]], **settings: Any
@@ -58,12 +61,32 @@ class Progressive:
         ValueError
             A stage without epochs, and whatever `Loader.from_folder` refuses.
         """
+        return cls._of(Loader.from_folder, root, stages, settings)
+
+    @classmethod
+    def from_images(
+        cls,
+        images: Sequence[NDArray[np.uint8]],
+        stages: Sequence[Mapping[str, Any]],
+        **settings: Any,
+    ) -> Progressive:
+        """Stages of clean images in memory: as `from_folder`, with `Loader.from_images`."""
+        return cls._of(Loader.from_images, images, stages, settings)
+
+    @classmethod
+    def _of(
+        cls,
+        make: Callable[..., Loader],
+        source: Any,
+        stages: Sequence[Mapping[str, Any]],
+        settings: dict[str, Any],
+    ) -> Progressive:
         made = []
         for index, stage in enumerate(stages):
             if "epochs" not in stage:
                 raise ValueError(f"stage {index} of stages has no epochs")
             differing = {name: value for name, value in stage.items() if name != "epochs"}
-            made.append((stage["epochs"], Loader.from_folder(root, **settings | differing)))
+            made.append((stage["epochs"], make(source, **settings | differing)))
         return cls(made)
 
     @property
@@ -72,7 +95,11 @@ class Progressive:
         return sum(epochs for epochs, _ in self.stages)
 
     def __len__(self) -> int:
-        """Batches of an epoch: those of the loader that has the fewest."""
+        """Batches of an epoch, the same in all stages.
+
+        They are those of the loader that has the fewest, mostly the one of the largest batches; of
+        the others the rest of the epoch is left out.
+        """
         return min(len(loader) for _, loader in self.stages)
 
     def epoch(

@@ -14,13 +14,14 @@ from mirl.data.degrade import (
     SIGMAS,
     TASKS,
     check_least,
+    check_photo,
     check_tasks,
     degradation,
     degrade,
     degraded_tasks,
     has_pairs,
 )
-from mirl.data.folder import existing, images_of, pairs_of, sets_of
+from mirl.data.folder import check_distinct, existing, images_of, pairs_of, sets_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,8 +62,18 @@ class TestSet:
     def from_images(
         cls, images: Sequence[NDArray[np.uint8]], task: str, *, name: str = "images", seed: int = 0
     ) -> TestSet:
-        """Make a set of clean images in memory, uint8 (H, W, 3), to be degraded synthetically."""
+        """Make a set of clean images in memory, uint8 (H, W, 3), to be degraded synthetically.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A task that is no degradation, another array, or one smaller than 16x16.
+        """
         degradation(task)
+        check_least(0, seed=seed)
+        for index, image in enumerate(images):
+            check_photo(image, f"image {index}")
+            _check_size(image.shape[:2], f"image {index}")
         return cls(name, task, seed, [(f"{i:03}", image, None) for i, image in enumerate(images)])
 
     def __len__(self) -> int:
@@ -102,8 +113,8 @@ def test_sets(
         Sets are taken from ``<root>/<split>/<task>/*``.
     tasks
         Any of ``"denoise"``, ``"derain"`` and ``"dehaze"``, by default those that have a folder; any
-        degradation of the images to denoise, as `mirl.degrade` has them; and any other folder with
-        pairs of one name.
+        degradation of the images to denoise, as `mirl.degrade` has them, ``"denoise_25"`` too; and
+        any other folder with pairs of one name.
     sigmas
         Standard deviations of the noise, in 8-bit units.
     images
@@ -119,8 +130,8 @@ def test_sets(
     FileNotFoundError
         A folder that is not there.
     ValueError
-        An empty folder, an image without a partner, of another size than it, or smaller than 16x16; a
-        crop that is no multiple of 16, a sigma that is none.
+        An empty folder, an image without a partner, of another size than it, or smaller than 16x16;
+        two images of one name; a crop that is no multiple of 16, a sigma that is none.
     mirl.errors.FormatError, OSError
         An image that cannot be read.
     """
@@ -140,7 +151,9 @@ def test_sets(
         for folder in sets_of(root, split, task if has_pairs(task) else "denoise"):
             if not has_pairs(task):
                 kinds = degraded_tasks(task, sigmas)
-                clean = [(path.stem, path, None) for path in images_of(folder)][:images]
+                paths = images_of(folder)[:images]
+                check_distinct(paths)
+                clean = [(path.stem, path, None) for path in paths]
                 _check_sizes(clean)
                 sets += [TestSet(folder.name, kind, seed, list(clean), crop) for kind in kinds]
             else:
@@ -157,13 +170,17 @@ def _check_sizes(pairs: Sequence[tuple[str, Path, Path | None]]) -> None:
     """Raise for images that cannot be measured, before days of training end with them."""
     for _, clean, degraded in pairs:
         size = _mirl.image_size(clean)
-        if min(size) < _CROP:
-            raise ValueError(f"{clean}: expected {_CROP}x{_CROP} pixels or more, got {size}")
+        _check_size(size, clean)
         # One of them may be turned by its orientation.
         if degraded is not None and sorted(_mirl.image_size(degraded)) != sorted(size):
             raise ValueError(
                 f"{degraded} and {clean} differ in size: {_mirl.image_size(degraded)} and {size}"
             )
+
+
+def _check_size(size: tuple[int, ...], what: str | Path) -> None:
+    if min(size) < _CROP:
+        raise ValueError(f"{what}: expected {_CROP}x{_CROP} pixels or more, got {size}")
 
 
 def _read(source: Any) -> NDArray[np.uint8]:
@@ -174,9 +191,8 @@ def _read(source: Any) -> NDArray[np.uint8]:
 
 
 def _crop(image: NDArray[np.uint8], name: str, most: int | None) -> NDArray[np.uint8]:
+    _check_size(image.shape[:2], name)
     height, width = (min(length - length % _CROP, most or length) for length in image.shape[:2])
-    if not height or not width:
-        raise ValueError(f"{name}: expected {_CROP}x{_CROP} pixels or more, got {image.shape[:2]}")
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 

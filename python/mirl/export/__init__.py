@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,8 @@ from mirl.export.pytorch import write_state_dict
 from mirl.io import atomic
 
 if TYPE_CHECKING:
+    import os
+
     from mirl.models import PromptIR
 
 WRITERS = {".onnx": write_onnx, ".pth": write_state_dict}
@@ -57,10 +57,5 @@ def export(model: PromptIR, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.suffix not in WRITERS:
         raise ValueError(f"{path}: must end with {' or '.join(WRITERS)}")
-    # Said here, as what atomic does would name its temporary file.
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     with atomic(path) as temporary:
         WRITERS[path.suffix](model, temporary)
