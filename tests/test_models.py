@@ -284,8 +284,8 @@ def test_copies_are_networks_of_their_own(small, copied):
         ({"dim": 8.0}, TypeError, "dim must be a whole number, got 8.0"),
         ({"heads": 4}, TypeError, "heads must be a sequence of whole numbers, got 4"),
         ({"heads": (1, 2, "4", 8)}, TypeError, "heads must be a whole number, got '4'"),
-        ({"num_blocks": (1, 1, 1, -1)}, ValueError, "num_blocks must not be negative, got -1"),
-        ({"seed": -1}, ValueError, "seed must not be negative, got -1"),
+        ({"num_blocks": (1, 1, 1, -1)}, ValueError, "num_blocks must be at least 0, got -1"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
     ],
 )
 def test_sizes_of_other_types_are_named(sizes, error, message):

@@ -1,5 +1,6 @@
 import pytest
 
+import mirl
 from mirl.lottery.table import rounds_table
 
 
@@ -35,3 +36,13 @@ def test_without_metrics_the_last_loss_is_shown():
         "100.0",
         "0.12500",
     ]
+
+
+def test_results_are_short_and_show_tables_in_notebooks(small):
+    result = mirl.Result(small, [record(0, ["derain"]), record(1, ["derain"])])
+    assert repr(result) == "Result(round 1, 82.00% of all parameters alive)"
+    assert result._repr_html_() == f"<pre>{result.table()}</pre>"
+    report = mirl.prune(small, 0.5)
+    assert "of the prunable" in repr(report)
+    assert len(repr(report)) < 200
+    assert len(str(report).splitlines()) == len(report.layers) + 1

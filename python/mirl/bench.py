@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirl import _mirl
-from mirl.data.degrade import check_least
+from mirl.checks import check_least
 from mirl.train import Trainer
 
 if TYPE_CHECKING:

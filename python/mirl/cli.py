@@ -43,12 +43,10 @@ Network = Annotated[
         metavar="FILE", help="A network: .safetensors, .ckpt or .pth.", show_default=False
     ),
 ]
-Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE", help="Image files.", show_default=False)
-]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (faster).")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
+IMAGES = typer.Argument(metavar="IMAGE", help="Image files.", show_default=False)
 PROJECT = typer.Option(help="Project of Weights & Biases that is told, too.", show_default=False)
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
@@ -342,7 +340,7 @@ def evaluate(
 
 @app.command()
 def restore(
-    images: Images,
+    images: Annotated[list[Path], IMAGES],
     model: Annotated[Path, typer.Option("--model", "-m", help="The network.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the restored images.")],
     tile: Annotated[
@@ -378,7 +376,7 @@ def restore(
 
 @app.command()
 def degrade(
-    images: Images,
+    images: Annotated[list[Path], IMAGES],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of data sets in the published layout.")
     ],

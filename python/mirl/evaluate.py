@@ -18,7 +18,7 @@ import numpy as np
 from mirl.data.batches import batches_of, has_epochs
 from mirl.io import write_text
 from mirl.restore import check_restored
-from mirl.terminal import shortened
+from mirl.terminal import preformatted, shortened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,6 +87,9 @@ class Evaluation:
             for row in self.rows
         ]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return preformatted(self.table())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the rows to a file, which appears whole or not at all.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
+from mirl.checks import whole, wholes
 from mirl.errors import DeviceError
 from mirl.groups import prunable, select
 from mirl.machine import device_choice
@@ -135,16 +135,16 @@ class PromptIR:
         device: str = "cpu",
     ) -> None:
         config = {
-            "dim": _whole("dim", dim),
-            "num_blocks": _wholes("num_blocks", num_blocks),
-            "num_refinement_blocks": _whole("num_refinement_blocks", num_refinement_blocks),
-            "heads": _wholes("heads", heads),
+            "dim": whole("dim", dim),
+            "num_blocks": wholes("num_blocks", num_blocks),
+            "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
+            "heads": wholes("heads", heads),
             "ffn_expansion_factor": float(ffn_expansion_factor),
-            "prompt_dims": _wholes("prompt_dims", prompt_dims),
-            "prompt_sizes": _wholes("prompt_sizes", prompt_sizes),
-            "prompt_len": _whole("prompt_len", prompt_len),
+            "prompt_dims": wholes("prompt_dims", prompt_dims),
+            "prompt_sizes": wholes("prompt_sizes", prompt_sizes),
+            "prompt_len": whole("prompt_len", prompt_len),
         }
-        seed = _whole("seed", seed)
+        seed = whole("seed", seed)
         self._network = _mirl.Network(json.dumps(config), seed)
         self._precision = "float32"
         self.seed: int | None = seed
@@ -420,7 +420,9 @@ class PromptIR:
         if not unused:
             about["density"] = json.dumps(self._density_without_unused()._asdict())
         if dtype != "float32":
-            exact, rounded = (PromptIR._wrap(self._network.rounded(to)) for to in ("float32", dtype))
+            exact, rounded = (
+                PromptIR._wrap(self._network.rounded(to)) for to in ("float32", dtype)
+            )
             about["rounding"] = json.dumps(cost_of_rounding(exact, rounded))
         self._network.save_packed(os.fspath(path), dtype, unused, _joined(about, metadata))
 
@@ -459,24 +461,6 @@ def _joined(about: dict[str, str], metadata: Mapping[str, str] | None) -> dict[s
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: as_array(each, name) for name, each in values.items()}
-
-
-def _whole(name: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if number < 0:
-        raise ValueError(f"{name} must not be negative, got {value}")
-    return number
-
-
-def _wholes(name: str, values: Any) -> list[int]:
-    try:
-        each = list(values)
-    except TypeError:
-        raise TypeError(f"{name} must be a sequence of whole numbers, got {values!r}") from None
-    return [_whole(name, value) for value in each]
 
 
 def load_native(path: str | os.PathLike[str]) -> PromptIR:

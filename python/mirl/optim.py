@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mirl import _mirl
+from mirl.checks import check_least
 
 
 def linear_warmup_cosine(
@@ -28,7 +29,8 @@ def linear_warmup_cosine(
 
     Raises
     ------
-    ValueError
-        `warmup` does not fit `total`.
+    TypeError, ValueError
+        No whole numbers from 0 on; `warmup` does not fit `total`.
     """
+    check_least(0, t=t, total=total, warmup=warmup)
     return _mirl.linear_warmup_cosine(t, total, warmup, base, minimum)

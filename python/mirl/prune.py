@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.checks import check_least
 from mirl.criteria import Criterion, criterion_of, first_batches, scores_of
-from mirl.data.degrade import check_least
 from mirl.groups import select
 from mirl.models import Density, PromptIR, Snapshot, preset_choice
 
@@ -35,7 +35,7 @@ class Layer:
         return self.alive / self.total
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PruneReport:
     """What is alive after pruning, layer by layer."""
 
@@ -56,11 +56,16 @@ class PruneReport:
             f"{layer.name:<{width}} {layer.alive:>10,} of {layer.total:>10,} {layer.density:8.2%}"
             for layer in self.layers
         ]
-        lines.append(
+        return "\n".join([*lines, self._summary()])
+
+    def __repr__(self) -> str:
+        return f"PruneReport({len(self.layers)} layers, {self._summary()})"
+
+    def _summary(self) -> str:
+        return (
             f"alive: {self.alive:,} of {self.total:,} parameters ({self.density.all:.2%});"
             f" {self.density.prunable:.2%} of the prunable"
         )
-        return "\n".join(lines)
 
 
 def prune(

@@ -11,7 +11,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.arrays import SupportsDLPack, as_array
-from mirl.data.degrade import check_least
+from mirl.checks import check_least
 from mirl.errors import DivergenceError, FormatError
 from mirl.io import Image, check_readable, read_image, write_image
 from mirl.machine import memory
@@ -329,6 +329,6 @@ def _largest_area(model: PromptIR) -> int:
 
 def _check_tiling(tile: int | None, overlap: int) -> None:
     check_least(0, overlap=overlap)
-    check_least(1, **({} if tile is None else {"tile": tile}))
+    check_least(1, tile=tile)
     if tile is not None and tile <= overlap:
         raise ValueError(f"tile must be larger than the overlap of {overlap}, got {tile}")

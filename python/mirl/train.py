@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
+from mirl.checks import check_least
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,6 +97,7 @@ class Trainer:
     ) -> None:
         if recompute not in (None, "block"):
             raise ValueError(f"recompute must be None or 'block', got {recompute!r}")
+        check_least(1, micro_batch=micro_batch)
         self.model = model
         self.lr = lr
         self._trainer = _mirl.Trainer(

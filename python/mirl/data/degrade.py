@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mirl import _mirl
+from mirl.checks import check_least
 from mirl.io import Image
 
 if TYPE_CHECKING:
@@ -112,17 +112,6 @@ def check_photo(image: Any, what: str = "image", *, batches: bool = False) -> No
         more = "; np.dstack([image] * 3) makes it RGB"
     wanted = "(H, W, 3) or (N, H, W, 3)" if batches else "(H, W, 3)"
     raise ValueError(f"{what}: expected shape {wanted}, got {shape}{more}")
-
-
-def check_least(least: int, **settings: Any) -> None:
-    """Raise TypeError for a setting that is no whole number, ValueError for one below `least`."""
-    for name, value in settings.items():
-        try:
-            operator.index(value)
-        except TypeError:
-            raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def check_tasks(tasks: Sequence[str], synthesize: Sequence[str]) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl import _mirl
+from mirl.checks import check_least
 from mirl.data.degrade import (
     SIGMAS,
     TASKS,
-    check_least,
     check_photo,
     check_tasks,
     degradation,

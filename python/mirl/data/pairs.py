@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirl.data.degrade import check_least, degrade, has_pairs
+from mirl.checks import check_least
 from mirl.data.degrade import degradation as degradation_of
+from mirl.data.degrade import degrade, has_pairs
 from mirl.data.folder import suffixes
 from mirl.errors import FormatError
 

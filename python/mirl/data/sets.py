@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mirl import _mirl
+from mirl.checks import check_least
 from mirl.data.degrade import (
     SIGMAS,
     TASKS,
-    check_least,
     check_photo,
     check_tasks,
     degradation,
@@ -136,7 +136,7 @@ def test_sets(
         An image that cannot be read.
     """
     check_least(0, seed=seed)
-    check_least(1, **({} if images is None else {"images": images}))
+    check_least(1, images=images)
     if crop is not None and (crop < _CROP or crop % _CROP):
         raise ValueError(f"crop must be a multiple of {_CROP}, got {crop}")
     place = Path(root, split)

@@ -9,6 +9,7 @@ from mirl.lottery.folder import RunFolder
 from mirl.lottery.recipe import Recipe
 from mirl.lottery.run import Run
 from mirl.lottery.table import rounds_table
+from mirl.terminal import preformatted
 
 if TYPE_CHECKING:
     import os
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mirl.models import PromptIR
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """What a run found."""
 
@@ -31,6 +32,13 @@ class Result:
     def table(self) -> str:
         """Density and quality of every round, at most 80 columns wide."""
         return rounds_table(self.rounds)
+
+    def __repr__(self) -> str:
+        last = self.rounds[-1]
+        return f"Result(round {last['round']}, {last['density']:.2%} of all parameters alive)"
+
+    def _repr_html_(self) -> str:
+        return preformatted(self.table())
 
 
 def find_ticket(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from mirl.checks import is_number
 from mirl.criteria import CRITERIA
 from mirl.lottery.control import CONTROLS
 from mirl.models import preset_choice
@@ -206,8 +206,3 @@ class Recipe:
             named = criterion if hasattr(criterion, "__qualname__") else type(criterion)
             settings["criterion"] = f"{named.__module__}.{named.__qualname__}"
         return settings
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a real number, of numpy or not; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)

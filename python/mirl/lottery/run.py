@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl.arrays import as_array
+from mirl.checks import is_number
 from mirl.errors import FormatError
 from mirl.groups import prunable, select
-from mirl.lottery.recipe import is_number
 from mirl.lottery.rounds import Rounds
 from mirl.machine import versions
 from mirl.train import Trainer

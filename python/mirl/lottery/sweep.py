@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirl.data.degrade import check_least
+from mirl.checks import check_least
 from mirl.errors import FormatError
 from mirl.lottery.experiment import Experiment, read_toml, resolved
 from mirl.machine import set_num_threads
@@ -204,7 +204,7 @@ class Sweep:
         RuntimeError
             A run has failed; the others have come to their ends, and the message names them all.
         """
-        check_least(1, workers=workers, **({} if threads is None else {"threads": threads}))
+        check_least(1, workers=workers, threads=threads)
         out = Path(out).resolve()
         out.mkdir(parents=True, exist_ok=True)
         from tqdm.auto import tqdm

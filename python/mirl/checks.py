@@ -1,0 +1,47 @@
+"""Numbers that arguments must be, looked at before anything is done."""
+
+from __future__ import annotations
+
+import operator
+from numbers import Real
+from typing import Any
+
+
+def whole(name: str, value: Any, least: int = 0) -> int:
+    """Give a whole number, of numpy or not, as an int.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    ValueError
+        It is less than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return number
+
+
+def wholes(name: str, values: Any) -> list[int]:
+    """Give a sequence of whole numbers from 0 on as a list; errors are those of `whole`."""
+    try:
+        each = list(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of whole numbers, got {values!r}") from None
+    return [whole(name, value) for value in each]
+
+
+def check_least(least: int, **settings: Any) -> None:
+    """Raise as `whole` for a setting that is not at least this; None, a default, is none."""
+    for name, value in settings.items():
+        if value is not None:
+            whole(name, value, least)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, of numpy or not; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
