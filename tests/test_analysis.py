@@ -87,3 +87,10 @@ def test_a_dense_network_of_equal_size():
     assert sizes["dim"] < 24
     assert dense.num_parameters == pytest.approx(wanted, rel=0.35)
     assert dense(np.zeros((1, 3, 16, 16), np.float32)).shape == (1, 3, 16, 16)
+
+
+def test_widths_that_do_not_split_into_heads_are_passed_over():
+    sizes = {"dim": 16, "heads": (4, 4, 4, 8), "prompt_dims": (8, 16, 32)}
+    model = mirl.PromptIR(**(SMALL | sizes))
+    mirl.prune(model, 0.9)
+    assert mirl.PromptIR(**dense_sizes(model)).num_parameters < model.num_parameters

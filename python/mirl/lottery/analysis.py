@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -184,13 +185,15 @@ def linear_connectivity(
         raise ValueError("data has no batch")
     positions = np.linspace(0, 1, points)
     ends = first.state_dict(), second.state_dict()
+    between = copy.deepcopy(first)
+    between.mask = {}
     losses = []
     for position in positions:
         state = {
             name: ((1 - position) * ends[0][name] + position * ends[1][name]).astype(np.float32)
             for name in ends[0]
         }
-        between = type(first).from_state_dict(state, {}).to(first.device)
+        between.load_state_dict(state)
         errors = [np.abs(between(x) - y).mean(dtype=np.float64) for x, y in pairs]
         losses.append(float(np.mean(errors)))
     return Connectivity(positions, np.array(losses))
@@ -215,8 +218,15 @@ def dense_sizes(ticket: PromptIR) -> dict[str, Any]:
     config = ticket.config
     wanted = ticket.density().all * ticket.num_parameters
     widths = range(WIDTH_STEP, config["dim"] + 1, WIDTH_STEP)
-    sizes = [_narrowed(config, width) for width in widths]
-    return min(sizes, key=lambda size: abs(type(ticket)(**size).num_parameters - wanted))
+    best, nearest = config, abs(ticket.num_parameters - wanted)
+    for size in (_narrowed(config, width) for width in widths):
+        try:
+            apart = abs(type(ticket)(**size).num_parameters - wanted)
+        except ValueError:
+            continue  # widths that do not split into the heads
+        if apart < nearest:
+            best, nearest = size, apart
+    return best
 
 
 def _narrowed(config: dict[str, Any], dim: int) -> dict[str, Any]:
