@@ -134,6 +134,7 @@ def test_changes_are_named_and_hashed(place):
     [
         ("[data", "recipe.toml"),
         ("[data]\nroot = 'x'\n[tickets]\nrounds = 1", "unknown: tickets"),
+        ("recipe = 'x.toml'", "a sweep, not a recipe"),
         ("[ticket]\nrounds = 1", "must name its root"),
         ("data = 3", "data must be a table"),
         ("[data]\nroot = 'x'\n[ticket]\nrouns = 1", "unknown in ticket: rouns"),
@@ -162,6 +163,7 @@ def test_a_bad_recipe_is_named(tmp_path, text, message):
     [
         ("seeds = [0]", "recipe must name"),
         ('recipe = "recipe.toml"\nruns = 3', "unknown: runs"),
+        ('[data]\nroot = "x"', "a recipe, not a sweep"),
         ('recipe = "recipe.toml"\n[methods.a]\nafter = "b"', "after one that there is not: a"),
         ('recipe = "recipe.toml"\n[methods.a]\ntickets.lr = 1', "has no tickets"),
         ('recipe = "recipe.toml"\n[grid]\nticket.lr = 3', "grid: ticket.lr"),

@@ -34,6 +34,16 @@ class Image(NamedTuple):
 def read_image(path: str | os.PathLike[str]) -> Image:
     """Read an image file; of a file of several pages the first, with a warning.
 
+    Parameters
+    ----------
+    path
+        A PNG, JPEG, BMP, TIFF or WebP file.
+
+    Returns
+    -------
+    Image
+        Its pixels, uint8 or uint16 of shape (H, W, 1 to 4), with its colour profile and EXIF data.
+
     Raises
     ------
     OSError

@@ -211,6 +211,11 @@ class Trainer:
     def load_checkpoint(self, path: str | os.PathLike[str]) -> str:
         """Put a checkpoint back.
 
+        Parameters
+        ----------
+        path
+            What `save_checkpoint` wrote.
+
         Returns
         -------
         str

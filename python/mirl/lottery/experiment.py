@@ -105,6 +105,8 @@ class Experiment:
         """
         known = {each.name for each in fields(cls)}
         unknown = sorted(tables.keys() - known)
+        if "recipe" in unknown:
+            raise FormatError(f"{path}: a sweep, not a recipe: `mirl sweep`, or Sweep.load")
         if unknown:
             raise FormatError(f"{path}: unknown: {', '.join(unknown)}; known: {', '.join(known)}")
         settings: dict[str, Any] = {

@@ -90,6 +90,8 @@ class Sweep:
         """
         tables = read_toml(path)
         unknown = sorted(tables.keys() - {"recipe", "seeds", "methods", "grid"})
+        if "data" in unknown:
+            raise FormatError(f"{path}: a recipe, not a sweep: `mirl train`, or Experiment.load")
         if unknown:
             raise FormatError(f"{path}: unknown: {', '.join(unknown)}")
         if not isinstance(tables.get("recipe"), str):
