@@ -90,6 +90,12 @@ def write_image(
     _mirl.write_image(os.fspath(path), pixels, force, icc, exif)
 
 
+def check_array(image: object, what: str) -> None:
+    """Raise a TypeError for what `read_image` gives where an array is wanted, and tell where it is."""
+    if isinstance(image, Image):
+        raise TypeError(f"{what}: expected an array, got what read_image gives: take its .pixels")
+
+
 def check_readable(failed: Sequence[str], images: int, done: str = "read") -> None:
     """Raise a FormatError that names all that could not be read of so many images, if there are any."""
     if failed:

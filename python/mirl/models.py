@@ -406,10 +406,13 @@ class PromptIR:
         other = Path(path).suffix.lower()
         if other in OTHER_SUFFIXES:
             raise ValueError(f"{os.fspath(path)}: mirl.export writes {other} files, save does not")
-        about = {"mirl": _mirl.VERSION, "density": json.dumps(self.density()._asdict())}
+        packed = Path(path).name.endswith(PACKED_SUFFIX)
+        left_out = packed and not unused
+        density = self._density_without_unused() if left_out else self.density()
+        about = {"mirl": _mirl.VERSION, "density": json.dumps(density._asdict())}
         if self.seed is not None:
             about["seed"] = str(self.seed)
-        if not Path(path).name.endswith(PACKED_SUFFIX):
+        if not packed:
             if dtype != "float32" or unused:
                 raise ValueError(
                     f"{os.fspath(path)}: dtype and unused are for packed files, *{PACKED_SUFFIX}"
@@ -417,8 +420,6 @@ class PromptIR:
             self._network.save(os.fspath(path), _joined(about, metadata))
             return
         about["dtype"] = dtype
-        if not unused:
-            about["density"] = json.dumps(self._density_without_unused()._asdict())
         if dtype != "float32":
             exact, rounded = (
                 PromptIR._wrap(self._network.rounded(to)) for to in ("float32", dtype)

@@ -13,7 +13,7 @@ from mirl import _mirl
 from mirl.arrays import SupportsDLPack, as_array
 from mirl.checks import check_least
 from mirl.errors import DivergenceError, FormatError
-from mirl.io import Image, check_readable, read_image, write_image
+from mirl.io import Image, check_array, check_readable, read_image, write_image
 from mirl.machine import memory
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def restore(model: PromptIR, image: Any, tile: int | None = None, overlap: int =
     RGB photo came to 29 dB. Train on pairs of grey photos for it.
     """
     _check_tiling(tile, overlap)
-    if isinstance(image, Image):
-        raise TypeError("image: expected an array, got what read_image gives: take its .pixels")
+    check_array(image, "image")
     array = as_array(image, "image")
     if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.uint16, np.float32):
         kind = getattr(array, "dtype", type(image).__name__)

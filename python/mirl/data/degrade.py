@@ -9,7 +9,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.checks import check_least
-from mirl.io import Image
+from mirl.io import check_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,8 +96,7 @@ def check_photo(image: Any, what: str = "image", *, batches: bool = False) -> No
     ValueError
         Another shape.
     """
-    if isinstance(image, Image):
-        raise TypeError(f"{what}: expected an array, got what read_image gives: take its .pixels")
+    check_array(image, what)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)
         raise TypeError(f"{what}: expected a numpy array of uint8, got {kind}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,21 +25,19 @@ class TensorBoard:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         try:
-            from tensorboard.summary import Writer  # noqa: F401
+            from tensorboard.summary import Writer
         except ImportError as error:
             message = 'TensorBoard is not installed: pip install "mirl[tensorboard]"'
             raise ImportError(message) from error
-        self.folder = str(folder)
+        self._open = partial(Writer, str(folder))
         self.writer: Any = None
         self.round = self.first = 0
 
     def round_start(self, round_: int, rounds: int, density: float) -> None:
         """Write the density; open the file at the first."""
         if self.writer is None:
-            from tensorboard.summary import Writer
-
             # Not before: the folder may prove to be another run's.
-            self.writer = Writer(self.folder)
+            self.writer = self._open()
         self.round = round_
         self.writer.add_scalar("density", density, round_)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from mirl.arrays import as_array
 from mirl.checks import is_number
+from mirl.data.batches import has_epochs
 from mirl.errors import FormatError
 from mirl.groups import prunable, select
 from mirl.lottery.rounds import Rounds
@@ -365,7 +366,7 @@ def _steps(data: Any) -> int:
 
 def _batches(data: Any, epoch: int, start: int) -> Batches:
     """The batches of an epoch from the one numbered `start` on."""
-    if hasattr(data, "epoch"):
+    if has_epochs(data):
         yield from data.epoch(epoch, start)
         return
     for index, (degraded, clean) in enumerate(data):
