@@ -61,7 +61,7 @@ def train(model: mirl.PromptIR, loader: mirl.Loader, steps: int) -> None:
     trainer = mirl.Trainer(model, lr=LR, clip_grad_norm=0.1)
     losses = []
     for step, (degraded, clean) in enumerate(tqdm(islice(loader.epoch(0), steps), total=steps)):
-        trainer.lr = linear_warmup_cosine(step, steps, warmup=steps // 8, base=LR, minimum=0)
+        trainer.lr = linear_warmup_cosine(step, steps, warmup=steps // 8, lr=LR, min_lr=0)
         losses.append(trainer.step(degraded, clean))
     print(
         f"loss {sum(losses[: steps // 5]) * 5 / steps:.4f} at first,"

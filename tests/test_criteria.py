@@ -171,6 +171,13 @@ def test_a_gpu_is_pruned_by_scores_alike(batches, cuda):
         assert np.mean(agree) > (0.99 if "data" in settings else 1 - 1e-9)
 
 
+@pytest.mark.parametrize("criterion", ["magnitude", "random", "synflow"])
+def test_what_needs_no_data_reads_none(criterion):
+    data = iter([(np.zeros((1, 3, 8, 8), np.float32),) * 2])
+    mirl.prune(mirl.PromptIR(seed=1, **SMALL), 0.5, criterion=criterion, data=data)
+    assert len(list(data)) == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

@@ -61,7 +61,7 @@ def test_the_loop_is_the_algorithm(whole):
         for epoch in range(2):
             for step, batch in enumerate(data.epoch(2 * round_ + epoch)):
                 t = 3 * epoch + step
-                trainer.lr = mirl.linear_warmup_cosine(t, 6, warmup=1, base=1e-3)
+                trainer.lr = mirl.linear_warmup_cosine(t, 6, warmup=1, lr=1e-3)
                 losses.append(trainer.step(*batch))
         record = result.rounds[round_]
         assert record["loss"] == [sum(losses[:3]) / 3, sum(losses[3:]) / 3]

@@ -50,7 +50,7 @@ def test_gradients_equal_pytorchs(shared, device):
 
 def test_the_schedule_is_the_published_one(shared):
     expected = golden(shared, "lr_120_warmup15.json")
-    rates = [mirl.linear_warmup_cosine(t, 120, warmup=15, base=2e-4) for t in range(120)]
+    rates = [mirl.linear_warmup_cosine(t, 120, warmup=15, lr=2e-4) for t in range(120)]
     np.testing.assert_allclose(rates, expected, rtol=1e-6, atol=1e-12)
     with pytest.raises(ValueError, match="warm-up of 5"):
         mirl.linear_warmup_cosine(0, 5, warmup=5)

@@ -285,8 +285,8 @@ def linear_warmup_cosine(
     t: SupportsIndex,
     total: SupportsIndex,
     warmup: SupportsIndex,
-    base: SupportsFloat | SupportsIndex,
-    minimum: SupportsFloat | SupportsIndex,
+    lr: SupportsFloat | SupportsIndex,
+    min_lr: SupportsFloat | SupportsIndex,
 ) -> float: ...
 def multiplies_bf16() -> bool: ...
 def psnr(a: NDArray[numpy.float64], b: NDArray[numpy.float64]) -> float:

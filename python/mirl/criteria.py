@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,8 @@ class Criterion:
     signals: Callable[[PromptIR, Batches, Sequence[int]], Iterator[State]]
     """Arrays by parameter name, from a network, batches and a seed; the scores of all that it yields
     are averaged."""
-    needs_data: bool = False
+    data: Literal["ignored", "taken", "needed"] = "ignored"
+    """What becomes of batches."""
     steps: int = 1
     """Prunings, each with scores of its own, in which an amount is removed."""
 
@@ -135,9 +136,9 @@ def _flow(model: PromptIR, _: Batches, __: Sequence[int]) -> Iterator[State]:
 CRITERIA: dict[str, Criterion] = {
     "magnitude": Criterion(magnitude, _nothing),
     "random": Criterion(random, _uniform),
-    "snip": Criterion(snip, _gradient, needs_data=True),
-    "taylor": Criterion(taylor, _batch_gradients, needs_data=True),
-    "grasp": Criterion(grasp, _hessian_gradient, needs_data=True),
+    "snip": Criterion(snip, _gradient, data="needed"),
+    "taylor": Criterion(taylor, _batch_gradients, data="needed"),
+    "grasp": Criterion(grasp, _hessian_gradient, data="needed"),
     "synflow": Criterion(synflow, _flow, steps=SYNFLOW_STEPS),
 }
 
@@ -159,7 +160,7 @@ def criterion_of(criterion: str | Score) -> Criterion:
     if not callable(criterion):
         kind = type(criterion).__name__
         raise TypeError(f"criterion must be a name, a function or scores by name, got {kind}")
-    return Criterion(criterion, _gradient)
+    return Criterion(criterion, _gradient, data="taken")
 
 
 def scores_of(

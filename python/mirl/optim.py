@@ -7,12 +7,12 @@ from mirl.checks import check_least
 
 
 def linear_warmup_cosine(
-    t: int, total: int, *, warmup: int = 0, base: float = 2e-4, minimum: float = 0.0
+    t: int, total: int, *, warmup: int = 0, lr: float = 2e-4, min_lr: float = 0.0
 ) -> float:
     """Learning rate at `t` of `total` steps or epochs (MIR-L, arXiv 2510.14463, algorithm 1).
 
-    ``base * t / (warmup - 1)`` during the warm-up, so 0 at first, then half a cosine down to
-    `minimum` (Loshchilov & Hutter 2017, eq. 5).
+    ``lr * t / (warmup - 1)`` during the warm-up, so 0 at first, then half a cosine down to
+    `min_lr` (Loshchilov & Hutter 2017, eq. 5).
 
     Parameters
     ----------
@@ -22,10 +22,15 @@ def linear_warmup_cosine(
         Number of steps or epochs, more than `warmup`.
     warmup
         Number of them that warm up.
-    base
+    lr
         Learning rate after the warm-up.
-    minimum
+    min_lr
         Learning rate at the end.
+
+    Returns
+    -------
+    float
+        What `Trainer.lr` is to be at `t`.
 
     Raises
     ------
@@ -33,4 +38,4 @@ def linear_warmup_cosine(
         No whole numbers from 0 on; `warmup` does not fit `total`.
     """
     check_least(0, t=t, total=total, warmup=warmup)
-    return _mirl.linear_warmup_cosine(t, total, warmup, base, minimum)
+    return _mirl.linear_warmup_cosine(t, total, warmup, lr, min_lr)

@@ -197,13 +197,14 @@ def _prune_by(
     seed: int | Sequence[int],
 ) -> None:
     """Remove an amount in as many steps as the criterion takes, or nothing where one of them fails."""
-    if criterion.needs_data and data is None:
+    if criterion.data == "needed" and data is None:
         raise ValueError("this criterion needs data: batches of degraded and clean images")
     check_least(1, batches=batches)
     if not 0 < amount < 1:
         raise ValueError(f"amount must lie in (0, 1), got {amount}")
-    images = [] if data is None else first_batches(data, batches)
-    if data is not None and not images:
+    read = data is not None and criterion.data != "ignored"
+    images = first_batches(data, batches) if read else []
+    if read and not images:
         raise ValueError("data has no batch")
     seeds = [seed] if isinstance(seed, int | np.integer) else list(seed)
     for number in seeds:

@@ -2,9 +2,9 @@
 
 use crate::{Error, Result};
 
-/// Linear warm-up from 0, then a cosine to `minimum` (MIR-L, algorithm 1; Loshchilov & Hutter 2017, eq. 5):
-/// base·t/(warmup − 1) for t < warmup, then
-/// minimum + (base − minimum)·(1 + cos(π·(t − warmup)/(total − warmup)))/2.
+/// Linear warm-up from 0, then a cosine to `min_lr` (MIR-L, algorithm 1; Loshchilov & Hutter 2017, eq. 5):
+/// lr·t/(warmup − 1) for t < warmup, then
+/// min_lr + (lr − min_lr)·(1 + cos(π·(t − warmup)/(total − warmup)))/2.
 ///
 /// # Errors
 /// `total` is 0, or `warmup` leaves no step after it.
@@ -12,8 +12,8 @@ pub fn linear_warmup_cosine(
     t: usize,
     total: usize,
     warmup: usize,
-    base: f64,
-    minimum: f64,
+    lr: f64,
+    min_lr: f64,
 ) -> Result<f64> {
     if total == 0 || warmup >= total {
         return Err(Error::value(format!(
@@ -21,9 +21,9 @@ pub fn linear_warmup_cosine(
         )));
     }
     if t < warmup {
-        return Ok(base * t as f64 / (warmup - 1).max(1) as f64);
+        return Ok(lr * t as f64 / (warmup - 1).max(1) as f64);
     }
     let progress = (t - warmup).min(total - warmup) as f64 / (total - warmup) as f64;
     let cosine = (std::f64::consts::PI * progress).cos();
-    Ok(minimum + (base - minimum) * (1.0 + cosine) / 2.0)
+    Ok(min_lr + (lr - min_lr) * (1.0 + cosine) / 2.0)
 }

@@ -2,15 +2,13 @@ use crate::optim;
 use pyo3::prelude::*;
 
 #[pyfunction]
-#[pyo3(signature = (t, total, warmup, base, minimum))]
+#[pyo3(signature = (t, total, warmup, lr, min_lr))]
 pub fn linear_warmup_cosine(
     t: usize,
     total: usize,
     warmup: usize,
-    base: f64,
-    minimum: f64,
+    lr: f64,
+    min_lr: f64,
 ) -> PyResult<f64> {
-    Ok(optim::linear_warmup_cosine(
-        t, total, warmup, base, minimum,
-    )?)
+    Ok(optim::linear_warmup_cosine(t, total, warmup, lr, min_lr)?)
 }

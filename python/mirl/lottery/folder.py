@@ -129,7 +129,7 @@ class RunFolder:
             return False
         held = self.description()
         wanted = json.loads(json.dumps(description))
-        differing = sorted(_differences("", held, wanted))
+        differing = sorted(differences("", held, wanted))
         if differing:
             raise ValueError(
                 f"{self.path} holds another run: {'; '.join(differing)}."
@@ -164,12 +164,13 @@ class RunFolder:
         write_text(self.record, "".join(json.dumps(record) + "\n" for record in records))
 
 
-def _differences(place: str, held: Any, wanted: Any) -> list[str]:
+def differences(place: str, held: Any, wanted: Any) -> list[str]:
+    """What two descriptions do not agree in; `place` is what both are in."""
     if isinstance(held, dict) and isinstance(wanted, dict):
         lines = [
             line
             for key in held.keys() | wanted.keys()
-            for line in _differences(f"{place}.{key}".lstrip("."), held.get(key), wanted.get(key))
+            for line in differences(f"{place}.{key}".lstrip("."), held.get(key), wanted.get(key))
         ]
         # The samples of a loader are in the order of its tasks.
         if place.endswith(".tasks") and not lines and list(held) != list(wanted):
@@ -179,6 +180,6 @@ def _differences(place: str, held: Any, wanted: Any) -> list[str]:
         return [
             line
             for index, pair in enumerate(zip(held, wanted, strict=True))
-            for line in _differences(f"{place}[{index}]", *pair)
+            for line in differences(f"{place}[{index}]", *pair)
         ]
     return [] if held == wanted else [f"{place} is {held!r} there and {wanted!r} here"]

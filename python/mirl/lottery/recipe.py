@@ -190,7 +190,7 @@ class Recipe:
         t = epoch * unit + (step if self.schedule == "step" else 0)
         total = self.epochs * unit
         warmup = min(round(self.warmup_epochs * unit), total - 1)
-        return linear_warmup_cosine(t, total, warmup=warmup, base=self.lr, minimum=self.min_lr)
+        return linear_warmup_cosine(t, total, warmup=warmup, lr=self.lr, min_lr=self.min_lr)
 
     def rewinds_biases(self, round_: int) -> bool:
         """Whether the rewinding before `round_` (from 1) sets biases back."""

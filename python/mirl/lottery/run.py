@@ -16,6 +16,7 @@ from mirl.checks import is_number
 from mirl.data.batches import has_epochs
 from mirl.errors import FormatError
 from mirl.groups import prunable, select
+from mirl.lottery.folder import differences
 from mirl.lottery.rounds import Rounds
 from mirl.machine import versions
 from mirl.train import Trainer
@@ -106,10 +107,14 @@ class Run:
             return
         if self.recipe.rounds == 0:
             raise ValueError("rounds must be at least 1 with masks_of: round 0 is the other run's")
+        theirs = self.parent.description()
+        if isinstance(rewind, int) and rewind != theirs["recipe"]["rewind"]:
+            there = theirs["recipe"]["rewind"]
+            raise ValueError(f"{self.parent.path}: its rewind is {there!r}, not {rewind}")
+        sizes = differences("", theirs["network"], self.description["network"])
+        if sizes:
+            raise ValueError(f"{self.parent.path}: its network is another: {'; '.join(sizes)}")
         self._check_rounds(self.parent)
-        theirs = self.parent.description()["recipe"]["rewind"]
-        if isinstance(rewind, int) and rewind != theirs:
-            raise ValueError(f"{self.parent.path}: its rewind is {theirs!r}, not {rewind}")
 
     def _check_rounds(self, parent: RunFolder) -> None:
         """Raise where the run whose masks are taken lacks a round, before any is trained."""
