@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
 from mirl.checks import check_least
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from mirl.models import PromptIR
+
+Images: TypeAlias = NDArray[np.float32]
+LossFunction: TypeAlias = Callable[[Images, Images], tuple[Any, Any]]
+"""The loss of each image and its gradient, by restored and clean images."""
 
 
 class StepSeconds(NamedTuple):
@@ -50,6 +55,9 @@ class Trainer:
         ``"l2"``, squared; ``"charbonnier"``, of √(e² + ε²) with ε = 1e-3 (Lai et al. 2017);
         ``"ssim"``, 1 - `mirl.ssim`; ``"fft-l1"``, the mean absolute error of real and imaginary parts
         of the spectra (Cho et al. 2021). Or several with their weights: ``{"l1": 1, "fft-l1": 0.1}``.
+        Or a function of your own, ``(restored, clean) -> (losses, gradient)``, of float32 arrays
+        (n, 3, H, W), of which `restored` is not clipped: `losses` (n,) has the loss of each image, and
+        `gradient` (n, 3, H, W) is that of their sum by `restored`; arrays, or what DLPack views as such.
     betas, eps, weight_decay
         AdamW's, with PyTorch's defaults.
     clip_grad_norm
@@ -84,7 +92,7 @@ class Trainer:
         model: PromptIR,
         lr: float = 2e-4,
         *,
-        loss: str | Mapping[str, float] = "l1",
+        loss: str | Mapping[str, float] | LossFunction = "l1",
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
@@ -100,9 +108,11 @@ class Trainer:
         check_least(1, micro_batch=micro_batch)
         self.model = model
         self.lr = lr
+        self._loss = loss if callable(loss) else None
+        self._micro_batch = micro_batch
         self._trainer = _mirl.Trainer(
             model._network,
-            [(loss, 1.0)] if isinstance(loss, str) else list(loss.items()),
+            _terms(loss),
             betas,
             eps,
             weight_decay,
@@ -158,12 +168,30 @@ class Trainer:
             The loss or a gradient is NaN or infinite: the message names the step (from 0), and the
             network is as before it.
         TypeError, ValueError
-            Arrays that do not fit.
+            Arrays that do not fit, or what a loss of your own returns. Whatever such a loss raises, the
+            network is as before the step, too.
         """
         if weights is not None:
             weights = [float(weight) for weight in weights]
         images = as_array(degraded, "degraded"), as_array(clean, "clean")
-        return self._trainer.step(*images, weights, self.lr)
+        if self._loss is None:
+            return self._trainer.step(*images, weights, self.lr)
+        return self._step_by(self._loss, *images, weights)
+
+    def _step_by(
+        self, loss: LossFunction, degraded: Images, clean: Images, weights: list[float] | None
+    ) -> float:
+        """A step by a loss that Python computes."""
+        shares = self._trainer.begin(degraded, clean, weights, self.lr)
+        losses: list[float] = []
+        size = self._micro_batch or len(shares)
+        for first in range(0, len(shares), size):
+            part = slice(first, first + size)
+            restored = self._trainer.restore(degraded[part])
+            found, gradient = _checked(loss(restored, clean[part]), restored.shape)
+            losses += found
+            self._trainer.backward(gradient * shares[part, None, None, None])
+        return self._trainer.finish(losses)
 
     def average(self) -> dict[str, NDArray[np.float32]]:
         """The exponential moving average of all parameters, by name.
@@ -227,3 +255,37 @@ class Trainer:
             The file is damaged, no checkpoint, or of a network of other sizes. Nothing is changed.
         """
         return self._trainer.load_checkpoint(os.fspath(path))
+
+
+def _terms(loss: Any) -> list[tuple[str, float]] | None:
+    """Names and weights of losses; None for one that is not the package's."""
+    if isinstance(loss, str):
+        return [(loss, 1.0)]
+    if isinstance(loss, Mapping):
+        return list(loss.items())
+    if callable(loss):
+        return None
+    kind = type(loss).__name__
+    raise TypeError(f"loss must be a name, weights by name, or a function, got {kind}")
+
+
+def _checked(found: Any, shape: tuple[int, ...]) -> tuple[list[float], Images]:
+    """What a loss has returned for restored images of this shape."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        kind = type(found).__name__
+        raise TypeError(f"loss must return (losses, gradient), got {kind}")
+    losses = np.asarray(as_array(found[0], "losses"))
+    if losses.shape != shape[:1]:
+        raise ValueError(
+            f"loss must return one loss for each of {shape[0]} images, got shape {losses.shape}"
+        )
+    gradient = np.asarray(as_array(found[1], "gradient"))
+    if gradient.shape != shape:
+        raise ValueError(
+            f"loss must return a gradient of the shape {shape} of the restored images,"
+            f" got {gradient.shape}"
+        )
+    for name, values in (("losses", losses), ("gradient", gradient)):
+        if not np.issubdtype(values.dtype, np.floating):
+            raise TypeError(f"{name}: expected floating-point numbers, got {values.dtype}")
+    return losses.astype(np.float64).tolist(), gradient.astype(np.float32, copy=False)

@@ -5,7 +5,9 @@ mod network;
 mod objective;
 mod pad;
 pub mod promptir;
+mod restored;
 
 pub use network::{Declared, Images, Network};
 pub use objective::{Loss, Objective};
 pub use promptir::PromptIrConfig;
+pub use restored::Restored;

@@ -4,6 +4,7 @@ use super::cuda::Restoration;
 use super::objective::{Loss, Objective};
 use super::pad::reflect_pad;
 use super::promptir::{PromptIr, PromptIrConfig};
+use super::restored::Restored;
 use crate::kernels::Precision;
 use crate::nn::{Builder, Parameters, StateDict};
 use crate::ops::{self, Gradients, Keep, Mode, Tensor, Values};
@@ -99,12 +100,28 @@ impl Images<'_> {
         }
     }
 
+    /// # Errors
+    /// Clean images of another shape than these degraded ones.
+    pub fn check_clean(&self, clean: &Self) -> Result<()> {
+        if self.shape == clean.shape {
+            return Ok(());
+        }
+        Err(Error::value(format!(
+            "degraded and clean differ in shape: {:?} and {:?}",
+            self.shape, clean.shape
+        )))
+    }
+
     /// In rows of channels, [n, h, 3, w], reflect-padded to multiples of `multiple`.
     fn values(&self, what: &str, multiple: usize, gpu: Option<&Arc<Gpu>>) -> Result<Values> {
         self.validate(what)?;
+        Values::images(reflect_pad(&self.rows()?, multiple)?, gpu)
+    }
+
+    /// In rows of channels, [n, h, 3, w].
+    pub(super) fn rows(&self) -> Result<candle_core::Tensor> {
         let images = candle_core::Tensor::from_slice(self.data, &self.shape, &Device::Cpu)?;
-        let rows = images.transpose(1, 2)?.contiguous()?;
-        Values::images(reflect_pad(&rows, multiple)?, gpu)
+        Ok(images.transpose(1, 2)?.contiguous()?)
     }
 }
 
@@ -278,8 +295,22 @@ impl Network {
                 self.restoration.run(network, padded, (h, w), precision)?
             }
         };
-        let images = restored.to_images()?.transpose(1, 2)?; // [n, 3, h, w]
-        Ok(images.flatten_all()?.to_vec1()?)
+        planes(&restored)
+    }
+
+    /// Images restored for a loss of the caller's.
+    pub fn restored(&self, degraded: Images, mode: Mode) -> Result<Restored> {
+        let [_, _, h, w] = degraded.shape;
+        let padded = degraded.values("degraded", self.any().multiple(), self.gpu())?;
+        Ok(Restored::new(self.run(padded, (h, w), mode)?))
+    }
+
+    /// Restored images of this height and width, with their graph, from padded ones.
+    fn run(&self, padded: Values, (height, width): (usize, usize), mode: Mode) -> Result<Tensor> {
+        let restored = self
+            .architecture(mode)?
+            .forward(&Tensor::constant(padded))?;
+        ops::crop(restored, height, width)
     }
 
     /// The losses between the restored images and the clean ones, and their gradients.
@@ -296,12 +327,7 @@ impl Network {
 
     /// Degraded images, padded, and clean ones, where the network lies.
     pub fn pair(&self, degraded: Images, clean: Images) -> Result<[Values; 2]> {
-        if degraded.shape != clean.shape {
-            return Err(Error::value(format!(
-                "degraded and clean differ in shape: {:?} and {:?}",
-                degraded.shape, clean.shape
-            )));
-        }
+        degraded.check_clean(&clean)?;
         Ok([
             degraded.values("degraded", self.any().multiple(), self.gpu())?,
             clean.values("clean", 1, self.gpu())?,
@@ -312,13 +338,11 @@ impl Network {
     pub fn loss_of(
         &self,
         [degraded, clean]: [Values; 2],
-        (height, width): (usize, usize),
+        size: (usize, usize),
         objective: &Objective,
         mode: Mode,
     ) -> Result<Loss> {
-        let architecture = self.architecture(mode)?;
-        let restored = architecture.forward(&Tensor::constant(degraded))?;
-        let restored = ops::crop(restored, height, width)?;
+        let restored = self.run(degraded, size, mode)?;
         objective.loss(&restored, &Tensor::constant(clean))
     }
 
@@ -330,10 +354,9 @@ impl Network {
 
     /// The gradient of the sum of all restored values.
     pub fn flow(&self, images: Images) -> Result<StateDict> {
-        let architecture = self.architecture(Mode::Differentiate)?;
-        let padded = images.values("images", architecture.multiple(), self.gpu())?;
-        let restored = architecture.forward(&Tensor::constant(padded))?;
-        let restored = ops::crop(restored, images.shape[2], images.shape[3])?;
+        let [_, _, h, w] = images.shape;
+        let padded = images.values("images", self.any().multiple(), self.gpu())?;
+        let restored = self.run(padded, (h, w), Mode::Differentiate)?;
         let ones = restored.values().filled(1.0)?;
         self.gradients_of(restored.backward(ones)?)
     }
@@ -347,6 +370,12 @@ impl Network {
         }
         Ok(state)
     }
+}
+
+/// Images in row-major order of [n, 3, h, w].
+pub(super) fn planes(images: &Values) -> Result<Vec<f32>> {
+    let images = images.to_images()?.transpose(1, 2)?; // [n, 3, h, w]
+    Ok(images.flatten_all()?.to_vec1()?)
 }
 
 fn is_unused(unused: &[&str], name: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Training steps and checkpoints.
 
-use super::array::{owned, state_to_dict};
+use super::array::{owned, state_to_dict, to_numpy};
 use super::enter::{enter_with, peek, run};
 use super::network::{Network, one_of, precision_of};
 use crate::models::{self, Objective};
@@ -10,6 +10,7 @@ use crate::ops::{Keep, Mode};
 use crate::optim::AdamWConfig;
 use crate::runtime::lock::lock;
 use crate::train::{self, TrainerConfig};
+use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
@@ -23,13 +24,13 @@ pub struct Trainer {
 
 #[pymethods]
 impl Trainer {
-    /// `loss` names losses and their weights.
+    /// `loss` names losses and their weights; None where the caller computes it.
     #[new]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         network: &Network,
-        loss: Vec<(String, f64)>,
+        loss: Option<Vec<(String, f64)>>,
         betas: (f64, f64),
         eps: f64,
         weight_decay: f64,
@@ -58,12 +59,14 @@ impl Trainer {
             ("ssim", Kind::Ssim),
             ("fft-l1", Kind::FftL1),
         ];
-        let terms = loss.iter();
-        let terms = terms.map(|(name, weight)| Ok((one_of("loss", name, kinds)?, *weight)));
+        let term = |(name, weight): (String, f64)| Ok((one_of("loss", &name, kinds)?, weight));
+        let objective = |terms: Vec<_>| -> crate::Result<_> {
+            Objective::new(terms.into_iter().map(term).collect::<crate::Result<_>>()?)
+        };
         let config = TrainerConfig {
             optimizer,
             mode: Mode::Train(keep, precision_of(precision)?),
-            objective: Objective::new(terms.collect::<crate::Result<_>>()?)?,
+            objective: loss.map(objective).transpose()?,
             micro_batch,
             ema_decay,
             movement,
@@ -105,6 +108,54 @@ impl Trainer {
             let images = (degraded.images("degraded")?, clean.images("clean")?);
             trainer.step(network, images, weights.as_deref(), lr)
         })
+    }
+
+    /// Begins a step whose loss the caller computes; returns what that of each image counts.
+    #[pyo3(signature = (degraded: "NDArray[numpy.float32]", clean: "NDArray[numpy.float32]", weights, lr) -> "NDArray[numpy.float32]")]
+    fn begin<'py>(
+        &self,
+        py: Python<'py>,
+        degraded: &Bound<'_, PyAny>,
+        clean: &Bound<'_, PyAny>,
+        weights: Option<Vec<f64>>,
+        lr: f64,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let degraded = owned::<f32>(degraded, "degraded")?;
+        let clean = owned::<f32>(clean, "clean")?;
+        let shares = self.with(py, |_, trainer| {
+            let images = (degraded.images("degraded")?, clean.images("clean")?);
+            Ok(trainer.begin(images, weights.as_deref(), lr)?.to_vec())
+        })?;
+        let count = shares.len();
+        to_numpy(py, shares, &[count])
+    }
+
+    /// The restored images of a part of the batch.
+    #[pyo3(signature = (degraded: "NDArray[numpy.float32]") -> "NDArray[numpy.float32]")]
+    fn restore<'py>(
+        &self,
+        py: Python<'py>,
+        degraded: &Bound<'_, PyAny>,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let degraded = owned::<f32>(degraded, "degraded")?;
+        let restored = self.with(py, |network, trainer| {
+            trainer.restore(network, degraded.images("degraded")?)
+        })?;
+        to_numpy(py, restored, &degraded.shape)
+    }
+
+    /// Takes the gradient of the loss by those images.
+    #[pyo3(signature = (gradient: "NDArray[numpy.float32]"))]
+    fn backward(&self, py: Python<'_>, gradient: &Bound<'_, PyAny>) -> PyResult<()> {
+        let gradient = owned::<f32>(gradient, "gradient")?;
+        self.with(py, |network, trainer| {
+            trainer.backward(network, gradient.images("gradient")?)
+        })
+    }
+
+    /// Takes the step, from the loss of each image, and returns its loss.
+    fn finish(&self, py: Python<'_>, losses: Vec<f64>) -> PyResult<f64> {
+        self.with(py, |network, trainer| trainer.finish(network, losses))
     }
 
     /// Of each image of the last batch.

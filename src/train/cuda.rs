@@ -5,8 +5,9 @@ use super::batch::Batch;
 use super::movement::Movement;
 use super::trainer::Seconds;
 use crate::models::{Images, Network, Objective};
+use crate::nn::Parameters;
 use crate::ops::{Gradients, Mode};
-use crate::optim::AdamW;
+use crate::optim::{AdamW, moved};
 use crate::runtime::gpu::{self, Array, Gpu, Repeated};
 use crate::{Result, arguments};
 use std::cell::Cell;
@@ -166,4 +167,21 @@ impl Arrays {
         }
         Ok(())
     }
+}
+
+/// A step by gradients of a loss that was computed elsewhere; returns their norm. Where it is not finite,
+/// nothing has changed.
+pub fn update(
+    all: &Parameters,
+    (optimizer, movement): (&AdamW, Option<&Movement>),
+    gradients: &Gradients,
+) -> Result<f64> {
+    let gpu = all.gpu().ok_or_else(moved)?;
+    let outcome = Array::zeros(gpu, &[2])?;
+    optimizer.norm_cuda(all, gradients, &outcome)?;
+    if let Some(movement) = movement {
+        movement.add_cuda(all, gradients, &outcome)?;
+    }
+    optimizer.step_cuda(&outcome)?;
+    Ok(f64::from(outcome.to_vec()?[1]))
 }

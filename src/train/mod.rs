@@ -5,6 +5,7 @@ mod batch;
 mod checkpoint;
 mod cuda;
 mod movement;
+mod own_loss;
 mod shadow;
 mod trainer;
 

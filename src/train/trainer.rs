@@ -4,6 +4,7 @@ use super::average::Average;
 use super::batch::Batch;
 use super::cuda;
 use super::movement::Movement;
+use super::own_loss::OwnLoss;
 use crate::models::{Images, Network, Objective};
 use crate::ops::{Gradients, Mode};
 use crate::optim::{AdamW, AdamWConfig};
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 pub struct TrainerConfig {
     pub optimizer: AdamWConfig,
     pub mode: Mode,
-    pub objective: Objective,
+    /// None where the caller computes the loss.
+    pub objective: Option<Objective>,
     /// Images of a batch whose gradients are computed at once, at most.
     pub micro_batch: Option<usize>,
     /// Of the moving average of the weights, where one is kept.
@@ -29,14 +31,15 @@ pub struct TrainerConfig {
 
 pub struct Trainer {
     optimizer: AdamW,
-    mode: Mode,
-    objective: Objective,
+    pub(super) mode: Mode,
+    objective: Option<Objective>,
     micro_batch: Option<usize>,
     average: Option<Average>,
     movement: Option<Movement>,
-    seconds: Seconds,
-    losses: Vec<f64>,
+    pub(super) seconds: Seconds,
+    pub(super) losses: Vec<f64>,
     on_gpu: cuda::Step,
+    pub(super) own_loss: OwnLoss,
 }
 
 /// What the parts of a step took. One that a GPU replays as a whole is all backward.
@@ -68,6 +71,7 @@ impl Trainer {
             seconds: Seconds::default(),
             losses: vec![],
             on_gpu: cuda::Step::default(),
+            own_loss: OwnLoss::default(),
         })
     }
 
@@ -118,22 +122,14 @@ impl Trainer {
         weights: Option<&[f64]>,
         lr: f64,
     ) -> Result<f64> {
-        if !(lr.is_finite() && lr >= 0.0) {
-            return Err(Error::value(format!("lr must be at least 0, got {lr}")));
-        }
+        check_lr(lr)?;
         let batch = Batch::new((degraded, clean), weights, self.micro_batch)?;
         let step = self.optimizer.steps();
         let (loss, norm) = match network.gpu() {
             Some(gpu) => self.on_gpu(gpu, network, batch, lr)?,
             None => self.on_cpu(network, batch, lr)?,
         };
-        if !loss.is_finite() {
-            return Err(Error::Diverged { step, loss });
-        }
-        if !norm.is_finite() {
-            let loss = f64::NAN;
-            return Err(Error::Diverged { step, loss });
-        }
+        check_finite(step, loss, norm)?;
         Ok(loss)
     }
 
@@ -145,7 +141,8 @@ impl Trainer {
         let mut gradients = Gradients::default();
         for (part, [degraded, clean]) in batch.parts() {
             let start = Instant::now();
-            let loss = network.loss(degraded, clean, &self.objective, self.mode)?;
+            let objective = self.objective.as_ref().ok_or_else(own_loss)?;
+            let loss = network.loss(degraded, clean, objective, self.mode)?;
             losses.extend(loss.values().cpu()?.to_vec1::<f32>()?);
             forward += start.elapsed();
             let found = loss.backward(Tensor::new(&shares[part], &Device::Cpu)?)?;
@@ -158,23 +155,57 @@ impl Trainer {
             return Ok((value, f64::NAN));
         }
         let start = Instant::now();
-        let (all, masks) = (network.parameters(), network.masks());
-        let norm = self.optimizer.norm(all, masks, &gradients)?;
-        if norm.is_finite() {
-            if let Some(movement) = &mut self.movement {
-                movement.add(all, &gradients)?;
-            }
-            self.optimizer.step(all, masks, (&gradients, norm), lr)?;
-            if let Some(average) = &mut self.average {
-                average.add(all, self.optimizer.steps())?;
-            }
-        }
+        let norm = self.update(network, &gradients, lr)?;
         self.seconds = Seconds {
             forward: forward.as_secs_f64(),
             backward: (backward - forward).as_secs_f64(),
             optimizer: start.elapsed().as_secs_f64(),
         };
         Ok((value, norm))
+    }
+
+    /// Takes a step by gradients, where their norm is finite; returns it.
+    pub(super) fn update(
+        &mut self,
+        network: &Network,
+        gradients: &Gradients,
+        lr: f64,
+    ) -> Result<f64> {
+        let (all, masks) = (network.parameters(), network.masks());
+        let norm = self.optimizer.norm(all, masks, gradients)?;
+        if norm.is_finite() {
+            if let Some(movement) = &mut self.movement {
+                movement.add(all, gradients)?;
+            }
+            self.optimizer.step(all, masks, (gradients, norm), lr)?;
+            self.has_stepped(network)?;
+        }
+        Ok(norm)
+    }
+
+    /// The same on a GPU.
+    pub(super) fn update_cuda(
+        &mut self,
+        network: &Network,
+        gradients: &Gradients,
+        lr: f64,
+    ) -> Result<f64> {
+        let all = network.parameters();
+        self.optimizer.prepare_cuda(all, lr)?;
+        let kept = (&self.optimizer, self.movement.as_ref());
+        let norm = cuda::update(all, kept, gradients)?;
+        if norm.is_finite() {
+            self.optimizer.count();
+            self.has_stepped(network)?;
+        }
+        Ok(norm)
+    }
+
+    fn has_stepped(&mut self, network: &Network) -> Result<()> {
+        match &mut self.average {
+            Some(average) => average.add(network.parameters(), self.optimizer.steps()),
+            None => Ok(()),
+        }
     }
 
     /// The same on a GPU.
@@ -188,16 +219,36 @@ impl Trainer {
         let all = network.parameters();
         self.optimizer.prepare_cuda(all, lr)?;
         let kept = (&self.optimizer, self.movement.as_ref());
-        let how = (&self.objective, self.mode);
+        let objective = self.objective.as_ref();
+        let how = (objective.ok_or_else(own_loss)?, self.mode);
         let outcome = self.on_gpu.run(gpu, network, kept, how, batch)?;
         self.losses = outcome.losses;
         if outcome.loss.is_finite() && outcome.norm.is_finite() {
             self.optimizer.count();
             self.seconds = outcome.seconds;
-            if let Some(average) = &mut self.average {
-                average.add(all, self.optimizer.steps())?;
-            }
+            self.has_stepped(network)?;
         }
         Ok((outcome.loss, outcome.norm))
     }
+}
+
+pub(super) fn check_lr(lr: f64) -> Result<()> {
+    if lr.is_finite() && lr >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::value(format!("lr must be at least 0, got {lr}")))
+}
+
+/// # Errors
+/// The loss of step `step`, or the norm of its gradients, is not finite.
+pub(super) fn check_finite(step: u64, loss: f64, norm: f64) -> Result<()> {
+    if loss.is_finite() && norm.is_finite() {
+        return Ok(());
+    }
+    let loss = if loss.is_finite() { f64::NAN } else { loss };
+    Err(Error::Diverged { step, loss })
+}
+
+fn own_loss() -> Error {
+    Error::value("the loss of this trainer is the caller's")
 }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mirl.criteria import Score
     from mirl.loggers import Logger
     from mirl.models import PromptIR
+    from mirl.train import LossFunction
 
 
 @dataclass(repr=False)
@@ -62,7 +63,7 @@ def find_ticket(
     masks_of: str | os.PathLike[str] | None = None,
     control: str | None = None,
     epochs: int = 1,
-    loss: str | Mapping[str, float] = "l1",
+    loss: str | Mapping[str, float] | LossFunction = "l1",
     task_weighting: str | None = None,
     lr: float = 2e-4,
     min_lr: float = 0.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ class Recipe:
             "exclude": None if exclude is None else tuple(exclude),
             "rewind_biases": settings["rewind_biases"] or ("first" if paper else "every"),
             "schedule": settings["schedule"] or ("epoch" if paper else "step"),
-            "loss": loss if isinstance(loss, str) else dict(loss),
+            "loss": dict(loss) if isinstance(loss, Mapping) else loss,
             "betas": (betas[0], betas[1]),
         }
         return cls(**settings)
@@ -198,11 +198,12 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings by name, as JSON holds them."""
-        # Not asdict: criteria need not be copied, and some cannot be.
+        # Not asdict: functions need not be copied, and some cannot be.
         settings = dict(vars(self))
-        if callable(self.criterion):
-            criterion = self.criterion
-            # Partial functions and objects that are called have no name of their own.
-            named = criterion if hasattr(criterion, "__qualname__") else type(criterion)
-            settings["criterion"] = f"{named.__module__}.{named.__qualname__}"
+        for name in ("criterion", "loss"):
+            function = settings[name]
+            if callable(function):
+                # Partial functions and objects that are called have no name of their own.
+                named = function if hasattr(function, "__qualname__") else type(function)
+                settings[name] = f"{named.__module__}.{named.__qualname__}"
         return settings
