@@ -196,7 +196,7 @@ class Trainer:
         cls,
         /,
         network: Network,
-        loss: SupportsGetItem[int, tuple[str, SupportsFloat | SupportsIndex]],
+        loss: SupportsGetItem[int, tuple[str, SupportsFloat | SupportsIndex]] | None,
         betas: tuple[SupportsFloat | SupportsIndex, SupportsFloat | SupportsIndex],
         eps: SupportsFloat | SupportsIndex,
         weight_decay: SupportsFloat | SupportsIndex,
@@ -208,11 +208,30 @@ class Trainer:
         movement: bool,
     ) -> Trainer:
         """
-        `loss` names losses and their weights.
+        `loss` names losses and their weights; None where the caller computes it.
         """
     def average(self, /) -> dict[str, NDArray[numpy.float32]] | None:
         """
         The average of the weights by parameter name, where one is kept.
+        """
+    def backward(self, /, gradient: NDArray[numpy.float32]) -> None:
+        """
+        Takes the gradient of the loss by those images.
+        """
+    def begin(
+        self,
+        /,
+        degraded: NDArray[numpy.float32],
+        clean: NDArray[numpy.float32],
+        weights: SupportsGetItem[int, SupportsFloat | SupportsIndex] | None,
+        lr: SupportsFloat | SupportsIndex,
+    ) -> NDArray[numpy.float32]:
+        """
+        Begins a step whose loss the caller computes; returns what that of each image counts.
+        """
+    def finish(self, /, losses: SupportsGetItem[int, SupportsFloat | SupportsIndex]) -> float:
+        """
+        Takes the step, from the loss of each image, and returns its loss.
         """
     def load_checkpoint(self, /, path: str | PathLike[str]) -> str:
         """
@@ -226,6 +245,10 @@ class Trainer:
     def movement(self, /) -> dict[str, NDArray[numpy.float32]] | None:
         """
         Movement scores by parameter name, where they are summed up.
+        """
+    def restore(self, /, degraded: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+        """
+        The restored images of a part of the batch.
         """
     def save_checkpoint(self, /, path: str | PathLike[str], progress: str) -> None: ...
     @property

@@ -57,7 +57,7 @@ class Trainer:
         of the spectra (Cho et al. 2021). Or several with their weights: ``{"l1": 1, "fft-l1": 0.1}``.
         Or a function of your own, ``(restored, clean) -> (losses, gradient)``, of float32 arrays
         (n, 3, H, W), of which `restored` is not clipped: `losses` (n,) has the loss of each image, and
-        `gradient` (n, 3, H, W) is that of their sum by `restored`; arrays, or what DLPack views as such.
+        `gradient` (n, 3, H, W) that of their sum by `restored`: arrays, or what DLPack views as such.
     betas, eps, weight_decay
         AdamW's, with PyTorch's defaults.
     clip_grad_norm
