@@ -22,8 +22,12 @@ pub enum Error {
     Format { path: PathBuf, message: String },
 
     /// Training left the finite numbers; nothing of the failed step was applied.
-    #[error("the loss of step {step} is {loss}: the step was not applied")]
-    Diverged { step: u64, loss: f64 },
+    #[error("the {what} of step {step} is {value}: the step was not applied")]
+    Diverged {
+        what: &'static str,
+        step: u64,
+        value: f64,
+    },
 
     /// The system has not as much memory left, or does not give it to this process.
     #[error("no memory for {bytes} bytes")]
@@ -37,6 +41,10 @@ pub enum Error {
     #[error("interrupted")]
     Cancelled,
 
+    /// A fault of ours.
+    #[error("{0}")]
+    Internal(String),
+
     /// The tensor library failed; a fault of ours, since input is checked before.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -45,6 +53,10 @@ pub enum Error {
 impl Error {
     pub fn value(message: impl Into<String>) -> Self {
         Self::Value(message.into())
+    }
+
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::Internal(message.into())
     }
 
     pub fn file(path: impl AsRef<Path>, source: std::io::Error) -> Self {

@@ -133,7 +133,8 @@ def test_movement_is_summed_over_the_steps(small, batch, device):
     for name, values in trainer.movement().items():
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(values, expected[name], atol=1e-5 * scale + 1e-12)
-    mirl.prune(small, 0.5, criterion=trainer.movement())
+    scores = {name: each.astype(np.float64) for name, each in trainer.movement().items()}
+    mirl.prune(small, 0.5, criterion=scores)
     assert small.density().prunable == pytest.approx(0.5, abs=1e-4)
     with pytest.raises(ValueError, match="movement=True"):
         mirl.Trainer(small).movement()

@@ -282,7 +282,8 @@ def test_copies_are_networks_of_their_own(small, copied):
     ("sizes", "error", "message"),
     [
         ({"dim": 8.0}, TypeError, "dim must be a whole number, got 8.0"),
-        ({"heads": 4}, TypeError, "heads must be a sequence of whole numbers, got 4"),
+        ({"heads": 4}, TypeError, "heads must be 4 whole numbers, got 4"),
+        ({"num_blocks": (1, 1, 1)}, ValueError, r"num_blocks must be 4 whole numbers, got \(1, 1"),
         ({"heads": (1, 2, "4", 8)}, TypeError, "heads must be a whole number, got '4'"),
         ({"num_blocks": (1, 1, 1, -1)}, ValueError, "num_blocks must be at least 0, got -1"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
@@ -305,3 +306,11 @@ def test_a_masked_array_is_refused(small):
     image = np.ma.masked_less(np.ones((1, 3, 8, 8), np.float32), 0.5)
     with pytest.raises(TypeError, match="images: a masked array"):
         small(image)
+
+
+def test_metadata_and_progress_are_strings(small, tmp_path):
+    with pytest.raises(TypeError, match=r"metadata must be strings by name, got 0.1 for 'lr'"):
+        small.save(tmp_path / "x.safetensors", {"lr": 0.1})
+    with pytest.raises(TypeError, match="progress must be a string, got dict"):
+        mirl.Trainer(small).save_checkpoint(tmp_path / "x.safetensors", {"step": 1})
+    assert not list(tmp_path.iterdir())

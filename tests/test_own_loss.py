@@ -82,7 +82,11 @@ def test_it_may_use_the_network_and_float64(batch, device):
         (lambda x: (np.zeros(2), x > 0), TypeError, "gradient: expected floating-point"),
         (lambda x: ([None, None], x), TypeError, "losses: expected floating-point"),
         (lambda x: ([1.0, np.inf], x), mirl.errors.DivergenceError, "loss of step 1 is inf"),
-        (lambda x: ([1.0, 1.0], x * np.nan), mirl.errors.DivergenceError, "step 1"),
+        (
+            lambda x: ([1.0, 1.0], x * np.nan),
+            mirl.errors.DivergenceError,
+            "gradient's norm of step 1",
+        ),
         (lambda x: 1 / 0, ZeroDivisionError, "division"),
     ],
 )

@@ -257,7 +257,7 @@ def test_rewinding_sets_back_what_it_should(small, batch):
         else:
             mask = small.mask.get(name, np.ones(values.shape, bool))
             np.testing.assert_array_equal(values, np.where(mask, before[name], 0))
-    mirl.rewind(small, initial, prompts=True, temperatures=True)
+    mirl.rewind(small, before, prompts=True, temperatures=True)
     for name, values in small.state_dict().items():
         if name.endswith(("prompt_param", "temperature")):
             np.testing.assert_array_equal(values, before[name])

@@ -17,6 +17,7 @@ __all__ = [
     "InternalError",
     "Loader",
     "Network",
+    "OwnLoss",
     "Snapshot",
     "Trainer",
     "VERSION",
@@ -183,6 +184,25 @@ class Network:
         """
 
 @final
+class OwnLoss:
+    """
+    A step whose loss the caller computes, between `Trainer.begin` and `Trainer.finish`.
+    """
+    def backward(
+        self,
+        /,
+        losses: SupportsGetItem[int, SupportsFloat | SupportsIndex],
+        gradient: NDArray[numpy.float32],
+    ) -> None:
+        """
+        Takes the loss of each image of that part, and the gradient of their sum by the restored ones.
+        """
+    def restore(self, /) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32]] | None:
+        """
+        The next part of the batch: its images restored, and the clean ones.
+        """
+
+@final
 class Snapshot:
     """
     The values of all parameters at one moment.
@@ -214,10 +234,6 @@ class Trainer:
         """
         The average of the weights by parameter name, where one is kept.
         """
-    def backward(self, /, gradient: NDArray[numpy.float32]) -> None:
-        """
-        Takes the gradient of the loss by those images.
-        """
     def begin(
         self,
         /,
@@ -225,13 +241,13 @@ class Trainer:
         clean: NDArray[numpy.float32],
         weights: SupportsGetItem[int, SupportsFloat | SupportsIndex] | None,
         lr: SupportsFloat | SupportsIndex,
-    ) -> NDArray[numpy.float32]:
+    ) -> OwnLoss:
         """
-        Begins a step whose loss the caller computes; returns what that of each image counts.
+        Begins a step whose loss the caller computes.
         """
-    def finish(self, /, losses: SupportsGetItem[int, SupportsFloat | SupportsIndex]) -> float:
+    def finish(self, /, step: OwnLoss) -> float:
         """
-        Takes the step, from the loss of each image, and returns its loss.
+        Takes a step whose parts have all come, and returns its loss.
         """
     def load_checkpoint(self, /, path: str | PathLike[str]) -> str:
         """
@@ -245,10 +261,6 @@ class Trainer:
     def movement(self, /) -> dict[str, NDArray[numpy.float32]] | None:
         """
         Movement scores by parameter name, where they are summed up.
-        """
-    def restore(self, /, degraded: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
-        """
-        The restored images of a part of the batch.
         """
     def save_checkpoint(self, /, path: str | PathLike[str], progress: str) -> None: ...
     @property

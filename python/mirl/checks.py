@@ -26,12 +26,14 @@ def whole(name: str, value: Any, least: int = 0) -> int:
     return number
 
 
-def wholes(name: str, values: Any) -> list[int]:
-    """Give a sequence of whole numbers from 0 on as a list; errors are those of `whole`."""
+def wholes(name: str, values: Any, count: int) -> list[int]:
+    """Give so many whole numbers from 0 on as a list; errors are those of `whole`."""
     try:
         each = list(values)
     except TypeError:
-        raise TypeError(f"{name} must be a sequence of whole numbers, got {values!r}") from None
+        raise TypeError(f"{name} must be {count} whole numbers, got {values!r}") from None
+    if len(each) != count:
+        raise ValueError(f"{name} must be {count} whole numbers, got {values!r}")
     return [whole(name, value) for value in each]
 
 

@@ -47,9 +47,14 @@ def select(
     return selected
 
 
+def excluded(preset: str) -> tuple[str, ...]:
+    """What a preset does not prune: the published code prunes also what the forward never uses."""
+    return () if preset == "paper-code" else ("dead",)
+
+
 def prunable(network: _mirl.Network, preset: str) -> list[str]:
-    """Names of what a preset prunes: the published code also what the forward never uses."""
-    return select(network, ("weights",), () if preset == "paper-code" else ("dead",))
+    """Names of what a preset prunes."""
+    return select(network, ("weights",), excluded(preset))
 
 
 def _matching(network: _mirl.Network, names: list[str], wanted: Iterable[str]) -> set[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PACKED_SUFFIX = ".mirl.safetensors"
 """A network saved under a name with this ending is packed to its surviving weights."""
 
-OTHER_SUFFIXES = (".pth", ".ckpt", ".onnx")
+OTHER_SUFFIXES = (".pth", ".pt", ".ckpt", ".onnx")
 """Of files that are no safetensors."""
 
 PRESETS = ("default", "paper-code")
@@ -42,7 +42,7 @@ class Density(NamedTuple):
     all: float
     """Of all parameters."""
     prunable: float
-    """Of those that pruning may remove."""
+    """Of those that pruning removes by default, whose names hold ``weight``: see `mirl.prune`."""
 
 
 class Snapshot:
@@ -53,14 +53,20 @@ class Snapshot:
     Parameters
     ----------
     state
-        float32 arrays by parameter name.
+        float32 arrays by parameter name, or what DLPack views as such.
     """
 
-    def __init__(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        self._snapshot = _mirl.Snapshot(dict(state))
+    def __init__(self, state: Mapping[str, FloatArray]) -> None:
+        self._snapshot = _mirl.Snapshot(_arrays(state))
 
     def state_dict(self) -> dict[str, NDArray[np.float32]]:
-        """Copies of all values by parameter name."""
+        """Copies of all values.
+
+        Returns
+        -------
+        dict
+            float32 arrays by parameter name.
+        """
         return self._snapshot.state_dict()
 
     def __getstate__(self) -> dict[str, NDArray[np.float32]]:
@@ -136,12 +142,12 @@ class PromptIR:
     ) -> None:
         config = {
             "dim": whole("dim", dim),
-            "num_blocks": wholes("num_blocks", num_blocks),
+            "num_blocks": wholes("num_blocks", num_blocks, 4),
             "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
-            "heads": wholes("heads", heads),
+            "heads": wholes("heads", heads, 4),
             "ffn_expansion_factor": float(ffn_expansion_factor),
-            "prompt_dims": wholes("prompt_dims", prompt_dims),
-            "prompt_sizes": wholes("prompt_sizes", prompt_sizes),
+            "prompt_dims": wholes("prompt_dims", prompt_dims, 3),
+            "prompt_sizes": wholes("prompt_sizes", prompt_sizes, 3),
             "prompt_len": whole("prompt_len", prompt_len),
         }
         seed = whole("seed", seed)
@@ -162,7 +168,7 @@ class PromptIR:
     @classmethod
     def from_state_dict(
         cls,
-        state: Mapping[str, NDArray[np.float32]],
+        state: Mapping[str, FloatArray],
         mask: Mapping[str, NDArray[np.bool_]] | None = None,
         *,
         strict: bool = True,
@@ -180,10 +186,17 @@ class PromptIR:
             Whether every parameter must be there and no other. Otherwise what is missing keeps its
             initial value (seed 0), and what is unknown is left out.
 
+        Returns
+        -------
+        PromptIR
+            On the processor.
+
         Raises
         ------
         ValueError
             Missing, unexpected or misshapen parameters, by name.
+        TypeError
+            Something else than float32 arrays.
         """
         arrays = _arrays(state)
         network = _mirl.Network(_mirl.Network.infer(arrays), 0)
@@ -301,11 +314,22 @@ class PromptIR:
         dict
             Arrays of the parameters' shapes, masked weights included. Parameters that the forward
             never uses have none.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Arrays that do not fit, as for `Trainer.step`.
         """
         return self._network.gradients(as_array(degraded, "degraded"), as_array(clean, "clean"))
 
     def state_dict(self) -> dict[str, NDArray[np.float32]]:
-        """Copies of all parameters by their published names, in the published order."""
+        """Copies of all parameters.
+
+        Returns
+        -------
+        dict
+            float32 arrays by their published names, in the published order.
+        """
         return self._network.state_dict()
 
     def load_state_dict(self, state: Mapping[str, FloatArray], *, strict: bool = True) -> None:
@@ -332,7 +356,14 @@ class PromptIR:
     def mask(self) -> dict[str, NDArray[np.bool_]]:
         """Boolean arrays of the pruned parameters, True where alive; the others are whole.
 
-        A copy. Assigning a dict replaces all masks and zeroes the weights that they leave out.
+        Copies: what is written into them changes nothing. Assigning a dict replaces all masks and
+        zeroes the weights that they leave out.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Set to something else than boolean arrays of the parameters' shapes. Nothing is changed
+            then.
         """
         return self._network.masks()
 
@@ -348,6 +379,16 @@ class PromptIR:
         preset
             ``"paper-code"`` counts the convolutions that the forward never uses as prunable,
             ``"default"`` does not.
+
+        Returns
+        -------
+        Density
+            Of all parameters, and of the prunable ones.
+
+        Raises
+        ------
+        ValueError
+            An unknown preset.
         """
         names = prunable(self._network, preset_choice(preset))
         layers, alive, total = self._network.report(names)
@@ -361,7 +402,13 @@ class PromptIR:
         return density._replace(all=density.all - sum(alive for _, alive, _ in layers) / total)
 
     def snapshot(self) -> Snapshot:
-        """The values of all parameters now, to rewind to."""
+        """The values of all parameters now.
+
+        Returns
+        -------
+        Snapshot
+            What `mirl.rewind` goes back to.
+        """
         snapshot = Snapshot.__new__(Snapshot)
         snapshot._snapshot = self._network.snapshot()
         return snapshot
@@ -405,7 +452,9 @@ class PromptIR:
         """
         other = Path(path).suffix.lower()
         if other in OTHER_SUFFIXES:
-            raise ValueError(f"{os.fspath(path)}: mirl.export writes {other} files, save does not")
+            raise ValueError(
+                f"{os.fspath(path)}: save writes safetensors files; for .pth and .onnx see mirl.export"
+            )
         packed = Path(path).name.endswith(PACKED_SUFFIX)
         left_out = packed and not unused
         density = self._density_without_unused() if left_out else self.density()
@@ -455,6 +504,9 @@ class PromptIR:
 def _joined(about: dict[str, str], metadata: Mapping[str, str] | None) -> dict[str, str]:
     """What a file tells, by us and by its author."""
     metadata = dict(metadata or {})
+    for key, value in metadata.items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata must be strings by name, got {value!r} for {key!r}")
     if taken := about.keys() & metadata.keys():
         raise ValueError(f"metadata: {min(taken)!r} is written by mirl itself")
     return about | metadata
@@ -465,7 +517,7 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_native(path: str | os.PathLike[str]) -> PromptIR:
-    """The network in a safetensors file: of ours, or dense under the published names."""
+    """The network in a safetensors file of ours."""
     return PromptIR._wrap(_mirl.Network.load(os.fspath(path)))
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.checks import check_least
-from mirl.criteria import Criterion, criterion_of, first_batches, scores_of
-from mirl.groups import select
+from mirl.checks import check_least, whole
+from mirl.criteria import Array, Criterion, criterion_of, first_batches, scores_of
+from mirl.groups import excluded, select
 from mirl.models import Density, PromptIR, Snapshot, preset_choice
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mirl.arrays import FloatArray
     from mirl.criteria import Score
 
 
@@ -27,7 +29,9 @@ class Layer:
 
     name: str
     alive: int
+    """Its values that the mask keeps."""
     total: int
+    """All of its values."""
 
     @property
     def density(self) -> float:
@@ -46,8 +50,10 @@ class PruneReport:
     total: int
     """Values of all parameters."""
     density: Density
+    """The same as shares."""
 
     def __iter__(self) -> Iterator[Layer]:
+        """Go through the layers."""
         return iter(self.layers)
 
     def __str__(self) -> str:
@@ -73,7 +79,7 @@ def prune(
     amount: float = 0.2,
     scope: str = "global",
     *,
-    criterion: str | Score | Mapping[str, NDArray[np.float32]] = "magnitude",
+    criterion: str | Score | Mapping[str, NDArray[np.floating]] = "magnitude",
     data: Any = None,
     batches: int = 8,
     granularity: str = "weights",
@@ -149,6 +155,8 @@ def prune(
     ValueError
         An argument out of range, a pattern without a parameter, scores that are not finite or do
         not fit, or nothing would be left. The network is unchanged then.
+    TypeError
+        An argument of another type, by name.
 
     Examples
     --------
@@ -163,62 +171,74 @@ def prune(
     """
     paper = preset_choice(preset) == "paper-code"
     network = model._network
-    if exclude is None:
-        exclude = () if paper else ("dead",)
-    names = select(network, include, exclude)
-    plain, pattern = granularity_of(granularity)
+    names = select(network, include, excluded(preset) if exclude is None else exclude)
     settings = (
         scope,
-        plain,
-        pattern,
+        *granularity_of(granularity),
         threshold or ("percentile" if paper else "exact"),
         alive or ("nonzero" if paper else "mask"),
         output_rate,
         min_density,
     )
+
+    def remove(scores: Mapping[str, Any] | None, amount: float) -> None:
+        if scores is not None:
+            scores = {name: np.asarray(each, np.float32) for name, each in scores.items()}
+        network.prune(names, scores, amount, *settings)
+
     if criterion == "magnitude":
-        network.prune(names, None, amount, *settings)
+        remove(None, amount)
     elif isinstance(criterion, Mapping):
-        network.prune(names, dict(criterion), amount, *settings)
+        remove(criterion, amount)
     else:
-        _prune_by(criterion_of(criterion), model, names, amount, settings, data, batches, seed)
+        rule = criterion_of(criterion)
+        images, seeds = _images(rule, data, batches), _seeds(seed)
+        if rule.steps == 1:
+            remove(scores_of(model, rule, names, images, seeds), amount)
+        else:
+            with _unless_it_fails(model):
+                for share in _shares(amount, rule.steps):
+                    remove(scores_of(model, rule, names, images, seeds), share)
     layers, living, total = network.report(names)
     return PruneReport([Layer(*layer) for layer in layers], living, total, model.density(preset))
 
 
-def _prune_by(
-    criterion: Criterion,
-    model: PromptIR,
-    names: list[str],
-    amount: float,
-    settings: Any,
-    data: Any,
-    batches: int,
-    seed: int | Sequence[int],
-) -> None:
-    """Remove an amount in as many steps as the criterion takes, or nothing where one of them fails."""
-    if criterion.data == "needed" and data is None:
-        raise ValueError("this criterion needs data: batches of degraded and clean images")
+def _images(criterion: Criterion, data: Any, batches: int) -> list[tuple[Array, Array]]:
+    """The batches that a criterion is computed from."""
     check_least(1, batches=batches)
+    if criterion.data == "ignored":
+        return []
+    if data is None:
+        if criterion.data == "needed":
+            raise ValueError("this criterion needs data: batches of degraded and clean images")
+        return []
+    images = first_batches(data, batches)
+    if not images:
+        raise ValueError("data has no batch")
+    return images
+
+
+def _seeds(seed: int | Sequence[int]) -> list[int]:
+    each = [seed] if isinstance(seed, int | np.integer) else list(seed)
+    return [whole("seed", number) for number in each]
+
+
+def _shares(amount: float, steps: int) -> list[float]:
+    """Of what each step finds alive, so that all of them together remove an amount."""
     if not 0 < amount < 1:
         raise ValueError(f"amount must lie in (0, 1), got {amount}")
-    read = data is not None and criterion.data != "ignored"
-    images = first_batches(data, batches) if read else []
-    if read and not images:
-        raise ValueError("data has no batch")
-    seeds = [seed] if isinstance(seed, int | np.integer) else list(seed)
-    for number in seeds:
-        check_least(0, seed=number)
-    network = model._network
+    return [1 - (1 - amount) ** (1 / steps)] * steps
+
+
+@contextmanager
+def _unless_it_fails(model: PromptIR) -> Iterator[None]:
+    """Keep a change of the network in several steps only as a whole."""
     state, mask = model.snapshot(), model.mask
-    step = 1 - (1 - amount) ** (1 / criterion.steps)
     try:
-        for _ in range(criterion.steps):
-            scores = scores_of(model, criterion, names, images, seeds)
-            network.prune(names, scores, step, *settings)
+        yield
     except BaseException:
         model.mask = mask
-        network.load_state_dict(state.state_dict(), True)
+        model.load_state_dict(state.state_dict())
         raise
 
 
@@ -244,7 +264,7 @@ def granularity_of(granularity: str) -> tuple[str, tuple[int, int]]:
 
 def rewind(
     model: PromptIR,
-    snapshot: Snapshot,
+    snapshot: Snapshot | Mapping[str, FloatArray],
     *,
     preset: str = "default",
     biases: bool = True,
@@ -261,7 +281,7 @@ def rewind(
     model
         The network to rewind, in place.
     snapshot
-        Of the same network, by `PromptIR.snapshot`.
+        Of the same network, by `PromptIR.snapshot`; or a state dict.
     preset
         ``"default"`` or ``"paper-code"``; they agree on rewinding.
     biases, prompts, temperatures
@@ -273,4 +293,6 @@ def rewind(
         A snapshot of a network of other sizes. The network is unchanged then.
     """
     preset_choice(preset)
+    if isinstance(snapshot, Mapping):
+        snapshot = Snapshot(snapshot)
     model._network.rewind(snapshot._snapshot, biases, prompts, temperatures)

@@ -109,7 +109,6 @@ class Trainer:
         self.model = model
         self.lr = lr
         self._loss = loss if callable(loss) else None
-        self._micro_batch = micro_batch
         self._trainer = _mirl.Trainer(
             model._network,
             _terms(loss),
@@ -182,19 +181,18 @@ class Trainer:
         self, loss: LossFunction, degraded: Images, clean: Images, weights: list[float] | None
     ) -> float:
         """A step by a loss that Python computes."""
-        shares = self._trainer.begin(degraded, clean, weights, self.lr)
-        losses: list[float] = []
-        size = self._micro_batch or len(shares)
-        for first in range(0, len(shares), size):
-            part = slice(first, first + size)
-            restored = self._trainer.restore(degraded[part])
-            found, gradient = _checked(loss(restored, clean[part]), restored.shape)
-            losses += found
-            self._trainer.backward(gradient * shares[part, None, None, None])
-        return self._trainer.finish(losses)
+        step = self._trainer.begin(degraded, clean, weights, self.lr)
+        while part := step.restore():
+            step.backward(*_checked(loss(*part), part[0].shape))
+        return self._trainer.finish(step)
 
     def average(self) -> dict[str, NDArray[np.float32]]:
-        """The exponential moving average of all parameters, by name.
+        """The exponential moving average of all parameters.
+
+        Returns
+        -------
+        dict
+            float32 arrays by parameter name.
 
         Raises
         ------
@@ -207,10 +205,15 @@ class Trainer:
         return average
 
     def movement(self) -> dict[str, NDArray[np.float32]]:
-        """Movement scores by parameter name: -Σ g w over all steps (Sanh et al. 2020, eq. 2).
+        """Movement scores: -Σ g w over all steps (Sanh et al. 2020, eq. 2).
 
         Large where training moves a weight away from zero; the gradients are those of the loss,
         before clipping. What `mirl.prune` takes as `criterion`.
+
+        Returns
+        -------
+        dict
+            float32 arrays by parameter name.
 
         Raises
         ------
@@ -233,7 +236,16 @@ class Trainer:
             Where to write the safetensors file.
         progress
             The caller's own place in words, kept as it is.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        TypeError
+            `progress` is no string.
         """
+        if not isinstance(progress, str):
+            raise TypeError(f"progress must be a string, got {type(progress).__name__}")
         self._trainer.save_checkpoint(os.fspath(path), progress)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> str:

@@ -230,7 +230,7 @@ impl Network {
     fn architecture(&self, mode: Mode) -> Result<&dyn Forward> {
         self.check(mode)?;
         let found = self.architectures.iter().find(|(of, _)| *of == mode);
-        let (_, architecture) = found.ok_or_else(|| Error::value(format!("no {mode:?}")))?;
+        let (_, architecture) = found.ok_or_else(|| Error::internal(format!("no {mode:?}")))?;
         Ok(&**architecture)
     }
 

@@ -39,7 +39,7 @@ impl Objective {
             .map(|&(kind, weight)| loss(restored, clean, kind, weight));
         let first = terms
             .next()
-            .unwrap_or_else(|| Err(Error::value("no loss")))?;
+            .unwrap_or_else(|| Err(Error::internal("no loss")))?;
         let sum = terms.try_fold(first, |sum, term| ops::add(&sum, &term?))?;
         Ok(Loss(sum))
     }

@@ -1,10 +1,8 @@
 //! What a network has made of images, for a loss that is computed elsewhere.
 
 use super::network::{Images, planes};
+use crate::Result;
 use crate::ops::{Gradients, Tensor, Values};
-use crate::runtime::gpu::Gpu;
-use crate::{Error, Result};
-use std::sync::Arc;
 
 /// Restored images [n, h, 3, w], with their graph.
 pub struct Restored(Tensor);
@@ -19,23 +17,21 @@ impl Restored {
         planes(self.0.values())
     }
 
-    /// The gradients of a loss that has this one by the images.
-    ///
-    /// # Errors
-    /// A gradient of another shape.
-    pub fn backward(self, gradient: Images, gpu: Option<&Arc<Gpu>>) -> Result<Gradients> {
+    /// The gradients of a loss that has this one by the images, in the same order.
+    pub fn backward(self, gradient: &[f32]) -> Result<Gradients> {
         let (n, h, c, w) = self.0.dims4()?;
-        if gradient.shape != [n, c, h, w] {
-            return Err(Error::value(format!(
-                "a gradient of shape {:?} for images of shape {:?}",
-                gradient.shape,
-                [n, c, h, w]
-            )));
-        }
-        let mut gradient = Values::images(gradient.rows()?, gpu)?;
-        if let (Values::Cuda(array), Values::Cuda(images)) = (&gradient, self.0.values()) {
-            gradient = array.cast(images.kind())?.into();
-        }
+        let gradient = Images {
+            data: gradient,
+            shape: [n, c, h, w],
+        };
+        let rows = gradient.rows()?;
+        let gradient: Values = match self.0.values() {
+            Values::Cpu(_) => rows.into(),
+            Values::Cuda(images) => {
+                let gradient = Values::images(rows, Some(images.gpu()))?;
+                gradient.cuda()?.cast(images.kind())?.into()
+            }
+        };
         self.0.backward(gradient)
     }
 }

@@ -288,7 +288,7 @@ fn read<R>(values: &Values, range: Range<usize>, f: impl FnOnce(&[f32]) -> R) ->
         (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => {
             Ok(f(&data[start..end][range]))
         }
-        _ => Err(Error::value(
+        _ => Err(Error::internal(
             "expected contiguous float32 values on the CPU",
         )),
     }
@@ -329,5 +329,5 @@ fn write<R>(values: &Values, range: Range<usize>, f: impl FnOnce(&mut [f32]) -> 
     let op = InPlace(Mutex::new((Some(f), None)));
     tensor.inplace_op1(&op)?;
     let result = op.0.into_inner().ok().and_then(|slot| slot.1);
-    result.ok_or_else(|| Error::value("the parameter could not be written"))
+    result.ok_or_else(|| Error::internal("the parameter could not be written"))
 }

@@ -80,7 +80,7 @@ impl<'a> All<'a> {
         match (cpu.is_empty(), cuda.is_empty()) {
             (false, true) => Ok(Self::Cpu(cpu)),
             (true, false) => Ok(Self::Cuda(cuda)),
-            _ => Err(Error::value(format!("{name}: inputs on two devices"))),
+            _ => Err(Error::internal(format!("{name}: inputs on two devices"))),
         }
     }
 }
@@ -106,7 +106,7 @@ impl<O: Operator> Adapter<O> {
 
     fn backward_as<T: Real>(self, tensors: &[&candle_core::Tensor]) -> Result<Vec<Values>> {
         with_views::<T, _>(tensors, |views| {
-            let (gradient, inputs) = views.split_last().ok_or_else(|| Error::value(O::NAME))?;
+            let (gradient, inputs) = views.split_last().ok_or_else(|| Error::internal(O::NAME))?;
             let parts = self.0.backward(inputs, *gradient)?;
             let values = |(data, input): (Vec<T>, &View<T>)| {
                 Ok(candle_core::Tensor::from_vec(data, input.shape, &Device::Cpu)?.into())
@@ -121,8 +121,9 @@ impl<O: Operator> Recorded for Adapter<O> {
         let all = inputs.iter().map(Tensor::values).chain([gradient]);
         match All::of(all, O::NAME)? {
             All::Cuda(arrays) => {
-                let (gradient, inputs) =
-                    arrays.split_last().ok_or_else(|| Error::value(O::NAME))?;
+                let (gradient, inputs) = arrays
+                    .split_last()
+                    .ok_or_else(|| Error::internal(O::NAME))?;
                 let parts = self.0.backward_cuda(inputs, gradient)?;
                 Ok(parts.into_iter().map(Values::from).collect())
             }
@@ -149,7 +150,9 @@ fn with_views<T: Real, R>(
     for (storage, layout) in &held {
         let (Storage::Cpu(storage), Some((start, end))) = (&**storage, layout.contiguous_offsets())
         else {
-            return Err(Error::value("operators take contiguous tensors on the CPU"));
+            return Err(Error::internal(
+                "operators take contiguous tensors on the CPU",
+            ));
         };
         views.push(View {
             data: &T::cpu_storage_as_slice(storage)?[start..end],

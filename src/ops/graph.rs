@@ -164,7 +164,9 @@ impl Tensor {
             }
             let mut record = lock(&node.record);
             let Some(Record { inputs, operator }) = record.take() else {
-                return Err(Error::value("backward through a graph for the second time"));
+                return Err(Error::internal(
+                    "backward through a graph for the second time",
+                ));
             };
             let parts = operator.backward(&inputs, &gradient)?;
             for (input, part) in inputs.iter().zip(parts) {

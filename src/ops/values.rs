@@ -61,7 +61,7 @@ impl Values {
     pub fn cpu(&self) -> Result<&Tensor> {
         match self {
             Self::Cpu(values) => Ok(values),
-            Self::Cuda(_) => Err(Error::value("values on a GPU")),
+            Self::Cuda(_) => Err(Error::internal("values on a GPU")),
         }
     }
 
@@ -69,7 +69,7 @@ impl Values {
     pub fn cuda(&self) -> Result<&Array> {
         match self {
             Self::Cuda(values) => Ok(values),
-            Self::Cpu(_) => Err(Error::value("values that left the GPU")),
+            Self::Cpu(_) => Err(Error::internal("values that left the GPU")),
         }
     }
 
@@ -93,7 +93,7 @@ impl Values {
         match (self, other) {
             (Self::Cpu(a), Self::Cpu(b)) => Ok((a + b)?.into()),
             (Self::Cuda(a), Self::Cuda(b)) => Ok(sum(a, b)?.into()),
-            _ => Err(Error::value("values on two devices")),
+            _ => Err(Error::internal("values on two devices")),
         }
     }
 }

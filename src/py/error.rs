@@ -44,7 +44,7 @@ impl From<Error> for PyErr {
             Error::Memory { .. } => PyMemoryError::new_err(message),
             Error::Device(_) => DeviceError::new_err(message),
             Error::Cancelled => PyKeyboardInterrupt::new_err(()),
-            Error::Tensor(_) => InternalError::new_err(message),
+            Error::Internal(_) | Error::Tensor(_) => InternalError::new_err(message),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::array::{owned, to_numpy};
 use super::enter::enter;
 use crate::Error;
 use crate::io::image::{self, Image, Samples};
-use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
+use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -53,22 +53,23 @@ pub fn write_image(
     icc: Option<Vec<u8>>,
     exif: Option<Vec<u8>>,
 ) -> PyResult<()> {
-    let deep = pixels
-        .cast::<numpy::PyUntypedArray>()
-        .is_ok_and(|array| array.dtype().is_equiv_to(&numpy::dtype::<u16>(py)));
-    let (samples, shape) = if deep {
+    let is = |dtype: Bound<'_, PyArrayDescr>| {
+        let array = pixels.cast::<PyUntypedArray>();
+        array.is_ok_and(|array| array.dtype().is_equiv_to(&dtype))
+    };
+    let (samples, shape) = if is(numpy::dtype::<u8>(py)) {
+        let array = owned::<u8>(pixels, "pixels")?;
+        (Samples::U8(array.data), array.shape)
+    } else if is(numpy::dtype::<u16>(py)) {
         let array = owned::<u16>(pixels, "pixels")?;
         (Samples::U16(array.data), array.shape)
     } else {
-        let Ok(array) = owned::<u8>(pixels, "pixels") else {
-            let got = match pixels.cast::<numpy::PyUntypedArray>() {
-                Ok(array) => array.dtype().to_string(),
-                Err(_) => pixels.get_type().name()?.to_string(),
-            };
-            let message = format!("pixels: expected an array of uint8 or uint16, got {got}");
-            return Err(PyTypeError::new_err(message));
+        let got = match pixels.cast::<PyUntypedArray>() {
+            Ok(array) => array.dtype().to_string(),
+            Err(_) => pixels.get_type().name()?.to_string(),
         };
-        (Samples::U8(array.data), array.shape)
+        let message = format!("pixels: expected an array of uint8 or uint16, got {got}");
+        return Err(PyTypeError::new_err(message));
     };
     let [height, width, channels @ 1..=4] = shape[..] else {
         let message = format!("pixels: expected shape (H, W, 1 to 4), got {shape:?}");

@@ -36,5 +36,5 @@ mod _mirl {
     #[pymodule_export]
     use super::optim::linear_warmup_cosine;
     #[pymodule_export]
-    use super::train::Trainer;
+    use super::train::{OwnLoss, Trainer};
 }

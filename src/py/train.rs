@@ -1,6 +1,6 @@
 //! Training steps and checkpoints.
 
-use super::array::{owned, state_to_dict, to_numpy};
+use super::array::{Owned, owned, state_to_dict, to_numpy};
 use super::enter::{enter_with, peek, run};
 use super::network::{Network, one_of, precision_of};
 use crate::models::{self, Objective};
@@ -110,52 +110,34 @@ impl Trainer {
         })
     }
 
-    /// Begins a step whose loss the caller computes; returns what that of each image counts.
-    #[pyo3(signature = (degraded: "NDArray[numpy.float32]", clean: "NDArray[numpy.float32]", weights, lr) -> "NDArray[numpy.float32]")]
-    fn begin<'py>(
+    /// Begins a step whose loss the caller computes.
+    #[pyo3(signature = (degraded: "NDArray[numpy.float32]", clean: "NDArray[numpy.float32]", weights, lr))]
+    fn begin(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         degraded: &Bound<'_, PyAny>,
         clean: &Bound<'_, PyAny>,
         weights: Option<Vec<f64>>,
         lr: f64,
-    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+    ) -> PyResult<OwnLoss> {
         let degraded = owned::<f32>(degraded, "degraded")?;
         let clean = owned::<f32>(clean, "clean")?;
-        let shares = self.with(py, |_, trainer| {
+        let step = self.with(py, |_, trainer| {
             let images = (degraded.images("degraded")?, clean.images("clean")?);
-            Ok(trainer.begin(images, weights.as_deref(), lr)?.to_vec())
+            trainer.begin(images, weights.as_deref(), lr)
         })?;
-        let count = shares.len();
-        to_numpy(py, shares, &[count])
-    }
-
-    /// The restored images of a part of the batch.
-    #[pyo3(signature = (degraded: "NDArray[numpy.float32]") -> "NDArray[numpy.float32]")]
-    fn restore<'py>(
-        &self,
-        py: Python<'py>,
-        degraded: &Bound<'_, PyAny>,
-    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-        let degraded = owned::<f32>(degraded, "degraded")?;
-        let restored = self.with(py, |network, trainer| {
-            trainer.restore(network, degraded.images("degraded")?)
-        })?;
-        to_numpy(py, restored, &degraded.shape)
-    }
-
-    /// Takes the gradient of the loss by those images.
-    #[pyo3(signature = (gradient: "NDArray[numpy.float32]"))]
-    fn backward(&self, py: Python<'_>, gradient: &Bound<'_, PyAny>) -> PyResult<()> {
-        let gradient = owned::<f32>(gradient, "gradient")?;
-        self.with(py, |network, trainer| {
-            trainer.backward(network, gradient.images("gradient")?)
+        Ok(OwnLoss {
+            network: self.network.clone(),
+            degraded,
+            clean,
+            step: Mutex::new(Some(step)),
         })
     }
 
-    /// Takes the step, from the loss of each image, and returns its loss.
-    fn finish(&self, py: Python<'_>, losses: Vec<f64>) -> PyResult<f64> {
-        self.with(py, |network, trainer| trainer.finish(network, losses))
+    /// Takes a step whose parts have all come, and returns its loss.
+    fn finish(&self, py: Python<'_>, step: &OwnLoss) -> PyResult<f64> {
+        let step = py.detach(|| lock(&step.step).take()).ok_or_else(over)?;
+        self.with(py, |network, trainer| trainer.finish(network, step))
     }
 
     /// Of each image of the last batch.
@@ -218,4 +200,69 @@ impl Trainer {
             run(move || work(network, trainer))
         })
     }
+}
+
+/// A step whose loss the caller computes, between `Trainer.begin` and `Trainer.finish`.
+#[pyclass(module = "mirl._mirl", frozen)]
+pub struct OwnLoss {
+    network: Arc<Mutex<models::Network>>,
+    degraded: Owned<f32>,
+    clean: Owned<f32>,
+    step: Mutex<Option<train::OwnLoss>>,
+}
+
+/// Restored images and clean ones.
+type Pair<'py> = (Bound<'py, PyArrayDyn<f32>>, Bound<'py, PyArrayDyn<f32>>);
+
+#[pymethods]
+impl OwnLoss {
+    /// The next part of the batch: its images restored, and the clean ones.
+    #[pyo3(signature = () -> "tuple[NDArray[numpy.float32], NDArray[numpy.float32]] | None")]
+    fn restore<'py>(&self, py: Python<'py>) -> PyResult<Option<Pair<'py>>> {
+        let part = self.with(py, |network, step| {
+            let Some(images) = step.next_part() else {
+                return Ok(None);
+            };
+            let degraded = self.degraded.images("degraded")?.part(images.clone());
+            let clean = self.clean.images("clean")?.part(images);
+            Ok(Some((step.restore(network, degraded)?, clean)))
+        })?;
+        let Some((restored, clean)) = part else {
+            return Ok(None);
+        };
+        let shape = &clean.shape;
+        let clean = to_numpy(py, clean.data.to_vec(), shape)?;
+        Ok(Some((to_numpy(py, restored, shape)?, clean)))
+    }
+
+    /// Takes the loss of each image of that part, and the gradient of their sum by the restored ones.
+    #[pyo3(signature = (losses, gradient: "NDArray[numpy.float32]"))]
+    fn backward(
+        &self,
+        py: Python<'_>,
+        losses: Vec<f64>,
+        gradient: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let gradient = owned::<f32>(gradient, "gradient")?;
+        self.with(py, |_, step| step.backward(&losses, gradient.data))
+    }
+}
+
+impl OwnLoss {
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&models::Network, &mut train::OwnLoss) -> crate::Result<T> + Send,
+    ) -> PyResult<T> {
+        py.detach(|| {
+            let mut step = lock(&self.step);
+            let step = step.as_mut().ok_or_else(over)?;
+            let network: &models::Network = &lock(&self.network);
+            run(move || work(network, step))
+        })
+    }
+}
+
+fn over() -> crate::Error {
+    crate::Error::internal("this step is over")
 }

@@ -55,18 +55,3 @@ pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
     network.set_masks(masks)?;
     Ok(network)
 }
-
-/// A state dict of unknown origin: sizes from the shapes, masks from the zeros.
-pub fn foreign(file: &File) -> Result<Network> {
-    let mut state = StateDict::default();
-    for name in file.names() {
-        if let Some((shape, values)) = file.floats(&name) {
-            state.insert(&name, shape.to_vec(), values.to_vec());
-        }
-    }
-    let mut network = Network::promptir(PromptIrConfig::infer(&state)?, 0)?;
-    network.load(&state, true)?;
-    let masks = Masks::from_zeros(network.parameters())?;
-    network.set_masks(masks)?;
-    Ok(network)
-}

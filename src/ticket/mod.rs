@@ -74,7 +74,7 @@ pub fn pack(network: &Network, storage: Storage) -> Result<Tensors> {
     Ok(file)
 }
 
-/// Reads a network from a file of ours, or from a dense one with PromptIR's published names.
+/// Reads a network from a file of ours.
 ///
 /// # Errors
 /// A file that cannot be read, is damaged, or holds something else.
@@ -96,7 +96,7 @@ pub fn unpack(file: &File) -> Result<Network> {
         match file.metadata.get("format").map(String::as_str) {
             Some(DENSE) => (dense::VERSION, dense::unpack),
             Some(PACKED) => (packed::VERSION, packed::unpack),
-            None => return dense::foreign(file).map_err(|error| wrong(error.to_string())),
+            None => return Err(wrong("no network of mirl".into())),
             Some(other) => return Err(wrong(format!("unknown format {other:?}"))),
         };
     for (key, expected) in [("version", version), ("network", NETWORK)] {

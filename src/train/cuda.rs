@@ -7,7 +7,7 @@ use super::trainer::Seconds;
 use crate::models::{Images, Network, Objective};
 use crate::nn::Parameters;
 use crate::ops::{Gradients, Mode};
-use crate::optim::{AdamW, moved};
+use crate::optim::AdamW;
 use crate::runtime::gpu::{self, Array, Gpu, Repeated};
 use crate::{Result, arguments};
 use std::cell::Cell;
@@ -29,6 +29,9 @@ pub struct Step {
     repeated: Repeated<Key>,
     arrays: Option<Arrays>,
 }
+
+/// What a step changes beside the weights.
+type Kept<'a> = (&'a AdamW, Option<&'a Movement>);
 
 /// What stays in place from one step to the next.
 struct Arrays {
@@ -60,7 +63,7 @@ impl Step {
         &mut self,
         gpu: &Arc<Gpu>,
         network: &Network,
-        (optimizer, movement): (&AdamW, Option<&Movement>),
+        kept: Kept,
         (objective, mode): (&Objective, Mode),
         batch: Batch,
     ) -> Result<Outcome> {
@@ -117,12 +120,7 @@ impl Step {
             }
             let all = arguments![outcome.at(0), outcome.at(2), shares, images];
             outcome.reduce("batch_loss", (1, 1), all)?;
-            let all = network.parameters();
-            optimizer.norm_cuda(all, &gradients, outcome)?;
-            if let Some(movement) = movement {
-                movement.add_cuda(all, &gradients, outcome)?;
-            }
-            optimizer.step_cuda(outcome)?;
+            update(network.parameters(), kept, &gradients, outcome)?;
             seconds.optimizer = since(lap()?);
             times.set(seconds);
             Ok(())
@@ -169,19 +167,17 @@ impl Arrays {
     }
 }
 
-/// A step by gradients of a loss that was computed elsewhere; returns their norm. Where it is not finite,
-/// nothing has changed.
+/// Takes a step by gradients, where the loss, which lies first in `outcome`, and their norm, which goes second,
+/// are finite.
 pub fn update(
     all: &Parameters,
-    (optimizer, movement): (&AdamW, Option<&Movement>),
+    (optimizer, movement): Kept,
     gradients: &Gradients,
-) -> Result<f64> {
-    let gpu = all.gpu().ok_or_else(moved)?;
-    let outcome = Array::zeros(gpu, &[2])?;
-    optimizer.norm_cuda(all, gradients, &outcome)?;
+    outcome: &Array,
+) -> Result<()> {
+    optimizer.norm_cuda(all, gradients, outcome)?;
     if let Some(movement) = movement {
-        movement.add_cuda(all, gradients, &outcome)?;
+        movement.add_cuda(all, gradients, outcome)?;
     }
-    optimizer.step_cuda(&outcome)?;
-    Ok(f64::from(outcome.to_vec()?[1]))
+    optimizer.step_cuda(outcome)
 }

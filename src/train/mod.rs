@@ -10,4 +10,5 @@ mod shadow;
 mod trainer;
 
 pub use checkpoint::{load, save};
+pub use own_loss::OwnLoss;
 pub use trainer::{Trainer, TrainerConfig};

@@ -4,11 +4,10 @@ use super::average::Average;
 use super::batch::Batch;
 use super::cuda;
 use super::movement::Movement;
-use super::own_loss::OwnLoss;
 use crate::models::{Images, Network, Objective};
 use crate::ops::{Gradients, Mode};
 use crate::optim::{AdamW, AdamWConfig};
-use crate::runtime::gpu::Gpu;
+use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
@@ -31,15 +30,14 @@ pub struct TrainerConfig {
 
 pub struct Trainer {
     optimizer: AdamW,
-    pub(super) mode: Mode,
+    mode: Mode,
     objective: Option<Objective>,
     micro_batch: Option<usize>,
     average: Option<Average>,
     movement: Option<Movement>,
-    pub(super) seconds: Seconds,
-    pub(super) losses: Vec<f64>,
+    seconds: Seconds,
+    losses: Vec<f64>,
     on_gpu: cuda::Step,
-    pub(super) own_loss: OwnLoss,
 }
 
 /// What the parts of a step took. One that a GPU replays as a whole is all backward.
@@ -71,7 +69,6 @@ impl Trainer {
             seconds: Seconds::default(),
             losses: vec![],
             on_gpu: cuda::Step::default(),
-            own_loss: OwnLoss::default(),
         })
     }
 
@@ -81,6 +78,14 @@ impl Trainer {
 
     pub fn optimizer_mut(&mut self) -> &mut AdamW {
         &mut self.optimizer
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub fn micro_batch(&self) -> Option<usize> {
+        self.micro_batch
     }
 
     /// Of each image of the last batch.
@@ -178,7 +183,7 @@ impl Trainer {
                 movement.add(all, gradients)?;
             }
             self.optimizer.step(all, masks, (gradients, norm), lr)?;
-            self.has_stepped(network)?;
+            self.add_to_average(network)?;
         }
         Ok(norm)
     }
@@ -186,29 +191,38 @@ impl Trainer {
     /// The same on a GPU.
     pub(super) fn update_cuda(
         &mut self,
+        gpu: &Arc<Gpu>,
         network: &Network,
         gradients: &Gradients,
         lr: f64,
     ) -> Result<f64> {
         let all = network.parameters();
         self.optimizer.prepare_cuda(all, lr)?;
+        let outcome = Array::zeros(gpu, &[2])?;
         let kept = (&self.optimizer, self.movement.as_ref());
-        let norm = cuda::update(all, kept, gradients)?;
+        cuda::update(all, kept, gradients, &outcome)?;
+        let norm = f64::from(outcome.to_vec()?[1]);
         if norm.is_finite() {
             self.optimizer.count();
-            self.has_stepped(network)?;
+            self.add_to_average(network)?;
         }
         Ok(norm)
     }
 
-    fn has_stepped(&mut self, network: &Network) -> Result<()> {
+    /// What is kept of a step that was taken.
+    pub(super) fn stepped(&mut self, losses: Vec<f64>, seconds: Seconds) {
+        self.losses = losses;
+        self.seconds = seconds;
+    }
+
+    fn add_to_average(&mut self, network: &Network) -> Result<()> {
         match &mut self.average {
             Some(average) => average.add(network.parameters(), self.optimizer.steps()),
             None => Ok(()),
         }
     }
 
-    /// The same on a GPU.
+    /// [`Self::on_cpu`] on a GPU.
     fn on_gpu(
         &mut self,
         gpu: &Arc<Gpu>,
@@ -226,7 +240,7 @@ impl Trainer {
         if outcome.loss.is_finite() && outcome.norm.is_finite() {
             self.optimizer.count();
             self.seconds = outcome.seconds;
-            self.has_stepped(network)?;
+            self.add_to_average(network)?;
         }
         Ok((outcome.loss, outcome.norm))
     }
@@ -245,10 +259,14 @@ pub(super) fn check_finite(step: u64, loss: f64, norm: f64) -> Result<()> {
     if loss.is_finite() && norm.is_finite() {
         return Ok(());
     }
-    let loss = if loss.is_finite() { f64::NAN } else { loss };
-    Err(Error::Diverged { step, loss })
+    let (what, value) = if loss.is_finite() {
+        ("gradient's norm", norm)
+    } else {
+        ("loss", loss)
+    };
+    Err(Error::Diverged { what, step, value })
 }
 
 fn own_loss() -> Error {
-    Error::value("the loss of this trainer is the caller's")
+    Error::internal("the loss of this trainer is the caller's")
 }

@@ -223,7 +223,7 @@ impl Array {
             return Err(out_of(first + from.len(), self.len()));
         }
         if from.kind() != self.kind() {
-            return Err(Error::value("arrays of two kinds"));
+            return Err(Error::internal("arrays of two kinds"));
         }
         if from.is_empty() {
             return Ok(());
@@ -240,12 +240,14 @@ impl Array {
         if self.kind() == Kind::F32 {
             return Ok(());
         }
-        Err(Error::value("the processor reads and writes arrays of f32"))
+        Err(Error::internal(
+            "the processor reads and writes arrays of f32",
+        ))
     }
 }
 
 fn out_of(end: usize, len: usize) -> Error {
-    Error::value(format!("element {end} of an array of {len}"))
+    Error::internal(format!("element {end} of an array of {len}"))
 }
 
 fn as_bytes<T: Word>(values: &[T]) -> &[u8] {

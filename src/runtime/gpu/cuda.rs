@@ -110,13 +110,13 @@ impl Cuda {
             } else {
                 (Kind::F32, "")
             };
-            let ptx = CString::new(*ptx).map_err(|_| Error::value("PTX with a zero"))?;
+            let ptx = CString::new(*ptx).map_err(|_| Error::internal("PTX with a zero"))?;
             // SAFETY: PTX text with a zero at its end.
             let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) };
             let module = module.map_err(&wrong)?;
             for name in *names {
                 let wanted = CString::new(format!("{name}{suffix}"));
-                let wanted = wanted.map_err(|_| Error::value(*name))?;
+                let wanted = wanted.map_err(|_| Error::internal(*name))?;
                 // SAFETY: the module was loaded just before.
                 let function = unsafe { result::module::get_function(module, wanted) };
                 kernels.insert((*name, kind), Kernel(function.map_err(failed(name))?));
@@ -276,7 +276,7 @@ impl Backend for Cuda {
     ) -> Result<()> {
         let stream = self.bound()?;
         let function = self.kernels.get(&kernel);
-        let function = function.ok_or_else(|| Error::value(format!("no kernel {kernel:?}")))?;
+        let function = function.ok_or_else(|| Error::internal(format!("no kernel {kernel:?}")))?;
         let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
         // SAFETY: kernels take their arguments by pointers to them, in order and of these types, and
         // reach no further than the sizes among them, for which callers own the memory. The same

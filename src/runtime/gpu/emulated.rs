@@ -90,12 +90,12 @@ impl State {
             end.checked_sub(address)
         });
         let room = room.map(|room| room as usize);
-        room.ok_or_else(|| Error::value("an address of no buffer"))
+        room.ok_or_else(|| Error::internal("an address of no buffer"))
     }
 
     fn check(&self, address: u64, bytes: usize) -> Result<()> {
         if bytes > self.room(address)? {
-            return Err(Error::value(format!(
+            return Err(Error::internal(format!(
                 "{bytes} bytes reach beyond their buffer"
             )));
         }
@@ -173,7 +173,7 @@ impl State {
         arguments: &[Argument],
     ) -> Result<()> {
         let kernel = kernel(name, kind == Kind::BFloat16)
-            .ok_or_else(|| Error::value(format!("no kernel {name}")))?;
+            .ok_or_else(|| Error::internal(format!("no kernel {name}")))?;
         for argument in arguments {
             if let Argument::Address(address) = argument {
                 self.room(*address)?;
@@ -301,7 +301,7 @@ impl Emulated {
 
 fn not_recording() -> Result<()> {
     if RECORDED.with_borrow(Option::is_some) {
-        return Err(Error::value(
+        return Err(Error::internal(
             "the processor's memory is out of reach while a GPU records",
         ));
     }
