@@ -1,5 +1,6 @@
 //! The one error enum. `py::error` maps each variant to a Python exception.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -53,6 +54,18 @@ pub enum Error {
 impl Error {
     pub fn value(message: impl Into<String>) -> Self {
         Self::Value(message.into())
+    }
+
+    /// What unwound: an error of ours, or a fault.
+    pub fn of_panic(panic: Box<dyn Any + Send>) -> Self {
+        let panic = match panic.downcast::<Self>() {
+            Ok(error) => return *error,
+            Err(panic) => panic,
+        };
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+        let message = message.unwrap_or("no message");
+        Self::Internal(format!("a fault of mirl, please report it: {message}"))
     }
 
     pub fn internal(message: impl Into<String>) -> Self {

@@ -199,7 +199,7 @@ class PromptIR:
             Something else than float32 arrays.
         """
         arrays = _arrays(state)
-        network = _mirl.Network(_mirl.Network.infer(arrays), 0)
+        network = _mirl.Network(_mirl.Network.infer(arrays), None if strict else 0)
         network.load_state_dict(arrays, strict)
         if mask is None:
             network.masks_from_zeros()
@@ -489,7 +489,7 @@ class PromptIR:
 
     def __setstate__(self, held: dict[str, Any]) -> None:
         """Become the network that was copied or pickled."""
-        self._network = _mirl.Network(json.dumps(held["config"]), 0)
+        self._network = _mirl.Network(json.dumps(held["config"]), None)
         self._network.load_state_dict(held["state"], True)
         self._network.set_masks(held["mask"])
         self._precision = held["precision"]

@@ -148,15 +148,8 @@ impl Loader {
                 for index in start..loader.batches() {
                     let make = || threads::pool()?.install(|| loader.batch(&order, epoch, index));
                     // A thread that died would look like the end of the epoch.
-                    let batch = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| {
-                        Err(match panic.downcast::<Error>() {
-                            Ok(error) => *error,
-                            Err(_) => {
-                                let message = format!("the loader failed at batch {index}");
-                                candle_core::Error::msg(message).into()
-                            }
-                        })
-                    });
+                    let batch = catch_unwind(AssertUnwindSafe(make));
+                    let batch = batch.unwrap_or_else(|panic| Err(Error::of_panic(panic)));
                     let failed = batch.is_err();
                     // Nobody listens any more: the iterator was dropped.
                     if sender.send(batch).is_err() || failed {

@@ -100,6 +100,13 @@ impl Mask {
         &self.words
     }
 
+    /// The values at the places of all set bits, in order.
+    pub fn survivors(&self, values: &[f32]) -> Vec<f32> {
+        let mut survivors = Vec::with_capacity(self.alive());
+        self.ones(0, self.len, |i| survivors.push(values[i]));
+        survivors
+    }
+
     /// Calls `f` with the place of each set bit of `count` bits from `first` on, relative to `first`.
     #[inline]
     pub fn ones(&self, first: usize, count: usize, mut f: impl FnMut(usize)) {

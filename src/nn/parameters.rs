@@ -97,6 +97,13 @@ impl Parameters {
         entry.map(|entry| self.parameter(entry))
     }
 
+    /// # Errors
+    /// There is none of that name.
+    pub fn require(&self, name: &str) -> Result<Parameter<'_>> {
+        let unknown = || Error::value(format!("{name} is no parameter"));
+        self.get(name).ok_or_else(unknown)
+    }
+
     fn parameter<'a>(&'a self, entry: &'a Entry) -> Parameter<'a> {
         let variable = &self.variables[entry.variable];
         Parameter { variable, entry }

@@ -16,8 +16,7 @@ pub fn upload(
     let Some(mask) = mask else {
         return Array::from_slice(gpu, shape, values);
     };
-    let mut survivors = Vec::with_capacity(mask.alive());
-    mask.ones(0, mask.len(), |i| survivors.push(values[i]));
+    let mut survivors = mask.survivors(values);
     let mut alive = 0;
     let before = mask.words().iter().map(|word| {
         alive += word.count_ones();

@@ -48,9 +48,7 @@ impl Gradients {
     pub fn get(&self, variable: &Tensor) -> Option<&Values> {
         self.0.get(&variable.node.as_ref()?.number)
     }
-}
 
-impl Gradients {
     /// Adds those of another result by the same variables.
     pub fn add(&mut self, others: Self) -> Result<()> {
         for (number, gradient) in others.0 {

@@ -1,8 +1,8 @@
 //! What is alive, layer by layer.
 
 use super::Masks;
+use crate::Result;
 use crate::nn::Parameters;
-use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerReport {
@@ -27,8 +27,7 @@ pub struct PruneReport {
 pub fn report(all: &Parameters, masks: &Masks, names: &[String]) -> Result<PruneReport> {
     let alive = |name: &str, total| masks.get(name).map_or(total, |mask| mask.alive());
     let layer = |name: &String| {
-        let unknown = || Error::value(format!("{name} is no parameter"));
-        let total = all.get(name).ok_or_else(unknown)?.count();
+        let total = all.require(name)?.count();
         Ok(LayerReport {
             name: name.to_owned(),
             alive: alive(name, total),

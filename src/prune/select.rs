@@ -28,9 +28,7 @@ pub fn prune(
     options.validate()?;
     let mut candidates: Vec<Candidate> = vec![];
     for name in names {
-        let Some(parameter) = all.get(name) else {
-            return Err(Error::value(format!("{name} is no parameter")));
-        };
+        let parameter = all.require(name)?;
         if options.granularity.divides(parameter.shape()) {
             candidates.push((name, parameter));
         }

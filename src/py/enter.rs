@@ -1,7 +1,6 @@
 //! The one door for long calls: the GIL is released, the work runs in the package's own threads,
 //! Ctrl-C stops it, and a panic, or memory that runs out within an operator, becomes an exception.
 
-use super::error::InternalError;
 use crate::runtime::cancel::Cancel;
 use crate::runtime::lock::lock;
 use crate::runtime::{allocator, threads};
@@ -80,21 +79,7 @@ pub(super) fn run<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> PyResult<
         (_, Some(error)) => Err(error),
         (Some(Ok(Ok(value))), None) => Ok(value),
         (Some(Ok(Err(error))), None) => Err(error.into()),
-        (Some(Err(panic)), None) => Err(match panic.downcast::<Error>() {
-            Ok(error) => (*error).into(),
-            Err(panic) => InternalError::new_err(format!(
-                "a fault of mirl, please report it: {}",
-                panic_message(panic.as_ref())
-            )),
-        }),
+        (Some(Err(panic)), None) => Err(Error::of_panic(panic).into()),
         (None, None) => Err(Error::Cancelled.into()),
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
 }

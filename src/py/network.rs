@@ -36,12 +36,17 @@ impl From<models::Network> for Network {
 
 #[pymethods]
 impl Network {
-    /// A PromptIR of the sizes in `config` (JSON), initialised from `seed`.
+    /// A PromptIR of the sizes in `config` (JSON), initialised from `seed`; without one all values are zero.
     #[new]
-    fn new(py: Python<'_>, config: &str, seed: u64) -> PyResult<Self> {
+    #[pyo3(signature = (config, seed))]
+    fn new(py: Python<'_>, config: &str, seed: Option<u64>) -> PyResult<Self> {
         let config: PromptIrConfig = serde_json::from_str(config)
             .map_err(|error| Error::value(format!("network sizes: {error}")))?;
-        enter(py, move || models::Network::promptir(config, seed)).map(Self::from)
+        let made = move || match seed {
+            Some(seed) => models::Network::promptir(config, seed),
+            None => models::Network::zeros(config),
+        };
+        enter(py, made).map(Self::from)
     }
 
     /// The network in a safetensors file.

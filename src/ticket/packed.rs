@@ -20,8 +20,7 @@ pub fn pack(network: &Network, float: Float, unused: bool) -> Result<Tensors> {
         parameter.read(|values| match mask {
             None => insert(&mut file, float, name, parameter.shape().to_vec(), values),
             Some(mask) => {
-                let mut survivors = Vec::with_capacity(mask.alive());
-                mask.ones(0, mask.len(), |i| survivors.push(values[i]));
+                let survivors = mask.survivors(values);
                 file.insert_bytes(format!("{MASK}{name}"), rice::encode(mask));
                 insert(&mut file, float, name, vec![survivors.len()], &survivors)
             }
