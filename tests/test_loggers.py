@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 import mirl
+from lottery_run import run
 from mirl.loggers import (
     JsonLines,
+    Logger,
     ProgressBars,
     TensorBoard,
     WeightsAndBiases,
     default_loggers,
 )
+from test_lottery import assert_same
 
 STEPS, EPOCHS, ROUNDS = 3, 2, 1
 
@@ -108,6 +111,36 @@ def scalars(folder):
     }
 
 
+def test_in_a_loop_of_ones_own_steps_alone_are_written(tmp_path):
+    path = tmp_path / "steps.jsonl"
+    for steps in ((1, 2, 3), (2, 3)):  # as if the loop went on after its first step
+        logger = JsonLines(path)
+        for step in steps:
+            logger.step(step, loss(0, 0, step), 1e-3)
+        logger.close()
+    assert [line["step"] for line in lines(path)] == [1, 2, 3]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_takes_steps_alone(tmp_path):
+    board = TensorBoard(tmp_path)
+    board.step(1, 0.5, 0.25)
+    board.close()
+    assert scalars(tmp_path) == {"loss/step": {1: 0.5}, "lr": {1: 0.25}}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_is_on_the_disk_after_each_epoch(tmp_path):
+    board = TensorBoard(tmp_path)
+    board.epoch_start(0, 2, 1, 0)
+    board.step(1, 0.5, 1e-3)
+    board.epoch_end(0, 0.5)
+    assert scalars(tmp_path)["loss/step"] == {1: 0.5}
+    board.close()
+
+
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_reads_what_was_written(tmp_path):
@@ -200,6 +233,52 @@ def test_weights_and_biases_that_is_not_there_is_said(monkeypatch):
         WeightsAndBiases("tickets")
 
 
+class Rounds(Logger):
+    """Has what it needs, and no more."""
+
+    def __init__(self, last=None):
+        self.last, self.ended = last, []
+
+    def round_end(self, record):
+        self.ended.append(record["round"])
+        return record["round"] == self.last
+
+
+class Unfinished:
+    """As of one who forgot the rest."""
+
+    def step(self, step, loss, lr):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("loggers", "message"),
+    [
+        (Rounds(), "loggers must be a list of loggers, got Rounds"),
+        ([Unfinished()], "Unfinished is no logger, it has no round_start, epoch_start, epoch_end,"),
+        ([Rounds(), None], "NoneType is no logger"),
+    ],
+)
+def test_what_is_no_logger_is_told_before_anything_is_done(small, tmp_path, loggers, message):
+    with pytest.raises(TypeError, match=message):
+        mirl.find_ticket(small, [], loggers=loggers, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_logger_ends_the_run_after_a_round(tmp_path):
+    """With all that a run has at its end; the same call goes on from there, to the same bits."""
+    first, other = Rounds(last=1), Rounds()
+    result = run(tmp_path / "stopped", loggers=[first, other])
+    assert first.ended == other.ended == [0, 1]
+    assert len(result.rounds) == 2
+    ticket = mirl.load(tmp_path / "stopped" / "ticket.mirl.safetensors")
+    assert ticket.density().prunable == result.rounds[-1]["density_prunable"]
+    run(tmp_path / "stopped", loggers=[first])
+    assert first.ended == [0, 1, 2]
+    run(tmp_path / "whole")
+    assert_same(tmp_path / "stopped", tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
     "settings", [{"amount": 2.0}, {"control": "reinit"}, {"masks_of": "nothing"}, {"loss": "l3"}]
 )
@@ -225,7 +304,7 @@ def test_all_loggers_are_closed_even_where_one_cannot_be(small, batch, monkeypat
     monkeypatch.setitem(sys.modules, "wandb", recorder)
     told = WeightsAndBiases("tickets")
     bad = JsonLines("never-opened.jsonl")
-    monkeypatch.setattr(bad, "epoch_start", lambda *_: None)
+    monkeypatch.setattr(bad, "step", lambda *_: None)
     monkeypatch.setattr(bad, "close", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         mirl.find_ticket(small, [batch], rounds=0, loggers=[bad, told])

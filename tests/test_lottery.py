@@ -118,7 +118,7 @@ def test_a_stopped_process_resumes_to_the_bit(whole, tmp_path, stop):
                 if checkpoint.exists() and checkpoint.stat().st_mtime_ns != seen:
                     break
                 time.sleep(0.002)
-            time.sleep(0.02 * (attempt % 4))
+            time.sleep(0.02 * (attempt % 4) * (1 + attempt // 8))
             process.send_signal(stop)
             _, errors = process.communicate(timeout=60)
         finally:
@@ -259,6 +259,7 @@ def test_paper_code_follows_the_published_loop(small, batch):
         ({"exclude": ["weights"]}, "leave no parameter"),
         ({"granularity": "rows"}, "granularity must be"),
         ({"min_density": 1.0}, "min_density"),
+        ({"criterion": lambda weights, _: weights.sum()}, "returned scores of shape"),
         ({"evaluate": ()}, "evaluate has no pair"),
         ({"evaluate": [mirl.TestSet("none", "derain", 0, [])]}, "none .derain. has no image"),
     ],
@@ -273,10 +274,16 @@ def test_wrong_settings_are_named(small, batch, tmp_path, settings, message):
     ("settings", "message"),
     [
         ({"amount": "0.2"}, "amount must be a number, got '0.2'"),
+        ({"rounds": 1.5}, "rounds must be a whole number, got 1.5"),
+        ({"rewind": 1.5}, "rewind must be a whole number, got 1.5"),
+        ({"criterion": lambda weights: weights}, "takes 1 positional argument but 2 were given"),
+        ({"evaluate": lambda: {}}, "evaluate must be a function of the network alone"),
+        ({"evaluate": lambda model, data: {}}, "evaluate must be a function of the network alone"),
         ({"betas": 0.9}, "betas must be two numbers, got 0.9"),
         ({"clip_grad_norm": True}, "clip_grad_norm must be a number or None"),
-        ({"evaluate": 3}, "data must be a folder, test sets or pairs, got int"),
+        ({"evaluate": 3}, "evaluate must be a folder, test sets or pairs, got int"),
         ({"evaluate": iter([])}, "evaluate must be iterable anew"),
+        ({"evaluate": {"rain": iter([])}}, "evaluate must be iterable anew"),
     ],
 )
 def test_settings_of_other_types_are_named(small, batch, tmp_path, settings, message):
@@ -338,6 +345,14 @@ def _stop(model):
 def test_data_must_have_batches(small):
     with pytest.raises(ValueError, match="no batch"):
         mirl.find_ticket(small, [], loggers=())
+    degraded = clean = np.zeros((1, 3, 8, 8), np.float32)
+    named = [{"degraded": degraded, "clean": clean}]
+    with pytest.raises(ValueError, match=r"a batch must be a pair .*, got a dict of 2"):
+        mirl.find_ticket(small, named, rounds=0, loggers=())
+    with pytest.raises(ValueError, match=r"a batch must be a pair .*, got a tuple of 3"):
+        mirl.find_ticket(small, [(degraded, clean, "name")], rounds=0, loggers=())
+    with pytest.raises(ValueError, match=r"a batch must be a pair .*, got a dict of 2"):
+        mirl.evaluate(small, named, progress=False)
     with pytest.raises(TypeError, match="length"):
         mirl.find_ticket(small, iter([]), loggers=())
 
@@ -387,12 +402,12 @@ def test_the_order_of_tasks_is_of_the_run(tmp_path):
 def test_stages_that_differ_are_named_one_by_one(tmp_path):
     folder = RunFolder(tmp_path)
     stages = [{"size": 16, "tasks": {"rain": 1, "haze": 1}}, {"size": 24, "tasks": {"rain": 1}}]
-    folder.claim({"data": {"stages": stages}})
+    folder.claim({"recipe": {"rounds": 1}, "data": {"stages": stages}})
     folder.release()
     other = [{"size": 16, "tasks": {"haze": 1, "rain": 1}}, {"size": 32, "tasks": {"rain": 1}}]
     try:
         with pytest.raises(ValueError, match="holds another run") as caught:
-            folder.claim({"data": {"stages": other}})
+            folder.claim({"recipe": {"rounds": 1}, "data": {"stages": other}})
     finally:
         folder.release()
     assert "data.stages[1].size is 24 there and 32 here" in str(caught.value)
@@ -410,6 +425,61 @@ def test_a_network_that_was_trained_is_no_start(small, batch, tmp_path):
     assert "make it anew" not in str(caught.value)
     fresh = mirl.load(tmp_path / "initial.safetensors")
     assert len(mirl.find_ticket(fresh, [batch], **settings).rounds) == 1
+
+
+def test_a_network_with_masks_is_no_start_unless_it_is_meant(small, batch, tmp_path):
+    """As in a notebook whose cell is run twice, without a folder that would tell."""
+    settings = {"rounds": 1, "amount": 0.5, "loggers": ()}
+    mirl.find_ticket(small, [batch], **settings)
+    with pytest.warns(UserWarning, match=r"has masks already: 50\.0%.* make it anew") as told:
+        mirl.find_ticket(small, [batch], out=tmp_path, **settings)
+    assert told[0].filename == __file__
+    # Neither one that goes on nor one that gets the masks of another run.
+    with pytest.raises(ValueError, match="trained is no start"):
+        mirl.find_ticket(small, [batch], out=tmp_path, **settings)
+    mirl.find_ticket(mirl.load(tmp_path / "initial.safetensors"), [batch], out=tmp_path, **settings)
+    mirl.find_ticket(small, [batch], masks_of=tmp_path, **settings)
+
+
+def test_a_run_gets_more_rounds(whole, tmp_path):
+    """To the bits of one that had them from the start, and so that other runs of its masks go on."""
+    run(tmp_path / "run", rounds=1)
+    run(tmp_path / "control", masks_of=tmp_path / "run", control="shuffle", rounds=1)
+    result = run(tmp_path / "run", rounds=2)
+    assert_same(tmp_path / "run", whole[0])
+    assert (tmp_path / "run/recipe.json").read_text() == (whole[0] / "recipe.json").read_text()
+    settings = {"masks_of": tmp_path / "run", "control": "shuffle", "rounds": 2}
+    run(tmp_path / "control", **settings)
+    run(tmp_path / "other", **settings)
+    assert_same(tmp_path / "control", tmp_path / "other")
+    with pytest.raises(
+        ValueError, match="holds a run of 2 rounds, which may become more, but not 1"
+    ):
+        run(tmp_path / "run", rounds=1)
+    found = mirl.Result.load(tmp_path / "run")
+    assert found.rounds == result.rounds
+    held = mirl.load(tmp_path / "run" / "ticket.mirl.safetensors").state_dict()
+    for name, values in found.model.state_dict().items():
+        np.testing.assert_array_equal(values, held[name])
+
+
+def test_what_has_come_to_nothing_cannot_be_loaded(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"recipe\.json"):
+        mirl.Result.load(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    with pytest.raises(OSError, match="stop"):
+        run(tmp_path, evaluate=_stop)
+    with pytest.raises(ValueError, match="no round is done so far"):
+        mirl.Result.load(tmp_path)
+
+
+def test_the_record_has_every_layer_that_competes(tmp_path):
+    result = run(tmp_path, include=("weights", "prompts"), amount=0.5, rounds=1, epochs=1)
+    layers, shapes = result.rounds[1]["layers"], result.model.shapes
+    sizes = {name: np.prod(shapes[name]) for name in layers}
+    assert "prompt1.prompt_param" in layers
+    alive = sum(layers[name] * sizes[name] for name in layers)
+    assert alive / sum(sizes.values()) == pytest.approx(0.5, abs=1e-4)
 
 
 class Halves:
@@ -482,5 +552,8 @@ def test_every_round_is_measured_on_the_same_patches(tmp_path):
     photo = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
     loader = mirl.Loader.from_images([photo], tasks=["denoise"], patch_size=16, batch_size=1)
     result = run(tmp_path, evaluate=loader, rounds=1, epochs=1)
-    first, second = (record["metrics"]["data"]["psnr_input"] for record in result.rounds)
+    first, second = (
+        [measured["psnr_input"] for measured in record["metrics"].values()]
+        for record in result.rounds
+    )
     assert first == second

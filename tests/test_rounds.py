@@ -8,6 +8,7 @@ import pytest
 
 import mirl
 from lottery_run import Noise, run
+from mirl.loggers import Logger
 from mirl.lottery.rounds import GRADUAL_PRUNINGS, gradual_density
 from reference import SMALL
 from test_lottery import assert_same
@@ -118,6 +119,35 @@ def watched(**settings):
         loggers=[watch],
     )
     return watch
+
+
+class Also(Logger):
+    """Prunes the network of each round once more, before it is trained."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def epoch_start(self, epoch, epochs, steps, done):
+        if epoch == done == 0:
+            mirl.prune(self.model, 0.2, include=("latent.*.weight",))
+
+
+def test_a_logger_may_change_a_round_before_its_first_step(tmp_path):
+    """And so it does where the run is resumed, wherever that is."""
+
+    def also(out, data):
+        model = mirl.PromptIR(seed=3, **SMALL)
+        settings = {"rounds": 1, "epochs": EPOCHS, "amount": 0.3, "checkpoint_seconds": 0.0}
+        return mirl.find_ticket(model, data, out=out, loggers=[Also(model)], **settings)
+
+    result = also(tmp_path / "whole", Noise())
+    assert result.rounds[0]["layers"]["latent.0.attn.qkv.weight"] < 0.9
+    # Before the first step of round 0, within it, before that of round 1, and within that.
+    for batches in (0, 2, 4, 0, 2):
+        with pytest.raises(StopError):
+            also(tmp_path / "stopped", Stopping(batches))
+    also(tmp_path / "stopped", Noise())
+    assert_same(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_one_shot_prunes_the_dense_network_at_once(tmp_path):

@@ -78,7 +78,14 @@ class TaskUncertainty:
         return [len(tasks) / (kinds * tasks.count(task) * sigmas.get(task, 1.0)) for task in tasks]
 
     def update(self, tasks: Sequence[str], losses: Sequence[float]) -> None:
-        """Learn from the losses of a batch's images, as `Trainer.losses` gives them.
+        """Learn from the losses of a batch.
+
+        Parameters
+        ----------
+        tasks
+            The task of each image, as of `Loader.tasks`.
+        losses
+            The loss of each image without its weight, as of `Trainer.losses`.
 
         Raises
         ------
@@ -99,9 +106,22 @@ class TaskUncertainty:
             self._tasks[task] = [s, first, second, count]
 
     def state_dict(self) -> dict[str, list[float]]:
-        """All that was learned, as JSON holds it to the bit."""
+        """All that was learned.
+
+        Returns
+        -------
+        dict
+            Of each task ln σ, the two moments of its gradient and their number, as JSON holds them to
+            the bit.
+        """
         return {task: list(state) for task, state in self._tasks.items()}
 
     def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
-        """Put back what `state_dict` gave."""
+        """Put back what was learned.
+
+        Parameters
+        ----------
+        state
+            What `state_dict` gave.
+        """
         self._tasks = {task: list(values) for task, values in state.items()}

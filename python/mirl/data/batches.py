@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,20 +16,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def batches_of(data: Any) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def batches_of(
+    data: Any, epoch: int = 0, start: int = 0
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """The batches of an iterable as arrays, degraded and clean.
 
-    Of a `mirl.Loader` and its like they are those of epoch 0: always the same, and whoever iterates
-    over it does not miss an epoch.
+    Of a `mirl.Loader` and its like they are those of an epoch, by default the first: always the
+    same, and whoever iterates over it does not miss an epoch.
+
+    Parameters
+    ----------
+    data
+        Whatever gives pairs, each time that it is iterated over.
+    epoch
+        Which one, where data gives each by its number.
+    start
+        How many batches are left out.
 
     Raises
     ------
     TypeError, ValueError
         What is not two arrays.
     """
-    for batch in data.epoch(0) if has_epochs(data) else data:
+    for batch in data.epoch(epoch, start) if has_epochs(data) else islice(data, start, None):
+        # Two keys are no pair.
+        pair: Any = () if isinstance(batch, Mapping) else batch
         try:
-            degraded, clean = batch
+            degraded, clean = pair
         except (TypeError, ValueError):
             kind = type(batch).__name__
             count = f" of {len(batch)}" if hasattr(batch, "__len__") else ""

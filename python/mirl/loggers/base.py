@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+NEEDED = ("round_start", "epoch_start", "step", "epoch_end", "round_end", "close")
+"""Methods without which nothing is a logger."""
 
 
-class Logger(Protocol):
-    """Whatever wants to be told about a run; rounds and epochs count from 0, steps done from 1.
+class Logger:
+    """What is told about a run; a subclass has the methods that it needs.
 
-    One that has a method ``fail``, too, is told by it before `close` that the run did not come to its
-    end.
+    Rounds and epochs count from 0, steps done from 1. What is no subclass will do, too, where it has
+    all of these methods but `fail`.
     """
 
     def round_start(self, round_: int, rounds: int, density: float) -> None:
-        """Tell that a round begins, or is resumed.
+        """Tell that a round begins, or is resumed: its network is pruned and rewound.
 
         Parameters
         ----------
@@ -32,38 +34,93 @@ class Logger(Protocol):
         """
 
     def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        """Tell that an epoch begins, or is resumed after `done` of its `steps`."""
+        """Tell that an epoch begins, or is resumed.
+
+        Parameters
+        ----------
+        epoch, epochs
+            Its number, and how many a round has.
+        steps, done
+            How many an epoch has, and after how many of them this one is resumed.
+        """
 
     def step(self, step: int, loss: float, lr: float) -> None:
-        """Tell that `step` of the epoch's steps are done, the last one at learning rate `lr`."""
+        """Tell that a step is done.
+
+        Parameters
+        ----------
+        step
+            How many of the epoch are done.
+        loss, lr
+            Of this one: the loss before it, and its learning rate.
+        """
 
     def epoch_end(self, epoch: int, loss: float) -> None:
-        """Tell that an epoch is done; `loss` is its mean."""
+        """Tell that an epoch is done.
 
-    def round_end(self, record: dict[str, Any]) -> None:
-        """Tell that a round is done; `record` is its line of ``record.jsonl``."""
+        Parameters
+        ----------
+        epoch
+            Its number.
+        loss
+            The mean over its steps.
+        """
+
+    def round_end(self, record: dict[str, Any]) -> bool | None:
+        """Tell that a round is done, measured and kept.
+
+        Parameters
+        ----------
+        record
+            Its line of ``record.jsonl``.
+
+        Returns
+        -------
+        bool or None
+            True where the run is to end with this round.
+        """
+
+    def fail(self) -> None:
+        """Tell, before `close`, that the run did not come to its end."""
 
     def close(self) -> None:
         """Tell that the run is done, or was stopped."""
 
 
-def default_loggers(
-    folder: str | os.PathLike[str] | None, *, progress: bool = True
-) -> list[Logger]:
-    """Make progress bars; with a folder also a file of losses and, if installed, TensorBoard's."""
-    from importlib.util import find_spec
+class Scalars(Logger):
+    """What writes numbers: of every step, by how many of the run are done, and of every round."""
 
-    from mirl.loggers.jsonl import JsonLines
-    from mirl.loggers.progress import ProgressBars
-    from mirl.loggers.tensorboard import TensorBoard
+    round = first = 0
 
-    loggers: list[Logger] = [ProgressBars(progress)]
-    if folder is not None:
-        folder = Path(folder)
-        loggers.append(JsonLines(folder / "steps.jsonl"))
-        if find_spec("tensorboard") is not None:
-            loggers.append(TensorBoard(folder / "tensorboard"))
-    return loggers
+    def write(self, values: dict[str, float], unit: str, place: int) -> None:
+        """Write numbers by name, of that ``"step"`` of the run or that ``"round"``."""
+        raise NotImplementedError
+
+    def round_start(self, round_: int, rounds: int, density: float) -> None:
+        """Write the density."""
+        self.round = round_
+        self.write({"density": density}, "round", round_)
+
+    def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
+        """Count the steps before this epoch."""
+        self.first = (self.round * epochs + epoch) * steps
+
+    def step(self, step: int, loss: float, lr: float) -> None:
+        """Write loss and learning rate."""
+        self.write({"loss/step": loss, "lr": lr}, "step", self.first + step)
+
+    def epoch_end(self, epoch: int, loss: float) -> None:
+        """Write the mean loss."""
+        self.write({"loss/epoch": loss}, "step", self.first)
+
+    def round_end(self, record: dict[str, Any]) -> None:
+        """Write the quality on every task."""
+        quality = {
+            f"{name}/{task}": value
+            for task, metrics in record["metrics"].items()
+            for name, value in metrics.items()
+        }
+        self.write(quality, "round", record["round"])
 
 
 def close(loggers: Sequence[Logger], *, failed: bool = False) -> None:
@@ -77,7 +134,24 @@ def close(loggers: Sequence[Logger], *, failed: bool = False) -> None:
 
 @contextmanager
 def closed_on_failure(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close them where what is within raises."""
+    """Close loggers where what is within raises.
+
+    Raises
+    ------
+    TypeError
+        No list of loggers: before anything is done within.
+    """
+    if not isinstance(loggers, Sequence):
+        kind = type(loggers).__name__
+        raise TypeError(f"loggers must be a list of loggers, got {kind}")
+    for logger in loggers:
+        missing = [name for name in NEEDED if not callable(getattr(logger, name, None))]
+        if missing:
+            kind = type(logger).__name__
+            raise TypeError(
+                f"{kind} is no logger, it has no {', '.join(missing)}: make it a subclass of"
+                " mirl.loggers.Logger"
+            )
     try:
         yield
     except BaseException:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mirl.io import write_text
+from mirl.loggers.base import Logger
 
 if TYPE_CHECKING:
     import os
 
 
-class JsonLines:
+class JsonLines(Logger):
     """One JSON line a step: round, epoch, step, loss, learning rate.
 
-    A resumed run goes on where its checkpoint stands; lines of steps after it are taken back.
+    A resumed run goes on where its checkpoint stands; lines of steps after it are taken back. In a
+    loop of your own, `step` alone will do: round and epoch are 0 then.
 
     Parameters
     ----------
@@ -33,37 +35,24 @@ class JsonLines:
         self.round = round_
 
     def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        """Remember which epoch it is; open the file at the first."""
+        """Remember which epoch it is."""
         self.epoch = epoch
-        if self.file is None:
-            self._keep_until((self.round, epoch, done))
-            # By lines: a killed run must not lose what its checkpoint knows.
-            self.file = self.path.open("a", buffering=1, encoding="utf-8")
 
     def step(self, step: int, loss: float, lr: float) -> None:
-        """Write a line."""
-        if self.file is not None:
-            line = {
-                "round": self.round,
-                "epoch": self.epoch,
-                "step": step,
-                "loss": loss,
-                "lr": lr,
-            }
-            self.file.write(json.dumps(line) + "\n")
-
-    def epoch_end(self, epoch: int, loss: float) -> None:
-        """Leave it: epochs follow from their steps."""
-
-    def round_end(self, record: dict[str, Any]) -> None:
-        """Leave it to ``record.jsonl``."""
+        """Write a line; open the file at the first."""
+        line = {"round": self.round, "epoch": self.epoch, "step": step, "loss": loss, "lr": lr}
+        if self.file is None:
+            self._keep_before((self.round, self.epoch, step))
+            # By lines: a killed run must not lose what its checkpoint knows.
+            self.file = self.path.open("a", buffering=1, encoding="utf-8")
+        self.file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
         """Close the file."""
         if self.file is not None:
             self.file.close()
 
-    def _keep_until(self, place: tuple[int, int, int]) -> None:
+    def _keep_before(self, place: tuple[int, int, int]) -> None:
         if not self.path.exists():
             return
         lines = []
@@ -72,7 +61,7 @@ class JsonLines:
                 held = json.loads(line)
             except ValueError:  # the line during which the run was killed
                 break
-            if (held["round"], held["epoch"], held["step"]) > place:
+            if (held["round"], held["epoch"], held["step"]) >= place:
                 break
             lines.append(line)
         write_text(self.path, "".join(lines))

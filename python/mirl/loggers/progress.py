@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mirl.loggers.base import Logger
 
-class ProgressBars:
+
+class ProgressBars(Logger):
     """Three nested bars: rounds, epochs of the round, steps of the epoch.
 
     Parameters

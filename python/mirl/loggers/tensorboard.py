@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mirl.loggers.base import Scalars
+
 if TYPE_CHECKING:
     import os
 
 
-class TensorBoard:
+class TensorBoard(Scalars):
     """Loss and learning rate of every step; density, PSNR and SSIM of every round.
 
     Parameters
@@ -31,36 +33,16 @@ class TensorBoard:
             raise ImportError(message) from error
         self._open = partial(Writer, str(folder))
         self.writer: Any = None
-        self.round = self.first = 0
 
-    def round_start(self, round_: int, rounds: int, density: float) -> None:
-        """Write the density; open the file at the first."""
+    def write(self, values: dict[str, float], unit: str, place: int) -> None:
+        """Write scalars; open the file at the first."""
         if self.writer is None:
             # Not before: the folder may prove to be another run's.
             self.writer = self._open()
-        self.round = round_
-        self.writer.add_scalar("density", density, round_)
-
-    def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        """Count the steps before this epoch."""
-        self.first = (self.round * epochs + epoch) * steps
-
-    def step(self, step: int, loss: float, lr: float) -> None:
-        """Write loss and learning rate."""
-        self.writer.add_scalar("loss/step", loss, self.first + step)
-        self.writer.add_scalar("lr", lr, self.first + step)
-
-    def epoch_end(self, epoch: int, loss: float) -> None:
-        """Write the mean loss, and everything to the disk."""
-        self.writer.add_scalar("loss/epoch", loss, self.first)
-        self.writer.flush()
-
-    def round_end(self, record: dict[str, Any]) -> None:
-        """Write the quality on every task."""
-        for task, metrics in record["metrics"].items():
-            for name, value in metrics.items():
-                self.writer.add_scalar(f"{name}/{task}", value, record["round"])
-        self.writer.flush()
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, place)
+        if "loss/step" not in values:
+            self.writer.flush()
 
     def close(self) -> None:
         """Close the file."""

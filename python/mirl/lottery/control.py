@@ -49,7 +49,8 @@ def controlled_masks(
             shuffled[name] = generator.permutation(mask.ravel()).reshape(mask.shape)
         return shuffled
     if control == "random":
-        total = sum(int(np.prod(model.shapes[name])) for name in names)
+        shapes = model.shapes
+        total = sum(int(np.prod(shapes[name])) for name in names)
         gone = sum(int((~masks[name]).sum()) for name in names if name in masks)
         drawn = type(model)(**model.config, seed=0)
         if gone:

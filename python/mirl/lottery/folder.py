@@ -113,33 +113,44 @@ class RunFolder:
         Returns
         -------
         bool
-            Whether that run is to be resumed.
+            Whether that run is to be resumed; it may have got more rounds.
 
         Raises
         ------
         ValueError
-            The folder holds another run; the message names what differs.
+            The folder holds another run, or more rounds of this one; the message names what differs.
         BlockingIOError
             Another process is at the run.
         """
         # First: of two that begin at once, the second is to find what the first has written.
         self._lock()
         if not self.recipe.exists():
-            write_text(self.recipe, json.dumps(description, indent=2) + "\n")
+            self._describe(description)
             return False
         held = self.description()
         wanted = json.loads(json.dumps(description))
-        differing = sorted(differences("", held, wanted))
+        differing = sorted(differences("", without_rounds(held), without_rounds(wanted)))
         if differing:
             raise ValueError(
                 f"{self.path} holds another run: {'; '.join(differing)}."
                 " Choose another folder, or the settings of that run to resume it."
                 + (TRAINED if len(differing) == 1 and differing[0].startswith("initial is") else "")
             )
+        there, here = held["recipe"]["rounds"], wanted["recipe"]["rounds"]
+        if here < there:
+            raise ValueError(
+                f"{self.path} holds a run of {there} rounds, which may become more, but not {here};"
+                " what it has come to, mirl.Result.load reads"
+            )
+        if held != wanted:
+            self._describe(description)
         # What a process that was killed while it wrote has left behind.
         for leftover in self.path.glob(".*tmp*"):
             leftover.unlink(missing_ok=True)
         return self.checkpoint.exists()
+
+    def _describe(self, description: dict[str, Any]) -> None:
+        write_text(self.recipe, json.dumps(description, indent=2) + "\n")
 
     def _lock(self) -> None:
         """Keep other processes out, as long as this one lives, where the system has such locks."""
@@ -162,6 +173,18 @@ class RunFolder:
     def write_record(self, records: list[dict[str, Any]]) -> None:
         """Write one JSON line for each finished round."""
         write_text(self.record, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def without_rounds(description: dict[str, Any]) -> dict[str, Any]:
+    """What the rounds of a run follow from: all of its description but how many there are.
+
+    So, too, of the run whose masks are taken.
+    """
+    recipe = {name: value for name, value in description["recipe"].items() if name != "rounds"}
+    lasting = description | {"recipe": recipe}
+    if "masks_of" in lasting:
+        lasting["masks_of"] = without_rounds(lasting["masks_of"])
+    return lasting
 
 
 def differences(place: str, held: Any, wanted: Any) -> list[str]:

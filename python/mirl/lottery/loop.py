@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from mirl.lottery.folder import RunFolder
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from mirl.train import LossFunction
 
 
+MASKED = (
+    "the network has masks already: {:.1%} of its prunable weights are alive before round 0. Where that"
+    " is not meant, as in a cell of a notebook that ran twice, make it anew"
+)
+
+
 @dataclass(repr=False)
 class Result:
     """What a run found."""
@@ -30,8 +37,44 @@ class Result:
     rounds: list[dict[str, Any]]
     """One record a round, as in ``record.jsonl``."""
 
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Result:
+        """Read what a run has come to: one that has ended, was stopped, or is under way.
+
+        Parameters
+        ----------
+        folder
+            That of the run, `out` of `mirl.find_ticket`.
+
+        Returns
+        -------
+        Result
+            The rounds that are done, and the network of the last one as its file has it.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no run in the folder.
+        ValueError
+            No round is done.
+        mirl.errors.FormatError
+            A file is damaged.
+        """
+        run = RunFolder.existing(folder)
+        records = run.records()
+        if not records:
+            raise ValueError(f"{run.path}: no round is done so far")
+        return cls(run.network(records[-1]["round"]), records)
+
     def table(self) -> str:
-        """Density and quality of every round, at most 80 columns wide."""
+        """Density and quality of every round.
+
+        Returns
+        -------
+        str
+            At most 80 columns wide: a line for the input unchanged, then one for each round. Of what
+            was not measured, the last loss of each round.
+        """
         return rounds_table(self.rounds)
 
     def __repr__(self) -> str:
@@ -158,7 +201,9 @@ def find_ticket(
     precision
         ``"float32"``, or on a GPU ``"bfloat16"``; see `mirl.Trainer`.
     seed
-        Of what criteria and controls draw.
+        Of what the criterion ``"random"`` and the controls draw; where nothing is drawn, as by
+        default, it changes nothing. A replicate takes another seed of the network and of the data,
+        too.
     evaluate
         What to measure after each round: whatever `mirl.evaluate` takes as data, or a function of
         the model that returns a `mirl.Evaluation`, or ``{task: {"psnr": …, "ssim": …}}`` with these
@@ -166,11 +211,14 @@ def find_ticket(
     out
         Folder of the run: recipe, record (a JSON line a round), checkpoint, and the packed network
         of each round. A run that was stopped, in whatever way, continues from its last checkpoint
-        when it is called again with the same arguments, and ends with the same bits.
+        when it is called again with the same arguments, and ends with the same bits; with more
+        `rounds` than before, one that has ended goes on, too.
     checkpoint_seconds
         Least time between two checkpoints within a round.
     loggers
-        What is told about the run; by default progress bars and, where it is installed, TensorBoard.
+        What is told about the run, and may end it after a round; see `mirl.loggers.Logger`. By
+        default `mirl.loggers.default_loggers`: progress bars, and with `out` ``steps.jsonl`` and,
+        where it is installed, TensorBoard.
     progress
         Whether to show progress bars.
 
@@ -183,7 +231,8 @@ def find_ticket(
     ------
     TypeError
         A setting of another type; `data` has no length, or does not tell its tasks where they are
-        weighted; `evaluate` is nothing that can be measured each round, or returns no such numbers.
+        weighted; `evaluate` is nothing that can be measured each round, or returns no such numbers;
+        what is no logger.
     ValueError
         A setting out of range, or two that contradict each other; `out` holds another run; data
         without a batch; `masks_of` has not as many rounds.
@@ -191,45 +240,20 @@ def find_ticket(
         `masks_of` holds no run.
     mirl.errors.DivergenceError
         A loss is not finite: the last checkpoint is still there.
+
+    Warns
+    -----
+    UserWarning
+        The network has masks before round 0.
     """
-    from mirl.loggers.base import close, closed_on_failure, default_loggers
+    given = locals()
+    from mirl.loggers import default_loggers
+    from mirl.loggers.base import close, closed_on_failure
 
     with closed_on_failure(loggers or ()):
         if control is not None and masks_of is None:
             raise ValueError(f"control {control!r} is one of a run: masks_of must name its folder")
-        recipe = Recipe.of(
-            rounds=rounds,
-            amount=amount,
-            scope=scope,
-            pruning=pruning,
-            criterion=criterion,
-            criterion_batches=criterion_batches,
-            granularity=granularity,
-            include=include,
-            exclude=exclude,
-            min_density=min_density,
-            rewind=rewind,
-            rewind_biases=rewind_biases,
-            rewind_prompts=rewind_prompts,
-            rewind_temperatures=rewind_temperatures,
-            control=control,
-            epochs=epochs,
-            loss=loss,
-            task_weighting=task_weighting,
-            lr=lr,
-            min_lr=min_lr,
-            warmup_epochs=warmup_epochs,
-            schedule=schedule,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            clip_grad_norm=clip_grad_norm,
-            micro_batch=micro_batch,
-            ema_decay=ema_decay,
-            precision=precision,
-            preset=preset,
-            seed=seed,
-        )
+        recipe = Recipe.of(**{each.name: given[each.name] for each in fields(Recipe)})
         parent = None if masks_of is None else RunFolder.existing(masks_of)
         folder = None if out is None else RunFolder(out)
     if loggers is None:
@@ -247,6 +271,9 @@ def find_ticket(
                 checkpoint_seconds,
                 recompute,
             )
+            if model.mask and parent is None and not (folder and folder.checkpoint.exists()):
+                warnings.warn(MASKED.format(model.density(preset).prunable), stacklevel=2)
+            run.start()
             records = run.finish()
         close(loggers)
     finally:

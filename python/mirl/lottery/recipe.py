@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mirl.checks import is_number
+from mirl.checks import is_number, whole
 from mirl.criteria import CRITERIA
 from mirl.lottery.control import CONTROLS
 from mirl.models import preset_choice
@@ -35,7 +35,7 @@ SWITCHES = ("rewind_prompts", "rewind_temperatures")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of `mirl.find_ticket`; see there."""
+    """The settings of `mirl.find_ticket`, by the names of its arguments; see there."""
 
     rounds: int
     amount: float
@@ -71,7 +71,17 @@ class Recipe:
 
     @classmethod
     def of(cls, **settings: Any) -> Recipe:
-        """The recipe of arguments of `mirl.find_ticket`; None stands for what follows from others.
+        """The recipe of arguments of `mirl.find_ticket`.
+
+        Parameters
+        ----------
+        **settings
+            All fields, by name. None stands for what follows from others, as it does there.
+
+        Returns
+        -------
+        Recipe
+            With what follows from others in its place.
 
         Raises
         ------
@@ -108,11 +118,7 @@ class Recipe:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
         for name, least in WHOLE.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(
-                    f"{name} must be a whole number of at least {least}, got {value!r}"
-                )
+            whole(name, getattr(self, name), least)
         self._check_types()
         if not 0 < self.amount < 1:
             raise ValueError(f"amount must lie in (0, 1), got {self.amount}")
@@ -152,14 +158,13 @@ class Recipe:
 
     def _check_rewind(self) -> None:
         rewind = self.rewind
-        if isinstance(rewind, str):
-            if rewind not in ("initial", "learning-rate", "fine-tune"):
-                raise ValueError(
-                    "rewind must be 'initial', a number of steps, 'learning-rate' or 'fine-tune',"
-                    f" got {rewind!r}"
-                )
-        elif not isinstance(rewind, int) or isinstance(rewind, bool) or rewind < 1:
-            raise ValueError(f"rewind must be at least 1 step, got {rewind!r}")
+        if not isinstance(rewind, str | bool):
+            whole("rewind", rewind, 1)
+        elif rewind not in ("initial", "learning-rate", "fine-tune"):
+            raise ValueError(
+                "rewind must be 'initial', a number of steps, 'learning-rate' or 'fine-tune',"
+                f" got {rewind!r}"
+            )
         if rewind == "fine-tune" and not self.min_lr > 0:
             raise ValueError("fine-tuning goes on at min_lr, which must be positive then")
         if rewind != "initial" and self.pruning in ("initial", "gradual"):
@@ -179,11 +184,35 @@ class Recipe:
         return self.rewind not in ("learning-rate", "fine-tune")
 
     def first_step(self, round_: int) -> int:
-        """The step of the schedule that a round begins with."""
+        """The step of the schedule that a round begins with: with late rewinding not the first.
+
+        Parameters
+        ----------
+        round_
+            0 trains the dense network.
+
+        Returns
+        -------
+        int
+            From 0.
+        """
         return self.rewind if round_ > 0 and isinstance(self.rewind, int) else 0
 
     def learning_rate(self, round_: int, epoch: int, step: int, steps: int) -> float:
-        """Learning rate of `step` in `epoch` (both from 0) when an epoch has `steps`."""
+        """The learning rate of a step.
+
+        Parameters
+        ----------
+        round_, epoch, step
+            Which one: the round, its epoch, and the step of that, all from 0.
+        steps
+            How many an epoch has.
+
+        Returns
+        -------
+        float
+            In [0, lr].
+        """
         if self.rewind == "fine-tune" and round_ > 0:
             return self.min_lr
         unit = steps if self.schedule == "step" else 1
@@ -193,11 +222,28 @@ class Recipe:
         return linear_warmup_cosine(t, total, warmup=warmup, lr=self.lr, min_lr=self.min_lr)
 
     def rewinds_biases(self, round_: int) -> bool:
-        """Whether the rewinding before `round_` (from 1) sets biases back."""
+        """Whether rewinding sets biases back.
+
+        Parameters
+        ----------
+        round_
+            The one that the rewinding comes before, from 1.
+
+        Returns
+        -------
+        bool
+            As `rewind_biases` says it.
+        """
         return self.rewind_biases == "every" or (self.rewind_biases == "first" and round_ == 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings by name, as JSON holds them."""
+        """All settings.
+
+        Returns
+        -------
+        dict
+            By name, as JSON holds them; functions are their names.
+        """
         # Not asdict: functions need not be copied, and some cannot be.
         settings = dict(vars(self))
         for name in ("criterion", "loss"):

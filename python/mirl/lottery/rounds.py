@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mirl.groups import select
@@ -125,13 +124,12 @@ class Rounds:
         batches: Callable[[], Iterable[Any]],
     ) -> None:
         recipe = self.recipe
-        by_movement = recipe.criterion == "movement"
         prune(
             self.model,
             amount,
             recipe.scope,
-            criterion=trainer.movement() if by_movement else recipe.criterion,
-            data=None if by_movement else islice(batches(), recipe.criterion_batches),
+            criterion=trainer.movement() if recipe.criterion == "movement" else recipe.criterion,
+            data=batches(),
             batches=recipe.criterion_batches,
             granularity=recipe.granularity,
             include=recipe.include,

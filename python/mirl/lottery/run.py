@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.arrays import as_array
-from mirl.checks import is_number
-from mirl.data.batches import has_epochs
+from mirl.criteria import Criterion, scores_of
+from mirl.data.batches import batches_of
 from mirl.errors import FormatError
 from mirl.groups import prunable, select
-from mirl.lottery.folder import differences
+from mirl.lottery.folder import differences, without_rounds
+from mirl.lottery.measuring import check_evaluate, measure
 from mirl.lottery.rounds import Rounds
 from mirl.machine import versions
 from mirl.train import Trainer
@@ -25,6 +26,7 @@ from mirl.uncertainty import TaskUncertainty
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mirl.criteria import Score
     from mirl.loggers import Logger
     from mirl.lottery.folder import RunFolder
     from mirl.lottery.recipe import Recipe
@@ -52,7 +54,13 @@ class Progress:
 
 
 class Run:
-    """One run; its arguments are those of `mirl.find_ticket`, which makes it."""
+    """One run; its arguments are those of `mirl.find_ticket`, which makes it.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        What does not fit together. Nothing is changed or written before `start`.
+    """
 
     def __init__(
         self,
@@ -76,12 +84,57 @@ class Run:
         self.checkpoint_seconds = checkpoint_seconds
         self.recompute = recompute
         self.steps = _steps(data)
-        self.place = Progress()
-        self.description = self._describe()
+        self.competing = select(model._network, recipe.include, recipe.excluded)
         self._check()
+        self.description = self._describe()
+        self.rounds = Rounds(model, recipe, model.snapshot(), parent)
         self.trainer = self._new_trainer()
+        self.place = Progress()
         self.clock = self.saved = time.monotonic()
-        self.rounds = self._start()
+
+    def _check(self) -> None:
+        """Raise where the recipe does not fit network, data and parent."""
+        recipe = self.recipe
+        if recipe.task_weighting and not hasattr(self.data, "tasks"):
+            raise TypeError("task_weighting needs data that tells its tasks, as mirl.Loader.tasks")
+        last = recipe.epochs * self.steps
+        if isinstance(recipe.rewind, int) and recipe.rewind >= last:
+            raise ValueError(
+                f"rewind must be less than the {last} steps of a round, got {recipe.rewind}"
+            )
+        check_evaluate(self.evaluate)
+        if callable(recipe.criterion):
+            self._check_criterion(recipe.criterion)
+        if self.parent is not None:
+            self._check_parent(self.parent)
+
+    def _check_criterion(self, score: Score) -> None:
+        """Raise where a function cannot score the smallest parameter, by gradients that are drawn."""
+        shapes = self.model.shapes
+        name = min(self.competing, key=lambda name: prod(shapes[name]))
+        drawn = np.random.default_rng(0).standard_normal(shapes[name], np.float32)
+        scores_of(self.model, Criterion(score, lambda *_: iter([{name: drawn}])), [name], (), ())
+
+    def _check_parent(self, parent: RunFolder) -> None:
+        """Raise where another run's masks are not those of such a run, or too few."""
+        rounds, rewind = self.recipe.rounds, self.recipe.rewind
+        if rounds == 0:
+            raise ValueError("rounds must be at least 1 with masks_of: round 0 is the other run's")
+        theirs = parent.description()
+        there = theirs["recipe"]["rewind"]
+        if isinstance(rewind, int) and rewind != there:
+            raise ValueError(f"{parent.path}: its rewind is {there!r}, not {rewind}")
+        sizes = differences("", theirs["network"], self.model.config)
+        if sizes:
+            raise ValueError(f"{parent.path}: its network is another: {'; '.join(sizes)}")
+        missing = [number for number in range(rounds + 1) if not parent.ticket_of(number).exists()]
+        if 0 in missing:
+            raise ValueError(f"{parent.path} has no round 0, whose network masks_of starts from")
+        if missing:
+            raise ValueError(
+                f"{parent.path} has masks of {missing[0] - 1} rounds so far, fewer than the"
+                f" {rounds} that are wanted of it"
+            )
 
     def _describe(self) -> dict[str, Any]:
         describe = getattr(self.data, "describe", None)
@@ -93,51 +146,6 @@ class Run:
         if self.parent is not None:
             description["masks_of"] = self.parent.description()
         return description
-
-    def _check(self) -> None:
-        """Raise where the recipe does not fit network, data and parent."""
-        if self.recipe.task_weighting and not hasattr(self.data, "tasks"):
-            raise TypeError("task_weighting needs data that tells its tasks, as mirl.Loader.tasks")
-        last, rewind = self.recipe.epochs * self.steps, self.recipe.rewind
-        if isinstance(rewind, int) and rewind >= last:
-            raise ValueError(f"rewind must be less than the {last} steps of a round, got {rewind}")
-        select(self.model._network, self.recipe.include, self.recipe.excluded)
-        self._check_evaluate()
-        if self.parent is None:
-            return
-        if self.recipe.rounds == 0:
-            raise ValueError("rounds must be at least 1 with masks_of: round 0 is the other run's")
-        theirs = self.parent.description()
-        if isinstance(rewind, int) and rewind != theirs["recipe"]["rewind"]:
-            there = theirs["recipe"]["rewind"]
-            raise ValueError(f"{self.parent.path}: its rewind is {there!r}, not {rewind}")
-        sizes = differences("", theirs["network"], self.description["network"])
-        if sizes:
-            raise ValueError(f"{self.parent.path}: its network is another: {'; '.join(sizes)}")
-        self._check_rounds(self.parent)
-
-    def _check_rounds(self, parent: RunFolder) -> None:
-        """Raise where the run whose masks are taken lacks a round, before any is trained."""
-        wanted = range(self.recipe.rounds + 1)
-        missing = [round_ for round_ in wanted if not parent.ticket_of(round_).exists()]
-        if 0 in missing:
-            raise ValueError(f"{parent.path} has no round 0, whose network masks_of starts from")
-        if missing:
-            raise ValueError(
-                f"{parent.path} has masks of {missing[0] - 1} rounds so far, fewer than the"
-                f" {self.recipe.rounds} that are wanted of it"
-            )
-
-    def _check_evaluate(self) -> None:
-        """Raise where what is to be measured after each round cannot be, before anything is trained."""
-        if self.evaluate is None or isinstance(self.evaluate, Callable):  # type: ignore[arg-type]
-            return
-        from mirl.evaluate import check_data
-
-        check_data(self.evaluate)
-        if isinstance(self.evaluate, Iterator):
-            kind = type(self.evaluate).__name__
-            raise TypeError(f"evaluate must be iterable anew after each round; {kind} is but once")
 
     def _new_trainer(self) -> Trainer:
         return Trainer(
@@ -154,48 +162,49 @@ class Run:
             movement=self.recipe.criterion == "movement",
         )
 
-    def _start(self) -> Rounds:
-        """What rounds start from; the place and state of the last checkpoint, when there is one."""
-        rounds = Rounds(self.model, self.recipe, self.model.snapshot(), self.parent)
+    def start(self) -> None:
+        """Go to the last checkpoint, or to the first step where there is none."""
         if self.parent is not None:
-            rounds.resume(self.parent)
-        if self.folder is not None:
-            description = self.description | {"initial": fingerprint(rounds.initial)}
-            if self.folder.claim(description):
-                rounds.resume(self.folder)
-                if fingerprint(rounds.initial) != description["initial"]:
-                    raise FormatError(
-                        f"{self.folder.initial}: not the values that this run began with"
-                    )
-                self._resume(self.folder)
-                return rounds
-            if self.parent is None:
-                self.model.save(self.folder.initial)
-            else:
-                self.folder.inherit(self.parent)
-        self.rounds = rounds
-        if self.parent is not None:
-            self._begin(1)
-        self._save()
-        return rounds
+            self.rounds.resume(self.parent)
+        initial = fingerprint(self.rounds.initial)
+        if self.folder is not None and self.folder.claim(self.description | {"initial": initial}):
+            self._resume(self.folder, initial)
+        else:
+            self._begin_first()
 
-    def _resume(self, folder: RunFolder) -> None:
+    def _resume(self, folder: RunFolder, initial: str) -> None:
+        self.rounds.resume(folder)
+        if fingerprint(self.rounds.initial) != initial:
+            raise FormatError(f"{folder.initial}: not the values that this run began with")
         saved = self.trainer.load_checkpoint(folder.checkpoint)
         try:
             self.place = Progress(**json.loads(saved))
         except (TypeError, ValueError) as error:
             raise FormatError(f"{folder.checkpoint}: no place of a run: {error}") from error
 
+    def _begin_first(self) -> None:
+        """Begin with round 0, or with the first of the rounds whose masks are taken."""
+        if self.folder is not None:
+            if self.parent is None:
+                self.model.save(self.folder.initial)
+            else:
+                self.folder.inherit(self.parent)
+        if self.parent is not None:
+            self._begin(1)
+        # Last: from here on the run is resumed.
+        self._save()
+
     def finish(self) -> list[dict[str, Any]]:
-        """Go through all rounds that are left; the records of all."""
+        """Go through the rounds that are left, or until a logger wants no more; the records of all."""
+        enough = False
         while True:
             records = self.place.records
             if not records or records[-1]["round"] < self.place.round:
                 self._round_start()
                 while self.place.epoch < self.recipe.epochs:
                     self._epoch()
-                self._record()
-            if self.place.round == self.recipe.rounds:
+                enough = self._record()
+            if enough or self.place.round == self.recipe.rounds:
                 break
             self._begin(self.place.round + 1)
             self._save()
@@ -224,7 +233,7 @@ class Run:
                 lambda: self._batches(place.round, place.epoch),
             )
             self.trainer.lr = recipe.learning_rate(place.round, place.epoch, place.step, steps)
-            loss = self._step(_array(degraded, "degraded"), _array(clean, "clean"))
+            loss = self._step(degraded, clean)
             place.step += 1
             place.loss_sum += loss
             if place.round == 0 and done + 1 == recipe.rewind:
@@ -254,10 +263,10 @@ class Run:
         return float(np.mean(self.trainer.losses))
 
     def _batches(self, round_: int, epoch: int, start: int = 0) -> Batches:
-        return _batches(self.data, round_ * self.recipe.epochs + epoch, start)
+        return batches_of(self.data, round_ * self.recipe.epochs + epoch, start)
 
-    def _record(self) -> None:
-        """Measure the trained round, write it down, and keep its network."""
+    def _record(self) -> bool:
+        """Measure the trained round, write it down, and keep its network; whether it is the last."""
         place = self.place
         # Whatever measuring comes to, the round is not trained again.
         self._save()
@@ -265,10 +274,12 @@ class Run:
             self.model.load_state_dict(self.trainer.average())
         if place.round == 0 and self.recipe.pruning == "one-shot":
             self.rounds.keep_dense(self.folder)
-        metrics = self._measure()
+        metrics = measure(self.evaluate, self.model)
         self._tick()
-        names = prunable(self.model._network, self.recipe.preset)
-        layers, alive, total = self.model._network.report(names)
+        names = {*prunable(self.model._network, self.recipe.preset), *self.competing}
+        layers, alive, total = self.model._network.report(
+            [name for name in self.model.shapes if name in names]
+        )
         density = self.model.density(self.recipe.preset)
         record = {
             "round": place.round,
@@ -290,16 +301,8 @@ class Run:
             self.model.save(path, self._provenance(), unused=kept)
             self.folder.write_record(place.records)
             self._save()
-        self._tell(lambda logger: logger.round_end(record))
-
-    def _measure(self) -> dict[str, dict[str, float]]:
-        if self.evaluate is None:
-            return {}
-        if isinstance(self.evaluate, Callable):  # type: ignore[arg-type]
-            return _metrics(self.evaluate(self.model))
-        from mirl.evaluate import evaluate
-
-        return evaluate(self.model, self.evaluate, progress=False).metrics
+        answers = [logger.round_end(record) for logger in self.loggers]
+        return any(answer is True for answer in answers)
 
     def _begin(self, round_: int) -> None:
         """Make the network of `round_`, and go to its first step."""
@@ -321,7 +324,8 @@ class Run:
         self.clock = now
 
     def _provenance(self) -> dict[str, str]:
-        return {"run": json.dumps(self.description), "round": str(self.place.round)}
+        """What files of networks tell; the same, however many rounds are to come."""
+        return {"run": json.dumps(without_rounds(self.description)), "round": str(self.place.round)}
 
     def _tell(self, event: Callable[[Logger], None]) -> None:
         for logger in self.loggers:
@@ -336,26 +340,6 @@ def fingerprint(snapshot: Snapshot) -> str:
     return f"{checksum:08x}"
 
 
-def _metrics(found: Any) -> dict[str, dict[str, float]]:
-    """What a function has measured, as JSON holds it."""
-    from mirl.evaluate import Evaluation
-
-    if isinstance(found, Evaluation):
-        return found.metrics
-    wanted = 'evaluate must return a mirl.Evaluation or {task: {"psnr": …, "ssim": …}}'
-    if not isinstance(found, Mapping):
-        raise TypeError(f"{wanted}, got {type(found).__name__}")
-    metrics: dict[str, dict[str, float]] = {}
-    for task, measured in found.items():
-        if not isinstance(task, str) or not isinstance(measured, Mapping):
-            raise TypeError(f"{wanted}, got {type(measured).__name__} for {task!r}")
-        for name, value in measured.items():
-            if not isinstance(name, str) or not is_number(value):
-                raise TypeError(f"{wanted}, got {value!r} for {name!r} of {task!r}")
-        metrics[task] = {name: float(value) for name, value in measured.items()}
-    return metrics
-
-
 def _steps(data: Any) -> int:
     try:
         steps = len(data)
@@ -367,19 +351,3 @@ def _steps(data: Any) -> int:
     if steps == 0:
         raise ValueError("data has no batch")
     return steps
-
-
-def _batches(data: Any, epoch: int, start: int) -> Batches:
-    """The batches of an epoch from the one numbered `start` on."""
-    if has_epochs(data):
-        yield from data.epoch(epoch, start)
-        return
-    for index, (degraded, clean) in enumerate(data):
-        if index >= start:
-            yield degraded, clean
-
-
-def _array(images: Any, what: str) -> NDArray[np.float32]:
-    """The images as an array: what numpy views without a copy, torch tensors included."""
-    array: NDArray[np.float32] = np.asarray(as_array(images, what))
-    return array

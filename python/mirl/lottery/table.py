@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mirl.tasks import task_name
 from mirl.terminal import shortened
 
 if TYPE_CHECKING:
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
 TASKS_A_LINE = 5
 """As many as 80 columns hold."""
-
-TASK_NAMES = {"denoise": "noise σ {}", "derain": "rain", "dehaze": "haze"}
 
 
 def rounds_table(records: Sequence[Mapping[str, Any]]) -> str:
@@ -34,12 +33,6 @@ def rounds_table(records: Sequence[Mapping[str, Any]]) -> str:
     tasks = list(dict.fromkeys(task for record in records for task in record["metrics"]))
     blocks = [tasks[start : start + TASKS_A_LINE] for start in range(0, len(tasks), TASKS_A_LINE)]
     return "\n\n".join(_block(records, block) for block in blocks or [[]])
-
-
-def task_name(task: str) -> str:
-    """Name a task in words: ``"denoise_25"`` is noise σ 25, ``"derain"`` rain."""
-    kind, _, sigma = task.partition("_")
-    return TASK_NAMES.get(kind, task).format(sigma)
 
 
 def _block(records: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> str:

@@ -1,0 +1,81 @@
+"""What is measured after each round, by whatever `mirl.find_ticket` takes as `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from mirl.checks import is_number
+
+if TYPE_CHECKING:
+    from mirl.models import PromptIR
+
+Metrics = dict[str, dict[str, float]]
+"""Numbers by their names, by task."""
+
+WANTED = 'evaluate must return a mirl.Evaluation or {task: {"psnr": …, "ssim": …}}'
+
+
+def check_evaluate(evaluate: Any) -> None:
+    """Raise where nothing can be measured by it, or but once, as far as that shows without a network.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        What `mirl.evaluate` would raise of such data; an iterator; a function that takes something
+        else than a network.
+    """
+    if evaluate is None:
+        return
+    if callable(evaluate):
+        try:
+            signature(evaluate).bind(None)
+        except TypeError:
+            raise TypeError(
+                "evaluate must be a function of the network alone, or data: it cannot be called"
+                " with one argument"
+            ) from None
+        except ValueError:  # one of C tells nothing
+            return
+        return
+    from mirl.evaluate import check_data
+
+    check_data(evaluate, what="evaluate")
+    for data in evaluate.values() if isinstance(evaluate, Mapping) else [evaluate]:
+        if isinstance(data, Iterator):
+            kind = type(data).__name__
+            raise TypeError(f"evaluate must be iterable anew after each round; {kind} is but once")
+
+
+def measure(evaluate: Any, model: PromptIR) -> Metrics:
+    """What a network comes to, as JSON holds it.
+
+    Raises
+    ------
+    TypeError
+        A function has returned something else than numbers by task.
+    """
+    from mirl.evaluate import Evaluation
+    from mirl.evaluate import evaluate as by_data
+
+    if evaluate is None:
+        return {}
+    if not callable(evaluate):
+        return by_data(model, evaluate, progress=False).metrics
+    found = evaluate(model)
+    return found.metrics if isinstance(found, Evaluation) else _checked(found)
+
+
+def _checked(found: Any) -> Metrics:
+    if not isinstance(found, Mapping):
+        raise TypeError(f"{WANTED}, got {type(found).__name__}")
+    metrics: Metrics = {}
+    for task, measured in found.items():
+        if not isinstance(task, str) or not isinstance(measured, Mapping):
+            raise TypeError(f"{WANTED}, got {type(measured).__name__} for {task!r}")
+        for name, value in measured.items():
+            if not isinstance(name, str) or not is_number(value):
+                raise TypeError(f"{WANTED}, got {value!r} for {name!r} of {task!r}")
+        metrics[task] = {name: float(value) for name, value in measured.items()}
+    return metrics
