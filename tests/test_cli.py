@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import mirl
 from dataset import photo, write_dataset
-from mirl.cli import app
+from mirl.cli import _one_line, app
 
 SIZES = [
     *["--dim", "8", "--num-blocks", "1", "1", "1", "1", "--num-refinement-blocks", "1"],
@@ -54,9 +54,11 @@ def network(small, tmp_path):
 
 def test_version_and_help():
     assert mirl_command("--version").strip() == f"mirl {mirl.__version__}"
-    commands = ("demo", "train", "evaluate", "restore", "inspect", "export", "bench")
     listing = mirl_command("--help")
-    for command in commands:
+    for command in (
+        *("demo", "train", "sweep", "report", "evaluate", "restore", "degrade", "inspect"),
+        *("export", "bench"),
+    ):
         assert f"\n  {command} " in listing
         assert "--help" in mirl_command(command, "--help")
 
@@ -117,8 +119,47 @@ def test_what_is_trained_is_measured(folder, tmp_path):
 
 def test_train_does_not_mix_runs(folder, tmp_path):
     train(folder, tmp_path / "run", "--no-evaluate")
-    with pytest.raises(ValueError, match=r"another run.*weight|another run.*lr"):
+    with pytest.raises(ValueError, match=r"another run: recipe\.lr is 0\.001 there and 0\.0005"):
         train(folder, tmp_path / "run", "--no-evaluate", "--lr", 5e-4)
+
+
+@pytest.fixture
+def recipe(folder):
+    sizes = "dim = 8\nnum_blocks = [1, 1, 1, 1]\nnum_refinement_blocks = 1\n"
+    data = 'root = "."\ntasks = ["denoise"]\npatch_size = 16\nbatch_size = 2\n'
+    path = folder / "recipe.toml"
+    path.write_text(
+        f"[network]\n{sizes}prompt_dims = [8, 16, 40]\nprompt_sizes = [8, 4, 2]\n"
+        f"[data]\n{data}[ticket]\nrounds = 1\nepochs = 1\nlr = 1e-3\n"
+    )
+    return path
+
+
+def test_a_recipe_is_changed_on_the_command_line(recipe, tmp_path):
+    changes = ("ticket.lr=5e-4", "seed=2", 'ticket.scope="layerwise"', "data.sigmas=[25]")
+    options = [option for change in changes for option in ("--set", change)]
+    mirl_command("train", recipe, "-o", tmp_path / "run", "--quiet", *options)
+    held = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert (held["recipe"]["lr"], held["recipe"]["seed"]) == (5e-4, 2)
+    assert held["recipe"]["scope"] == "layerwise"
+    assert (held["data"]["sigmas"], held["data"]["seed"]) == ([25], 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "ticket.rate=1"], "unknown in ticket: rate"),
+        (["--set", "tickets.lr=1"], r"tickets\.lr: an experiment has no tickets"),
+        (["--set", "ticket.lr"], r"--set ticket\.lr: expected KEY=VALUE"),
+        (["--set", "ticket.scope=global"], r"--set ticket\.scope=global: .* in TOML"),
+        (["--set", "ticket.lr=-1"], "lr must be positive"),
+        (["--seed", "2"], "--seed: the recipe says it; change it there, or by --set"),
+    ],
+)
+def test_changes_that_cannot_be_are_named(recipe, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        mirl_command("train", recipe, "-o", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_prints_and_saves(folder, network, tmp_path):
@@ -138,14 +179,13 @@ def test_evaluate_prints_and_saves(folder, network, tmp_path):
 
 
 def test_evaluate_refuses_an_ending_before_it_works(folder, tmp_path):
-    result = CliRunner().invoke(app, ["evaluate", str(folder), "--save", "table.xlsx"])
-    assert result.exit_code == 2
-    assert "table.xlsx" in result.output
+    with pytest.raises(ValueError, match=r"table\.xlsx: an evaluation is saved as"):
+        mirl_command("evaluate", folder / "none", "--save", "table.xlsx")
 
 
 def test_evaluate_looks_for_the_folder_before_it_works(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"--save .*none/a\.json: no such folder"):
-        mirl_command("evaluate", folder, "--save", tmp_path / "none" / "a.json")
+    with pytest.raises(FileNotFoundError, match=r"other: no such folder"):
+        mirl_command("evaluate", folder / "none", "--save", tmp_path / "other" / "a.json")
 
 
 def test_restore_keeps_what_is_there(network, tmp_path):
@@ -156,7 +196,7 @@ def test_restore_keeps_what_is_there(network, tmp_path):
     restored = tmp_path / "out" / "photo.png"
     pixels = mirl.read_image(restored).pixels
     assert pixels.shape == photo(0).shape
-    with pytest.raises(FileExistsError, match=r"photo\.png"):
+    with pytest.raises(FileExistsError, match=r"photo\.png: is already there"):
         mirl_command(*command)
     restored.write_bytes(b"")
     mirl_command(*command, "--force")
@@ -199,7 +239,7 @@ def test_export_rounds_packed_files(network, tmp_path):
 def test_export_overwrites_only_when_told(network, tmp_path):
     out = tmp_path / "there.safetensors"
     out.write_bytes(b"mine")
-    with pytest.raises(FileExistsError, match=r"there\.safetensors"):
+    with pytest.raises(FileExistsError, match=r"there\.safetensors: is already there"):
         mirl_command("export", network, out)
     assert out.read_bytes() == b"mine"
     mirl_command("export", network, out, "--force")
@@ -250,6 +290,21 @@ def test_errors_are_one_line(arguments, culprit, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        *((kind, True) for kind in (ValueError, TypeError, ImportError, MemoryError)),
+        *((kind, True) for kind in (mirl.errors.DivergenceError, mirl.errors.DeviceError)),
+        *((kind, False) for kind in (mirl.errors.InternalError, RuntimeError, ZeroDivisionError)),
+    ],
+)
+def test_faults_of_ours_keep_their_traceback(kind, expected, capsys):
+    _one_line(kind, kind("culprit"), None)
+    said = capsys.readouterr().err
+    assert (said == "error: culprit\n") == expected
+    assert "culprit" in said
+
+
 def test_debug_shows_the_traceback(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     process = mirl_process("--debug", "inspect", "missing.safetensors")
@@ -298,6 +353,18 @@ def test_a_table_comes_out_in_any_encoding(folder, network, encoding):
     done = mirl_process("evaluate", folder, "-m", network, "-q", PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, "")
     assert "denoise" in done.stdout
+
+
+def test_runs_of_a_sweep_that_failed_are_an_error_without_a_traceback(tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+
+    class Failing:
+        def run(self, *_, **__):
+            raise RuntimeError("1 of 2 runs failed\na: ValueError: lr")
+
+    monkeypatch.setattr("mirl.lottery.Sweep.load", lambda _: Failing())
+    with pytest.raises(SystemExit, match=r"^error: 1 of 2 runs failed\na: ValueError: lr$"):
+        mirl_command("sweep", tmp_path / "sweep.toml", "-o", tmp_path / "runs")
 
 
 def test_a_sweep_without_pandas_says_so_before_it_runs(tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """Loader, test sets and degradations: what is drawn, from where, and what is refused."""
 
+import copy
 import gc
 import json
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -363,6 +365,44 @@ def test_the_description_is_json_and_tells_data_apart(images):
         assert other != description
 
 
+COPIES = [copy.copy, copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))]
+
+
+@pytest.mark.parametrize("copied", COPIES)
+def test_copies_and_pickles_give_the_same_batches(root, images, copied):
+    settings = {"mix": {"denoise": 1, "derain": 2}, "tasks": ("denoise", "derain"), "seed": 3}
+    stages = [{"epochs": 1, "patch_size": 16}, {"epochs": 1, "patch_size": 8}]
+    for data in (
+        mirl.Loader.from_folder(root, patch_size=16, batch_size=2, **settings),
+        mirl.Loader.from_images(images, patch_size=16, batch_size=2, **settings),
+        Progressive.from_images(images, stages, batch_size=2, **settings),
+    ):
+        if isinstance(data, mirl.Loader):
+            next(iter(data))  # so that epoch 1 is the next
+        other = copied(data)
+        assert (len(other), other.describe()) == (len(data), data.describe())
+        assert other.tasks(1, 0) == data.tasks(1, 0)
+        assert bits(other.epoch(1)) == bits(data.epoch(1))
+        if isinstance(data, mirl.Loader):
+            assert bits(other) == bits(data.epoch(1))
+
+
+def test_a_loader_of_images_that_have_changed_is_not_copied(images):
+    changed = images[0].copy()
+    loader = mirl.Loader.from_images([changed, *images[1:]], patch_size=16)
+    changed[0, 0, 0] ^= 1
+    with pytest.raises(ValueError, match="images have changed since the loader was made"):
+        copy.deepcopy(loader)
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_what_was_skipped_is_skipped_by_copies(spoilt):
+    loader = mirl.Loader.from_folder(
+        spoilt, tasks=["denoise"], batch_size=2, patch_size=16, on_error="skip"
+    )
+    assert bits(copy.deepcopy(loader).epoch(0)) == bits(loader.epoch(0))
+
+
 def loader_threads():
     names = (path / "comm" for path in Path("/proc/self/task").iterdir())
     return sum(name.read_text().strip() == "mirl-loader" for name in names)
@@ -694,6 +734,27 @@ def test_a_set_of_arrays(images):
         mirl.TestSet.from_images(images, "deblur")
 
 
+def test_a_set_of_pairs(images):
+    pairs = [(image // 2, image) for image in images]
+    made = mirl.TestSet.from_pairs(iter(pairs), "night", name="mine")
+    assert (made.name, made.task, len(made)) == ("mine", "night", 5)
+    for index, (name, degraded, clean) in enumerate(made):
+        assert name == f"{index:03}"
+        assert clean.shape[1:] == (32, 48 if index < 3 else 32)
+        np.testing.assert_array_equal(to_uint8(degraded), to_uint8(clean) // 2)
+    (row,) = mirl.evaluate(None, made, progress=False).rows
+    assert (row.set, row.task, row.images) == ("mine", "night", 5)
+    good = images[0]
+    for wrong, error, message in (
+        ([pairs[0], (good, images[1])], ValueError, "pair 1 differs in shape"),
+        ([(good, good, good)], ValueError, r"pair 0: expected \(degraded, clean\), got a tuple"),
+        ([(good / 255, good)], TypeError, "degraded image 0: .*float64"),
+        ([(good, good[:15])], ValueError, "clean image 0: expected 16x16"),
+    ):
+        with pytest.raises(error, match=message):
+            mirl.TestSet.from_pairs(wrong, "night")
+
+
 STEPS = (
     *("noise:25", "poisson:30", "iso:0.01", "rain", "haze", "underwater", "lowlight:2-4"),
     *("blur:2", "motion:5-9", "sharpen:2", "resize:0.3-0.6", "jpeg:10", "halftone", "social"),
@@ -792,8 +853,13 @@ def test_pairs_are_written_where_they_are_read(tmp_path, images, task, suffixes)
     np.testing.assert_array_equal(mirl.read_image(written[0]).pixels, degraded)
     loader = mirl.Loader.from_folder(tmp_path, tasks=[task], patch_size=16, batch_size=1)
     assert len(list(loader)) == 2
-    with pytest.raises(FileExistsError, match="photo0"):
+    with pytest.raises(FileExistsError, match=r"photo0.*\.png: is already there"):
         write_pairs(photos, tmp_path, task, degradation=steps, progress=False)
+    one = write_pairs(str(photos[0]), tmp_path / "one", "derain", progress=False)
+    (tmp_path / "photos").mkdir()
+    photos[0].rename(tmp_path / "photos" / photos[0].name)
+    of_folder = write_pairs(tmp_path / "photos", tmp_path / "all", "derain", progress=False)
+    assert [path.name for path in one] == [path.name for path in of_folder] == ["photo0_rainy.png"]
     with pytest.raises(ValueError, match="the same name"):
         write_pairs([photos[0]] * 2, tmp_path, "derain", name="other", progress=False)
     with pytest.raises(ValueError, match=r"there is no .*fog"):
@@ -873,7 +939,7 @@ def test_training_on_real_photos(shared):
     assert 10 < np.mean(quality) < 30
 
 
-@pytest.mark.parametrize("sigmas", ["25", [], ["a"], [-1]])
+@pytest.mark.parametrize("sigmas", [25, "25", [], ["a"], [-1]])
 def test_sigmas_that_are_none_are_refused(tmp_path, sigmas):
     photos = [photo(0)]
     with pytest.raises(ValueError, match="sigma"):

@@ -7,7 +7,7 @@ import pytest
 import mirl
 from dataset import photo, write_dataset
 from mirl.data import Progressive
-from mirl.evaluate import Evaluation, Row
+from mirl.evaluate import Evaluation, Measurement, Row, check_data
 
 
 def image(key, shape=(3, 32, 48)):
@@ -138,6 +138,72 @@ def test_a_loader_is_measured_the_same_each_time_and_moves_nothing_on():
         np.testing.assert_array_equal(degraded, expected)
 
 
+class Tasks:
+    """Data of one's own that tells its tasks."""
+
+    def __init__(self, batches, tasks):
+        self.batches, self.told = batches, tasks
+
+    def epoch(self, epoch, start=0):
+        return iter(self.batches[start:])
+
+    def tasks(self, epoch, batch):
+        return self.told[batch]
+
+
+def test_each_task_of_a_loader_has_a_row():
+    settings = {"tasks": ("denoise", "derain"), "sigmas": [50], "patch_size": 16}
+    loader = mirl.Loader.from_images([photo(0), photo(1)], batch_size=3, **settings)
+    evaluation = mirl.evaluate(darker, loader, progress=False)
+    assert {row.task for row in evaluation.rows} <= {"denoise", "derain"}
+    ((degraded, clean),) = loader.epoch(0)
+    expected = {}
+    for task, *pair in zip(loader.tasks(0, 0), degraded, clean, strict=True):
+        expected.setdefault(task, []).append(mirl.psnr(*pair))
+    found = {task: means["psnr_input"] for task, means in evaluation.metrics.items()}
+    assert found == pytest.approx({task: np.mean(each) for task, each in expected.items()})
+    assert len(found) == 2
+
+
+def test_data_that_tells_its_tasks_tells_that_of_each_image(pairs, tmp_path):
+    batches = [tuple(np.stack(images) for images in zip(*pairs, strict=True)), pairs[0]]
+    data = Tasks(batches, [["night", "fog"], ["night"]])
+    evaluation = mirl.evaluate(None, data, save_images=tmp_path, progress=False)
+    assert [(row.task, row.images) for row in evaluation.rows] == [("night", 2), ("fog", 1)]
+    assert [(image.task, image.name) for image in evaluation.images] == [
+        ("night", "00000"),
+        ("night", "00002"),
+        ("fog", "00001"),
+    ]
+    assert (tmp_path / "fog/data/00001.png").exists()
+    with pytest.raises(ValueError, match="data tells 1 tasks of a batch of 2 images"):
+        mirl.evaluate(None, Tasks(batches, [["night"], ["night"]]), progress=False)
+
+
+def test_pairs_by_task(pairs):
+    evaluation = mirl.evaluate(None, {"night": pairs, "fog": iter(pairs[:1])}, progress=False)
+    assert [(row.task, row.images) for row in evaluation.rows] == [("night", 2), ("fog", 1)]
+    (of_one,) = mirl.evaluate(None, pairs, progress=False).rows
+    assert evaluation.rows[0].psnr == of_one.psnr
+
+
+def test_every_image_is_told(folder, tmp_path):
+    evaluation = mirl.evaluate(darker, mirl.test_sets(folder), progress=False)
+    assert [(image.set, image.task, image.name) for image in evaluation.images] == [
+        (one.name, one.task, pair.name) for one in mirl.test_sets(folder) for pair in one
+    ]
+    for row in evaluation.rows:
+        mine = [
+            image for image in evaluation.images if (image.set, image.task) == (row.set, row.task)
+        ]
+        for name in ("psnr", "ssim", "psnr_input", "ssim_input"):
+            assert getattr(row, name) == pytest.approx(np.mean([getattr(i, name) for i in mine]))
+    evaluation.save(tmp_path / "a.json")
+    held = json.loads((tmp_path / "a.json").read_text())["images"]
+    assert [Measurement(**image) for image in held] == evaluation.images
+    assert len(repr(evaluation)) < 2000
+
+
 def test_json_has_no_infinity(pairs, tmp_path):
     same = [(clean, clean) for _, clean in pairs]
     mirl.evaluate(None, same, progress=False).save(tmp_path / "table.json")
@@ -148,6 +214,7 @@ def test_json_has_no_infinity(pairs, tmp_path):
     held = json.loads((tmp_path / "table.json").read_text(), parse_constant=refuse)
     assert held["metrics"]["data"]["psnr"] is None
     assert held["metrics"]["data"]["ssim"] == 1
+    assert held["images"][0]["psnr"] is None
 
 
 def test_a_task_is_the_mean_over_all_its_images():
@@ -205,8 +272,12 @@ def test_other_endings_are_refused(pairs, tmp_path):
 @pytest.mark.parametrize(
     ("data", "kind", "culprit"),
     [
-        ([], ValueError, "no image"),
-        (7, TypeError, "int"),
+        ([], ValueError, "data has no pair"),
+        (iter([]), ValueError, "no image"),
+        ({}, ValueError, "data has no pair"),
+        ({"night": []}, ValueError, r"data\['night'\] has no pair"),
+        ({"night": 7}, TypeError, r"data\['night'\] must be .* got int"),
+        (7, TypeError, "data must be .* got int"),
         ([(image(0), image(0, (3, 32, 32)))], ValueError, r"\(3, 32, 32\)"),
         ([(image(0, (32, 32)), image(0, (32, 32)))], ValueError, r"\(32, 32\)"),
         ([(image(0), image(0), image(0))], ValueError, r"\(degraded, clean\), got a tuple of 3"),
@@ -219,8 +290,17 @@ def test_bad_data_is_named(data, kind, culprit):
         mirl.evaluate(None, data, progress=False)
 
 
+def test_data_is_called_as_the_argument_is():
+    with pytest.raises(TypeError, match="evaluate must be a folder, test sets or pairs, got int"):
+        check_data(3, "evaluate")
+    with pytest.raises(ValueError, match="evaluate has no pair"):
+        check_data([], "evaluate")
+    with pytest.raises(ValueError, match=r"test set none \(night\) has no image"):
+        check_data(mirl.TestSet.from_pairs([], "night", name="none"))
+
+
 def test_progress_is_a_switch(pairs, capsys):
     mirl.evaluate(None, pairs, progress=False)
     assert capsys.readouterr().err == ""
     mirl.evaluate(None, pairs)
-    assert "2image" in capsys.readouterr().err.replace(" ", "").replace("2/?", "2image")
+    assert "evaluate: 2image" in capsys.readouterr().err

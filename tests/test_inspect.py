@@ -1,5 +1,6 @@
 """What `mirl inspect` tells, of whole networks, parts of them and other things."""
 
+import html
 import json
 
 import numpy as np
@@ -77,9 +78,25 @@ def test_other_networks(tmp_path):
 def test_surplus_and_misshapen_tensors_are_listed(small, tmp_path):
     state = dict(small.state_dict())
     state["extra.weight"] = np.ones(3, np.float32)
+    state["output.bias"] = np.ones(7, np.float32)
     del state["output.weight"]
     found = inspect(write_state(tmp_path / "x.pth", state))
-    assert (found.missing, found.unexpected) == (("output.weight",), ("extra.weight",))
+    assert found.config == small.config
+    assert found.missing == ("output.weight",)
+    assert set(found.unexpected) == {"extra.weight", "output.bias"}
+
+
+def test_a_network_with_values_that_are_not_finite_is_known(small, tmp_path):
+    state = dict(small.state_dict())
+    state["patch_embed.proj.weight"][0] = np.nan
+    found = inspect(write_state(tmp_path / "x.pth", state))
+    assert (found.config, found.missing, found.unexpected) == (small.config, (), ())
+
+
+def test_notebooks_show_the_table(small, tmp_path):
+    small.save(tmp_path / "x.safetensors")
+    found = inspect(tmp_path / "x.safetensors")
+    assert html.unescape(found._repr_html_()) == f"<pre>{found.table()}</pre>"
 
 
 def test_the_dict_is_json(small, tmp_path):

@@ -58,6 +58,15 @@ def test_our_own_files(pruned, tmp_path, name):
     assert_equal_networks(load(tmp_path / name), pruned)
 
 
+def test_a_folder_is_no_network_and_names_the_ticket_in_it(pruned, tmp_path):
+    for read in (load, mirl.inspect):
+        with pytest.raises(IsADirectoryError, match=rf"{tmp_path.name}: a folder, not a network$"):
+            read(tmp_path)
+    pruned.save(tmp_path / "ticket.mirl.safetensors")
+    with pytest.raises(IsADirectoryError, match=r"; the ticket in it is .*/ticket\.mirl\.safet"):
+        load(str(tmp_path))
+
+
 def test_a_published_checkpoint_gets_its_mask_from_the_zeros(pruned, tmp_path):
     path = write_state(
         tmp_path / "x.ckpt",

@@ -133,6 +133,27 @@ def test_large_images_are_tiled_to_fit_the_memory(monkeypatch):
     assert {(h, w) for _, _, h, w in fake.shapes} == {(64, 64)}
 
 
+def test_a_function_is_restored_by_in_one_piece_or_in_tiles():
+    image = pixels((16, 20, 3), np.uint8)
+    for tiling in ({}, {"tile": 8, "overlap": 4}):
+        np.testing.assert_array_equal(restore(lambda x: 1 - x, image, **tiling), 255 - image)
+
+
+def test_progress_over_tiles_is_a_switch(tmp_path, capsys):
+    image = pixels((16, 20, 3), np.uint8)
+    restore(Fake(), image, tile=8, overlap=4)
+    restore(Fake(), image, progress=True)
+    assert capsys.readouterr().err == ""
+    fake = Fake()
+    restore(fake, image, tile=8, overlap=4, progress=True)
+    assert f"/{len(fake.shapes)} " in capsys.readouterr().err
+    write_image(tmp_path / "a.png", image)
+    restore_files(Fake(), tmp_path / "a.png", tmp_path / "out", tile=8, overlap=4)
+    said = capsys.readouterr().err
+    assert f"/{len(fake.shapes)} " in said
+    assert "1/1" in said
+
+
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
@@ -221,7 +242,7 @@ def test_nothing_is_overwritten_without_force(photos, tmp_path):
     out.mkdir()
     (out / "d.tiff").write_bytes(b"mine")
     fake = Fake(lambda x: 1 - x)
-    with pytest.raises(FileExistsError, match=r"d\.tiff"):
+    with pytest.raises(FileExistsError, match=r"d\.tiff: is already there"):
         restore_files(fake, photos, out, progress=False)
     with pytest.raises(FileExistsError, match=r"a\.png"):
         restore_files(fake, photos, tmp_path, progress=False)
@@ -240,12 +261,23 @@ def test_missing_files_and_equal_names_are_found_first(photos, tmp_path):
         restore_files(fake, [*photos, tmp_path / "none.png"], out)
     with pytest.raises(ValueError, match=r"a\.png"):
         restore_files(fake, [*photos, tmp_path / "." / "a.png"], out)
-    with pytest.raises(IsADirectoryError, match="a folder, not an image"):
-        restore_files(fake, [*photos, tmp_path], out)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: no image"):
+        restore_files(fake, [*photos, tmp_path / "empty"], out)
     with pytest.raises(ValueError, match="batch_size"):
         restore_files(fake, photos, out, batch_size=0)
     assert fake.shapes == []
     assert not out.exists()
+
+
+def test_a_folder_stands_for_its_images(photos, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    names = sorted(path.name for path in photos)
+    for paths, out in ((tmp_path, "a"), (str(tmp_path), "b"), ([tmp_path], "c")):
+        written = restore_files(Fake(), paths, tmp_path / out, progress=False)
+        assert [path.name for path in written] == names
+    (written,) = restore_files(Fake(), str(tmp_path / "a.png"), tmp_path / "d", progress=False)
+    assert written == tmp_path / "d" / "a.png"
 
 
 def test_unreadable_files_are_named_and_the_others_restored(photos, tmp_path):

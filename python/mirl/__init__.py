@@ -32,7 +32,7 @@ from mirl.metrics import psnr, ssim
 from mirl.models import Density, PromptIR, Snapshot
 from mirl.optim import linear_warmup_cosine
 from mirl.prune import PruneReport, prune, rewind
-from mirl.restore import restore
+from mirl.restore import restore, restore_files
 from mirl.train import Trainer
 from mirl.uncertainty import TaskUncertainty
 
@@ -66,6 +66,7 @@ __all__ = [
     "psnr",
     "read_image",
     "restore",
+    "restore_files",
     "rewind",
     "set_float32_matmul_precision",
     "set_num_threads",

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mirl.errors import DeviceError, DivergenceError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
 EXPECTED = (
     OSError,
     ValueError,
-    TypeError,
-    ArithmeticError,
-    RuntimeError,
+    TypeError,  # of a value in a recipe, which is looked at where it is used
     ImportError,
     MemoryError,
+    DeviceError,
+    DivergenceError,
 )
 """What wrong input, a full disk or a missing package raise; anything else is a bug of ours."""
 
@@ -46,7 +48,9 @@ Network = Annotated[
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (faster).")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
-IMAGES = typer.Argument(metavar="IMAGE", help="Image files.", show_default=False)
+IMAGES = typer.Argument(
+    metavar="IMAGE", help="Image files, or folders of them.", show_default=False
+)
 PROJECT = typer.Option(help="Project of Weights & Biases that is told, too.", show_default=False)
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
@@ -145,14 +149,18 @@ def train(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help='denoise, derain, dehaze (by default all), your own, or "jpeg:20-60".',
+            metavar="TASK",
+            help='denoise, derain, dehaze, your own, or "jpeg:20-60"; once for each (by default'
+            " the first three).",
             show_default=False,
         ),
     ] = None,
     synthesize: Annotated[
         list[str] | None,
         typer.Option(
-            help="derain, dehaze: make its pairs from the denoise photos.", show_default=False
+            metavar="TASK",
+            help="derain, dehaze: make its pairs from the denoise photos; once for each.",
+            show_default=False,
         ),
     ] = None,
     augment: Annotated[str, typer.Option(help="all, paper-code or none.")] = "all",
@@ -173,6 +181,15 @@ def train(
     prompt_sizes: Annotated[
         tuple[int, int, int], typer.Option(help="Height and width of the three prompts.")
     ] = (64, 32, 16),
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Another value than the recipe's, in TOML: ticket.lr=1e-3, seed=2; once for each.",
+            show_default=False,
+        ),
+    ] = None,
     wandb: Annotated[str | None, PROJECT] = None,
     device: Device = "cpu",
     quiet: Quiet = False,
@@ -182,7 +199,7 @@ def train(
     from mirl.lottery import Experiment
 
     if data.suffix == ".toml":
-        _only(context, "data", "out", "wandb", "device", "quiet")
+        _only(context, "data", "out", "changes", "wandb", "device", "quiet")
         experiment = Experiment.load(data)
         if _is_said(context, "device"):
             experiment = experiment.changed({"device": device})
@@ -221,6 +238,7 @@ def train(
             seed=seed,
             device=device,
         )
+    experiment = experiment.changed(_values(changes or ()))
     loggers = None
     if wandb is not None:
         identity = {"name": out.name, "id": f"{out.name}-{experiment.hash()}"}
@@ -266,6 +284,8 @@ def sweep(
                 wandb=wandb,
                 progress=not quiet,
             )
+    except RuntimeError as failed:  # it names the runs
+        raise SystemExit(f"error: {failed}") from None
     finally:
         if any(out.glob("*/record.jsonl")):
             save_results(out)
@@ -304,7 +324,9 @@ def evaluate(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help='denoise, derain, dehaze (by default what DATA has), your own, or "jpeg:20".',
+            metavar="TASK",
+            help='denoise, derain, dehaze, your own, or "jpeg:20"; once for each (by default what'
+            " DATA has of the first three).",
             show_default=False,
         ),
     ] = None,
@@ -313,7 +335,11 @@ def evaluate(
     device: Device = "cpu",
     save: Annotated[
         list[Path] | None,
-        typer.Option(help="Also write the table: .json or .csv.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Also write the table: .json (each image, too) or .csv; once for each.",
+            show_default=False,
+        ),
     ] = None,
     save_images: Annotated[
         Path | None, typer.Option(help="Folder for the restored images.", show_default=False)
@@ -322,12 +348,10 @@ def evaluate(
 ) -> None:
     """Measure PSNR and SSIM by the published protocol."""
     import mirl
+    from mirl.evaluate import check_place
 
     for path in save or ():
-        if path.suffix not in (".json", ".csv"):
-            raise typer.BadParameter(f"{path} must end with .json or .csv", param_hint="--save")
-        if not path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"--save {path}: no such folder")
+        check_place(path)
     sets = mirl.test_sets(data, split=split, tasks=tuple(task) if task else None)
     network = None if model is None else mirl.load(model).to(device)
     if network is not None:
@@ -445,19 +469,21 @@ def export(
 ) -> None:
     """Write a network, or a packed ticket, as another kind of file."""
     import mirl
-    from mirl.export import WRITERS
+    from mirl.export import check_ending
+    from mirl.io import check_absent
 
-    if out.suffix not in (".safetensors", *WRITERS):
-        raise ValueError(f"{out}: must end with .safetensors, {' or '.join(WRITERS)}")
-    if out.exists() and not force:
-        raise FileExistsError(f"{out} exists; --force overwrites it")
-    if out.suffix in WRITERS and (dtype != "float32" or unused):
-        raise ValueError(f"{out}: --dtype and --unused are for packed files")
+    ours = out.suffix == ".safetensors"
+    if not ours:
+        check_ending(out)
+        if dtype != "float32" or unused:
+            raise ValueError(f"{out}: --dtype and --unused are for packed files")
+    if not force:
+        check_absent([out])
     model = mirl.load(file)
-    if out.suffix in WRITERS:
-        mirl.export(model, out)
-    else:
+    if ours:
         model.save(out, {"exported_from": file.name}, dtype=dtype, unused=unused)
+    else:
+        mirl.export(model, out)
     density = model.density()
     typer.echo(
         f"{out.name}: {out.stat().st_size / 1e6:.1f} MB (was {file.stat().st_size / 1e6:.1f} MB),"
@@ -497,18 +523,37 @@ def bench(
 
 def _measured(data: Path, tasks: list[str] | None) -> dict[str, Any]:
     """What is measured after each round: the tasks, of the published ones those with a test split."""
-    from mirl.data.degrade import TASKS, has_pairs
+    from mirl.data import TASKS
+    from mirl.data.folder import place_of, there_of
 
     tasks = tasks or list(TASKS)
-    places = {task: data / "test" / (task if has_pairs(task) else "denoise") for task in tasks}
-    missing = [task for task in tasks if not places[task].is_dir()]
-    if missing == tasks or not set(TASKS).issuperset(missing):
+    there = there_of(data, "test", tasks)
+    missing = [task for task in tasks if task not in there]
+    if not there or not set(TASKS).issuperset(missing):
         (own, *_) = [task for task in missing if task not in TASKS] or missing
+        place, _ = place_of(data, "test", own)
         raise FileNotFoundError(
-            f"{places[own]}: no such folder, which is measured after each round"
+            f"{place}: no such folder, which is measured after each round"
             " (--no-evaluate trains without)"
         )
-    return {"root": data, "tasks": tuple(task for task in tasks if task not in missing)}
+    return {"root": data, "tasks": tuple(there)}
+
+
+def _values(changes: Iterable[str]) -> dict[str, Any]:
+    """What --set says, by key."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    values = {}
+    for change in changes:
+        key, _, text = change.partition("=")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError as error:
+            hint = 'expected KEY=VALUE, the value in TOML: lr=1e-3, scope="global", heads=[1, 2]'
+            raise ValueError(f"--set {change}: {hint}") from error
+    return values
 
 
 def _is_said(context: typer.Context, name: str) -> bool:
@@ -522,7 +567,7 @@ def _only(context: typer.Context, *names: str) -> None:
     for name in context.params.keys() - set(names):
         if _is_said(context, name):
             option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option}: the recipe says it; change it there")
+            raise ValueError(f"{option}: the recipe says it; change it there, or by --set")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.tasks import task_name
+
 if TYPE_CHECKING:
     import os
 
@@ -129,7 +131,6 @@ def held_out() -> list[TestSet]:
 def _draw(result: Result, sets: list[TestSet], out: Path) -> None:
     from matplotlib.figure import Figure
 
-    from mirl.lottery.table import task_name
     from mirl.plot import image_grid, save_figure, ticket_curve
 
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
@@ -151,8 +152,6 @@ def _centre(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _verdict(metrics: dict[str, dict[str, float]]) -> str:
-    from mirl.lottery.table import task_name
-
     gains = {task: each["psnr"] - each["psnr_input"] for task, each in metrics.items()}
     lost = [task_name(task) for task, gain in gains.items() if gain <= 0]
     if lost:

@@ -8,14 +8,16 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mirl.data.batches import batches_of, has_epochs
+from mirl.data.folder import existing
+from mirl.data.sets import Pair, TestSet, test_sets
 from mirl.io import write_text
 from mirl.restore import check_restored
 from mirl.terminal import preformatted, shortened
@@ -23,25 +25,55 @@ from mirl.terminal import preformatted, shortened
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mirl.data import TestSet
-    from mirl.models import PromptIR
+    from mirl.restore import Network
 
 MEASURES = ("psnr", "ssim", "psnr_input", "ssim_input")
 
 
 @dataclass(frozen=True)
-class Row:
-    """The means over the images of one test set."""
+class Measurement:
+    """What one image is worth."""
 
     set: str
+    """The test set that it is of."""
     task: str
+    """What it was degraded by."""
+    name: str
+    """Its own in the set; of pairs its number."""
+    psnr: float
+    """Of the restored image, dB."""
+    ssim: float
+    """Of the restored image."""
+    psnr_input: float
+    """Of the degraded image as it is, dB."""
+    ssim_input: float
+    """Of the degraded image as it is."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The means over the images that one test set has of a task."""
+
+    set: str
+    """Its name; ``"data"`` of pairs."""
+    task: str
+    """What its images were degraded by; ``"data"`` of pairs that do not tell."""
     images: int
+    """How many there are."""
     psnr: float
     """Of the restored images, dB."""
     ssim: float
+    """Of the restored images."""
     psnr_input: float
     """Of the degraded images as they are, dB."""
     ssim_input: float
+    """Of the degraded images as they are."""
+
+    @classmethod
+    def of(cls, images: Sequence[Measurement]) -> Row:
+        """The row of images of one set and task."""
+        means = [float(np.mean([getattr(image, name) for image in images])) for name in MEASURES]
+        return cls(images[0].set, images[0].task, len(images), *means)
 
 
 @dataclass(frozen=True)
@@ -49,7 +81,9 @@ class Evaluation:
     """What a network is worth on test sets."""
 
     rows: list[Row]
-    """One for each test set."""
+    """One for each test set, and where it has several tasks for each of them."""
+    images: list[Measurement] = field(default_factory=list, repr=False)
+    """One for each image, in the order of the rows."""
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
@@ -70,7 +104,13 @@ class Evaluation:
         }
 
     def table(self) -> str:
-        """One line for each test set, at most 80 columns wide."""
+        """Lay the rows out.
+
+        Returns
+        -------
+        str
+            A line for each, at most 80 columns wide.
+        """
         # Names share 27 columns: a chain of degradations takes what the sets leave.
         sets = min(16, max((len(row.set) for row in self.rows), default=0))
         task = min(27 - sets, max([11, *(len(row.task) for row in self.rows)]))
@@ -92,14 +132,14 @@ class Evaluation:
         return preformatted(self.table())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows to a file, which appears whole or not at all.
-
-        JSON has no infinity, the PSNR of an image with itself: it is null there.
+        """Write it to a file, which appears whole or not at all.
 
         Parameters
         ----------
         path
-            A name that ends with ``.json`` or ``.csv``.
+            A name that ends with ``.json``, which holds ``rows``, ``metrics`` and ``images``, or with
+            ``.csv``, which holds the rows. JSON has no infinity, the PSNR of an image with itself: it
+            is null there.
 
         Raises
         ------
@@ -108,27 +148,42 @@ class Evaluation:
         OSError
             The file cannot be written.
         """
-        path = Path(path)
-        rows = [asdict(row) for row in self.rows]
+        path = check_place(path)
         if path.suffix == ".json":
             tables = {
-                "rows": [_finite(row) for row in rows],
+                "rows": [_finite(asdict(row)) for row in self.rows],
                 "metrics": {task: _finite(means) for task, means in self.metrics.items()},
+                "images": [_finite(asdict(image)) for image in self.images],
             }
             text = json.dumps(tables, indent=2, allow_nan=False) + "\n"
-        elif path.suffix == ".csv":
-            lines = io.StringIO()
-            writer = csv.DictWriter(lines, [field.name for field in fields(Row)])
-            writer.writeheader()
-            writer.writerows(rows)
-            text = lines.getvalue()
         else:
-            raise ValueError(f"{path}: an evaluation is saved as .json or .csv")
+            lines = io.StringIO()
+            writer = csv.DictWriter(lines, [each.name for each in fields(Row)])
+            writer.writeheader()
+            writer.writerows(map(asdict, self.rows))
+            text = lines.getvalue()
         write_text(path, text)
 
 
+def check_place(path: str | os.PathLike[str]) -> Path:
+    """Give the path to save an evaluation to, or raise before hours of measuring come to nothing.
+
+    Raises
+    ------
+    ValueError
+        It ends like another file.
+    FileNotFoundError
+        There is no such folder.
+    """
+    path = Path(path)
+    if path.suffix not in (".json", ".csv"):
+        raise ValueError(f"{path}: an evaluation is saved as .json or .csv")
+    existing(path.parent)
+    return path
+
+
 def evaluate(
-    model: PromptIR | None,
+    model: Network | None,
     data: Any,
     *,
     clip: bool = True,
@@ -143,8 +198,9 @@ def evaluate(
         The network, or any function of images; None stands for the one that returns its input.
     data
         A folder in the published layout, of which the split ``test`` is taken; test sets (see
-        `mirl.test_sets`); or any iterable of ``(degraded, clean)``, float32 in [0, 1], images
-        (3, H, W) or batches (N, 3, H, W). Of a `mirl.Loader` epoch 0 is taken.
+        `mirl.test_sets`); any iterable of ``(degraded, clean)``, float32 in [0, 1], images (3, H, W)
+        or batches (N, 3, H, W); or several such iterables by task, ``{"night": pairs}``. Of a
+        `mirl.Loader` epoch 0 is taken, and each task has a row.
     clip
         Whether restored images are clipped to [0, 1] before they are measured, as published.
     save_images
@@ -156,93 +212,124 @@ def evaluate(
     Returns
     -------
     Evaluation
-        PSNR in dB and SSIM (see `mirl.psnr` and `mirl.ssim`) of every test set.
+        PSNR in dB and SSIM (see `mirl.psnr` and `mirl.ssim`) of every test set and image.
 
     Raises
     ------
     ValueError
         Data without an image, or images that do not fit each other.
+    TypeError
+        No such data, or images that are no arrays of floating point.
     OSError
         A folder or a file that cannot be read or written.
     mirl.errors.DivergenceError
         The network gives NaN or infinity.
     """
-    sets = _test_sets(data)
-    total = sum(len(test_set) for test_set in sets if hasattr(test_set, "__len__")) or None
-    rows = []
+    sets = _test_sets(data, "data")
+    total = sum(len(test_set) for test_set in sets if isinstance(test_set, TestSet)) or None
+    rows: list[Row] = []
+    images: list[Measurement] = []
     from tqdm.auto import tqdm
 
     with tqdm(total=total, desc="evaluate", unit="image", disable=not progress) as bar:
         for test_set in sets:
             bar.set_postfix_str(f"{test_set.task} {test_set.name}")
-            measured = []
-            for name, degraded, clean in test_set:
+            by_task: dict[str, list[Measurement]] = {}
+            for task, (name, degraded, clean) in _by_task(test_set):
                 restored = degraded if model is None else model(degraded[np.newaxis])[0]
                 check_restored(restored, name)
                 if clip:
                     restored = np.clip(restored, 0, 1)
-                measured.append(_measure(restored, degraded, clean))
+                measured = _measure(restored, degraded, clean)
+                by_task.setdefault(task, []).append(
+                    Measurement(test_set.name, task, name, *measured)
+                )
                 if save_images is not None:
-                    place = Path(save_images, _folder(test_set.task), _folder(test_set.name))
+                    place = Path(save_images, _folder(task), _folder(test_set.name))
                     _save_image(place / f"{name}.png", restored)
                 bar.update()
-            if not measured:
+            if not by_task:
                 raise ValueError(f"test set {test_set.name} ({test_set.task}) has no image")
-            means = np.mean(measured, axis=0).tolist()
-            rows.append(Row(test_set.name, test_set.task, len(measured), *means))
-    return Evaluation(rows)
+            for found in by_task.values():
+                rows.append(Row.of(found))
+                images += found
+    return Evaluation(rows, images)
 
 
-class _Pairs:
-    """Any iterable of pairs, as a test set; batches are taken apart."""
+class _Pairs(NamedTuple):
+    """Any iterable of pairs, as a test set."""
 
-    name = task = "data"
-
-    def __init__(self, pairs: Iterable[Any]) -> None:
-        self.pairs = pairs
-
-    def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-        index = 0
-        for degraded, clean in batches_of(self.pairs):
-            if degraded.shape != clean.shape or degraded.ndim not in (3, 4):
-                raise ValueError(
-                    "a pair must be two images (3, H, W) or batches (N, 3, H, W) of one shape,"
-                    f" got {degraded.shape} and {clean.shape}"
-                )
-            if degraded.ndim == 3:
-                degraded, clean = degraded[np.newaxis], clean[np.newaxis]
-            for images in zip(degraded, clean, strict=True):
-                yield f"{index:05}", *images
-                index += 1
+    pairs: Any
+    task: str = "data"
+    name: str = "data"
 
 
-def check_data(data: Any) -> None:
+def _by_task(test_set: TestSet | _Pairs) -> Iterator[tuple[str, Pair]]:
+    """The pairs of a test set, each with its task; batches are taken apart."""
+    if isinstance(test_set, TestSet):
+        yield from ((test_set.task, pair) for pair in test_set)
+        return
+    data = test_set.pairs
+    tells = has_epochs(data) and hasattr(data, "tasks")
+    count = 0
+    for batch, (degraded, clean) in enumerate(batches_of(data)):
+        if degraded.shape != clean.shape or degraded.ndim not in (3, 4):
+            raise ValueError(
+                "a pair must be two images (3, H, W) or batches (N, 3, H, W) of one shape,"
+                f" got {degraded.shape} and {clean.shape}"
+            )
+        if degraded.ndim == 3:
+            degraded, clean = degraded[np.newaxis], clean[np.newaxis]
+        tasks = data.tasks(0, batch) if tells else len(clean) * [test_set.task]
+        if len(tasks) != len(clean):
+            raise ValueError(f"data tells {len(tasks)} tasks of a batch of {len(clean)} images")
+        for task, *images in zip(tasks, degraded, clean, strict=True):
+            yield task, Pair(f"{count:05}", *images)
+            count += 1
+
+
+def check_data(data: Any, what: str = "data") -> None:
     """Raise what `evaluate` would of data that is none, before a network is there to be measured.
+
+    Parameters
+    ----------
+    data
+        As `evaluate` takes it.
+    what
+        What it is called in messages.
 
     Raises
     ------
     TypeError, ValueError, OSError
-        No folder, test sets or pairs; test sets without an image.
+        No folder, test sets or pairs; data without an image.
     """
-    if hasattr(data, "__len__") and len(data) == 0:
-        raise ValueError("evaluate has no pair")
-    for test_set in _test_sets(data):
-        if hasattr(test_set, "__len__") and len(test_set) == 0:
-            raise ValueError(f"test set {test_set.name} ({test_set.task}) has no image")
+    _test_sets(data, what)
 
 
-def _test_sets(data: Any) -> list[TestSet | _Pairs]:
-    from mirl.data import TestSet, test_sets
-
+def _test_sets(data: Any, what: str) -> list[TestSet | _Pairs]:
     if isinstance(data, str | os.PathLike):
         return list(test_sets(data))
     if isinstance(data, TestSet):
-        return [data]
+        data = [data]
+    if isinstance(data, Mapping) and data:
+        return [
+            _Pairs(_pairs(pairs, f"{what}[{task!r}]"), str(task)) for task, pairs in data.items()
+        ]
     if isinstance(data, list | tuple) and data and all(isinstance(one, TestSet) for one in data):
+        for test_set in data:
+            if len(test_set) == 0:
+                raise ValueError(f"test set {test_set.name} ({test_set.task}) has no image")
         return list(data)
+    return [_Pairs(_pairs(data, what))]
+
+
+def _pairs(data: Any, what: str) -> Any:
+    """What gives pairs, as far as that shows without going through it."""
     if not isinstance(data, Iterable) and not has_epochs(data):
-        raise TypeError(f"data must be a folder, test sets or pairs, got {type(data).__name__}")
-    return [_Pairs(data)]
+        raise TypeError(f"{what} must be a folder, test sets or pairs, got {type(data).__name__}")
+    if hasattr(data, "__len__") and len(data) == 0:
+        raise ValueError(f"{what} has no pair")
+    return data
 
 
 def _measure(

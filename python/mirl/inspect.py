@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl import _mirl
 from mirl.groups import prunable
 from mirl.load import NATIVE_KEY, as_float32, file_format, is_native
 from mirl.models import Density, PromptIR, load_native
 from mirl.pytorch import read_checkpoint
 from mirl.safetensors import read_metadata, read_safetensors
-from mirl.terminal import shortened
+from mirl.terminal import preformatted, shortened
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +32,7 @@ class TensorSummary:
     """One tensor of a file."""
 
     name: str
+    """As in the file; in checkpoints without the prefix of Lightning's module."""
     shape: tuple[int, ...]
     """Of the parameter, also where the file is packed to its survivors."""
     dtype: str
@@ -53,6 +55,7 @@ class Inspection:
     """What `inspect` found in a file."""
 
     path: str
+    """As it was given."""
     format: str
     """``"mirl"``, ``"mirl-packed"``, ``"safetensors"`` or ``"pytorch"``."""
     file_size: int
@@ -60,6 +63,7 @@ class Inspection:
     config: dict[str, Any] | None
     """The sizes of the PromptIR that the tensors belong to; None where they belong to none."""
     tensors: tuple[TensorSummary, ...]
+    """In the order of the network where the file is of ours, or else of the file."""
     missing: tuple[str, ...]
     """Parameters of that network that the file does not hold."""
     unexpected: tuple[str, ...]
@@ -80,11 +84,26 @@ class Inspection:
         )
 
     def table(self) -> str:
-        """Lay the findings out layer by layer, at most 80 columns wide."""
+        """Lay the findings out.
+
+        Returns
+        -------
+        str
+            Layer by layer, at most 80 columns wide.
+        """
         return "\n".join(shortened(line) for line in (*self._head(), "", *self._layers()))
 
+    def _repr_html_(self) -> str:
+        return preformatted(self.table())
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the findings as dicts, lists, strings and numbers, for JSON."""
+        """Hold the findings as JSON does.
+
+        Returns
+        -------
+        dict
+            The fields by name, their densities beside them, of dicts, lists, strings and numbers.
+        """
         return {
             "path": self.path,
             "format": self.format,
@@ -228,11 +247,12 @@ def _inspection(
 
 
 def _network(state: Mapping[str, NDArray[Any]]) -> PromptIR | None:
-    """Make the network that a state dict, whole or in part, belongs to."""
+    """A network of the sizes that a state dict, whole or in part, belongs to; its values are others."""
     try:
-        return PromptIR.from_state_dict(as_float32(state), strict=False)
+        config = _mirl.Network.infer(as_float32(state))
     except ValueError:
         return None
+    return PromptIR._wrap(_mirl.Network(config, None))
 
 
 def _density(tensors: Iterator[TensorSummary] | tuple[TensorSummary, ...]) -> float:

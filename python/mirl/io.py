@@ -13,7 +13,7 @@ from mirl import _mirl
 from mirl.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -84,6 +84,8 @@ def write_image(
         The file is already there.
     TypeError, ValueError
         Pixels that are no image.
+    OSError
+        The file cannot be written.
     mirl.errors.FormatError
         A format that is unknown or cannot hold such pixels.
     """
@@ -94,6 +96,13 @@ def check_array(image: object, what: str) -> None:
     """Raise a TypeError for what `read_image` gives where an array is wanted, and tell where it is."""
     if isinstance(image, Image):
         raise TypeError(f"{what}: expected an array, got what read_image gives: take its .pixels")
+
+
+def check_absent(paths: Iterable[Path]) -> None:
+    """Raise a FileExistsError that names all files that are already there, as `write_image` would."""
+    there = [str(path) for path in paths if path.exists()]
+    if there:
+        raise FileExistsError(f"{', '.join(there)}: is already there (force overwrites)")
 
 
 def check_readable(failed: Sequence[str], images: int, done: str = "read") -> None:

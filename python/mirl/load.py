@@ -45,7 +45,8 @@ def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:
     Raises
     ------
     OSError
-        The file cannot be opened; FileNotFoundError where there is none.
+        The file cannot be opened; FileNotFoundError where there is none, IsADirectoryError where it
+        is a folder.
     mirl.errors.FormatError
         The file is damaged, of another kind, or its parameters are missing, unexpected or
         misshapen: the message names path and culprit.
@@ -72,7 +73,12 @@ def file_format(path: str | os.PathLike[str]) -> str:
     mirl.errors.FormatError
         It is neither.
     """
-    with Path(path).open("rb") as file:
+    path = Path(path)
+    if path.is_dir():
+        ticket = path / "ticket.mirl.safetensors"  # of the folder of a run
+        hint = f"; the ticket in it is {ticket}" if ticket.exists() else ""
+        raise IsADirectoryError(f"{path}: a folder, not a network{hint}")
+    with path.open("rb") as file:
         head = file.read(9)
     # Eight bytes of a length below 4 GiB, then a JSON object. Looked for first: the length may be any
     # number, also one that begins like a pickle.
@@ -80,9 +86,7 @@ def file_format(path: str | os.PathLike[str]) -> str:
         return "safetensors"
     if head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
         return "pytorch"
-    raise FormatError(
-        f"{os.fspath(path)}: expected a safetensors file or a PyTorch checkpoint (.ckpt, .pth)"
-    )
+    raise FormatError(f"{path}: expected a safetensors file or a PyTorch checkpoint (.ckpt, .pth)")
 
 
 def is_native(metadata: Mapping[str, str]) -> bool:
@@ -93,4 +97,4 @@ def is_native(metadata: Mapping[str, str]) -> bool:
 def as_float32(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     """Return the arrays as float32; values beyond its range become infinite."""
     with np.errstate(over="ignore"):
-        return {name: values.astype(np.float32) for name, values in state.items()}
+        return {name: values.astype(np.float32, copy=False) for name, values in state.items()}

@@ -88,7 +88,7 @@ def _batch(image: NDArray[Any], name: str) -> NDArray[np.float64]:
         raise ValueError(
             f"{name}: expected shape (H, W), (C, H, W) or (N, C, H, W), got {image.shape}"
         )
-    batch: NDArray[np.float64] = image.astype(np.float64)
+    batch: NDArray[np.float64] = image.astype(np.float64, copy=False)
     while batch.ndim < 4:
         batch = batch[np.newaxis]
     return batch

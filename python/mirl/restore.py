@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mirl import _mirl
 from mirl.arrays import SupportsDLPack, as_array
 from mirl.checks import check_least
+from mirl.data.folder import files_of
 from mirl.errors import DivergenceError, FormatError
-from mirl.io import Image, check_array, check_readable, read_image, write_image
+from mirl.io import Image, check_absent, check_array, check_readable, read_image, write_image
 from mirl.machine import memory
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from tqdm import tqdm
 
-    from mirl.models import PromptIR
-
-    Images = NDArray[np.float32]
+Images: TypeAlias = NDArray[np.float32]
+Network: TypeAlias = Callable[[Images], Images]
+"""A `mirl.PromptIR`, or any function of images (N, 3, H, W)."""
 
 Pixels = TypeVar("Pixels", bound="NDArray[Any]")
 
@@ -42,17 +46,34 @@ MULTIPLE = 8
 
 @overload
 def restore(
-    model: PromptIR, image: Pixels, tile: int | None = ..., overlap: int = ...
+    model: Network,
+    image: Pixels,
+    tile: int | None = ...,
+    overlap: int = ...,
+    *,
+    progress: bool = ...,
 ) -> Pixels: ...
 
 
 @overload
 def restore(
-    model: PromptIR, image: SupportsDLPack, tile: int | None = ..., overlap: int = ...
+    model: Network,
+    image: SupportsDLPack,
+    tile: int | None = ...,
+    overlap: int = ...,
+    *,
+    progress: bool = ...,
 ) -> NDArray[Any]: ...
 
 
-def restore(model: PromptIR, image: Any, tile: int | None = None, overlap: int = 32) -> Any:
+def restore(
+    model: Network,
+    image: Any,
+    tile: int | None = None,
+    overlap: int = 32,
+    *,
+    progress: bool = False,
+) -> Any:
     """Restore an image, or a batch of network input.
 
     The network looks at all pixels at once (attention between channels, prompts picked by the mean
@@ -61,18 +82,20 @@ def restore(model: PromptIR, image: Any, tile: int | None = None, overlap: int =
     Parameters
     ----------
     model
-        The network.
+        The network, or any function of images (N, 3, H, W).
     image
         One image, shape (H, W) or (H, W, C) with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB,
         alpha) channels: uint8, uint16, or float32 in [0, 1]. Or a batch, float32 (N, 3, H, W).
         Gray is restored as RGB and averaged; alpha is kept as it is. Whatever DLPack views, a torch
         tensor say, is viewed without a copy.
     tile
-        Side of the square tiles in pixels. By default the whole image at once, unless it would take
-        more than half of the memory of the machine, its container or the GPU, by 72 bytes per pixel
-        and `dim` as measured.
+        Side of the square tiles in pixels. By default the whole image at once, unless the network
+        would take more than half of the memory of the machine, its container or the GPU, by 72 bytes
+        per pixel and `dim` as measured.
     overlap
         Pixels that neighbouring tiles share at least; they are blended by linear ramps.
+    progress
+        Whether to show a progress bar of the tiles, where there are several.
 
     Returns
     -------
@@ -106,13 +129,13 @@ def restore(model: PromptIR, image: Any, tile: int | None = None, overlap: int =
             raise ValueError(
                 f"a batch must be float32 of shape (N, 3, H, W), got {array.dtype} {array.shape}"
             )
-        return _restore_batch(model, array, tile, overlap)
-    return _to_image(_restore_batch(model, _to_rgb(array), tile, overlap)[0], array)
+        return _restore_batch(model, array, tile, overlap, progress)
+    return _to_image(_restore_batch(model, _to_rgb(array), tile, overlap, progress)[0], array)
 
 
 def restore_files(
-    model: PromptIR,
-    paths: Iterable[str | os.PathLike[str]],
+    model: Network,
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     tile: int | None = None,
@@ -130,9 +153,9 @@ def restore_files(
     Parameters
     ----------
     model
-        The network.
+        The network, or any function of images (N, 3, H, W).
     paths
-        PNG, JPEG, BMP, TIFF or WebP files.
+        PNG, JPEG, BMP, TIFF or WebP files, or one; a folder stands for the images in it.
     out
         The folder, made when it is not there.
     tile, overlap
@@ -142,7 +165,7 @@ def restore_files(
     batch_size
         Largest number of consecutive images of one size to restore at once.
     progress
-        Whether to show a progress bar.
+        Whether to show a progress bar, and one of the tiles of a large image.
 
     Returns
     -------
@@ -151,9 +174,9 @@ def restore_files(
 
     Raises
     ------
-    FileExistsError, FileNotFoundError, IsADirectoryError, ValueError
-        A result is already there, an input is not or is a folder, or two inputs have one name.
-        Nothing was done.
+    FileExistsError, FileNotFoundError, ValueError
+        A result is already there, an input is not, a folder holds no image, or two inputs have one
+        name. Nothing was done.
     mirl.errors.FormatError
         Files that cannot be read, or written under their name, all named: JPEG holds no alpha, say.
         The others were restored.
@@ -162,7 +185,7 @@ def restore_files(
 
     _check_tiling(tile, overlap)
     check_least(1, batch_size=batch_size)
-    sources = [Path(path) for path in paths]
+    sources = files_of(paths)
     folder = Path(out)
     _check_names(sources, folder, force=force)
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +195,7 @@ def restore_files(
     with tqdm(total=len(sources), desc="restore", unit="image", disable=not progress) as bar:
         for batch in _batches(_readable(sources, unreadable), batch_size):
             rgb = np.concatenate([_to_rgb(image.pixels) for _, image in batch])
-            restored = _restore_batch(model, rgb, tile, overlap)
+            restored = _restore_batch(model, rgb, tile, overlap, progress)
             for (source, (pixels, icc, exif)), colours in zip(batch, restored, strict=True):
                 target = folder / source.name
                 try:
@@ -188,9 +211,6 @@ def restore_files(
 
 
 def _check_names(sources: Sequence[Path], folder: Path, *, force: bool) -> None:
-    folders = [str(source) for source in sources if source.is_dir()]
-    if folders:
-        raise IsADirectoryError(f"a folder, not an image; name its files: {', '.join(folders)}")
     missing = [str(source) for source in sources if not source.is_file()]
     if missing:
         raise FileNotFoundError(f"no such image file: {', '.join(missing)}")
@@ -199,9 +219,8 @@ def _check_names(sources: Sequence[Path], folder: Path, *, force: bool) -> None:
         raise ValueError(
             f"several images of one name would overwrite each other: {', '.join(twice)}"
         )
-    existing = [str(folder / path.name) for path in sources if (folder / path.name).exists()]
-    if existing and not force:
-        raise FileExistsError(f"already there (force overwrites): {', '.join(existing)}")
+    if not force:
+        check_absent(folder / path.name for path in sources)
 
 
 def _readable(sources: Iterable[Path], unreadable: list[str]) -> Iterator[tuple[Path, Image]]:
@@ -253,8 +272,12 @@ def _white(image: NDArray[Any]) -> int:
     return 1 if image.dtype == np.float32 else int(np.iinfo(image.dtype).max)
 
 
-def _restore_batch(model: PromptIR, images: Images, tile: int | None, overlap: int) -> Images:
+def _restore_batch(
+    model: Network, images: Images, tile: int | None, overlap: int, progress: bool
+) -> Images:
     """Restored images (N, 3, H, W), clipped to [0, 1]."""
+    from tqdm.auto import tqdm
+
     height, width = images.shape[2:]
     largest = _largest_area(model)
     if tile is None and height * width > largest:
@@ -264,11 +287,15 @@ def _restore_batch(model: PromptIR, images: Images, tile: int | None, overlap: i
     columns = _spans(width, tile, overlap)
     # Images that do not fit together go one after the other; the result is the same.
     area = (rows[0].stop - rows[0].start) * (columns[0].stop - columns[0].start)
-    together = max(largest // area, 1)
-    parts = [
-        _blend(model, images[start : start + together], rows, columns)
-        for start in range(0, len(images), together)
-    ]
+    starts = range(0, len(images), max(largest // area, 1))
+    tiles = len(starts) * len(rows) * len(columns)
+    with tqdm(
+        total=tiles, desc="tiles", unit="tile", leave=False, disable=not progress or tiles == 1
+    ) as bar:
+        parts = [
+            _blend(model, images[start : start + starts.step], rows, columns, bar)
+            for start in starts
+        ]
     restored = np.concatenate(parts)
     check_restored(restored)
     return np.clip(restored, 0, 1)
@@ -281,16 +308,21 @@ def check_restored(images: NDArray[Any], name: str = "") -> None:
         raise DivergenceError(f"{what} restores to NaN or infinity: its weights have diverged")
 
 
-def _blend(model: PromptIR, images: Images, rows: list[slice], columns: list[slice]) -> Images:
+def _blend(
+    model: Network, images: Images, rows: list[slice], columns: list[slice], bar: tqdm[Any]
+) -> Images:
     """Tiles, each weighted by how far it reaches into its neighbours."""
     if len(rows) == len(columns) == 1:
-        return model(images)
+        restored = model(images)
+        bar.update()
+        return restored
     # Doubles, since many tiles may meet at a pixel where the overlap is large.
     total = np.zeros(images.shape)
-    for row, down in zip(rows, _ramps(rows), strict=True):
-        for column, across in zip(columns, _ramps(columns), strict=True):
-            restored = model(np.ascontiguousarray(images[:, :, row, column]))
-            total[:, :, row, column] += restored * (down[:, np.newaxis] * across)
+    weighted = (zip(spans, _ramps(spans), strict=True) for spans in (rows, columns))
+    for (row, down), (column, across) in product(*weighted):
+        restored = model(np.ascontiguousarray(images[:, :, row, column]))
+        total[:, :, row, column] += restored * (down[:, np.newaxis] * across)
+        bar.update()
     return total.astype(np.float32)
 
 
@@ -318,8 +350,10 @@ def _ramps(spans: list[slice]) -> list[NDArray[np.float64]]:
     return [weight / total[span] for span, weight in zip(spans, weights, strict=True)]
 
 
-def _largest_area(model: PromptIR) -> int:
-    """Pixels that may be restored at once."""
+def _largest_area(model: Any) -> int:
+    """Pixels that may be restored at once; what a function takes is not known."""
+    if not hasattr(model, "device"):
+        return sys.maxsize
     on_gpu = model.device == "cuda"
     available = _mirl.gpu_memory() if on_gpu else memory() or MEMORY_UNKNOWN
     return int(available * MEMORY_SHARE) // (BYTES_PER_PIXEL * int(model.config["dim"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,13 +114,17 @@ def check_photo(image: Any, what: str = "image", *, batches: bool = False) -> No
     raise ValueError(f"{what}: expected shape {wanted}, got {shape}{more}")
 
 
-def check_tasks(tasks: Sequence[str], synthesize: Sequence[str]) -> None:
-    """Raise for tasks that are no sequence of strings or none, or that cannot be synthesised."""
+def check_tasks(
+    tasks: Sequence[str], sigmas: Sequence[float | str], synthesize: Sequence[str] = ()
+) -> None:
+    """Raise for tasks or sigmas that are no sequence or none, and for what cannot be synthesised."""
     if isinstance(tasks, str) or not tasks:
         raise ValueError(f"tasks must be a sequence of {TASKS} and your own, got {tasks!r}")
     for task in tasks:
         if not isinstance(task, str):
             raise TypeError(f"tasks must be strings, got {task!r}")
+    if isinstance(sigmas, str) or not isinstance(sigmas, Collection) or len(sigmas) == 0:
+        raise ValueError(f"sigmas must be a sequence of standard deviations, got {sigmas!r}")
     for task in synthesize:
         if task not in _SYNTHETIC:
             raise ValueError(f"synthesize must be some of {tuple(_SYNTHETIC)}, got {task!r}")
@@ -151,13 +156,9 @@ def degraded_tasks(task: str, sigmas: Sequence[float | str]) -> list[str]:
     Raises
     ------
     ValueError
-        One that is none, or sigmas that are no sequence or none.
+        One that is none.
     """
-    tasks = [task]
-    if task == "denoise":
-        if isinstance(sigmas, str) or len(sigmas) == 0:
-            raise ValueError(f"sigmas must be a sequence of standard deviations, got {sigmas!r}")
-        tasks = [f"{task}_{sigma}" for sigma in sigmas]
+    tasks = [f"{task}_{sigma}" for sigma in sigmas] if task == "denoise" else [task]
     for one in tasks:
         degradation(one)
     return tasks

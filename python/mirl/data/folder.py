@@ -7,12 +7,14 @@ pairs of one name, ``target/NAME.*`` and ``input/NAME.*``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirl.data.degrade import has_pairs
+
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _SUFFIXES = {"derain": ("_gt", "_rainy"), "dehaze": ("_gt", "_hazy")}
 _EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -25,10 +27,22 @@ def existing(place: Path) -> Path:
     return place
 
 
-def sets_of(root: str | os.PathLike[str], split: str, task: str) -> list[Path]:
-    """The folders of a task's data sets; ValueError where there is none."""
-    place = existing(Path(root, split, task))
-    sets = sorted(path for path in place.iterdir() if path.is_dir())
+def place_of(
+    root: str | os.PathLike[str], split: str, task: str, synthesize: Sequence[str] = ()
+) -> tuple[Path, bool]:
+    """Where a task's data sets are, and whether they are pairs: others share the photos to denoise."""
+    paired = has_pairs(task, synthesize)
+    return Path(root, split, task if paired else "denoise"), paired
+
+
+def there_of(root: str | os.PathLike[str], split: str, tasks: Iterable[str]) -> list[str]:
+    """Those of the tasks that have a folder."""
+    return [task for task in tasks if place_of(root, split, task)[0].is_dir()]
+
+
+def sets_of(place: Path) -> list[Path]:
+    """The folders of data sets in a task's; ValueError where there is none."""
+    sets = sorted(path for path in existing(place).iterdir() if path.is_dir())
     if not sets:
         raise ValueError(f"{place}: expected a folder for each data set, found none")
     return sets
@@ -46,6 +60,15 @@ def check_distinct(images: Iterable[Path]) -> None:
 def suffixes(task: str) -> tuple[str, str]:
     """What the names of a task's clean and degraded images end with."""
     return _SUFFIXES.get(task, ("", ""))
+
+
+def files_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The files of one name or of several; a folder stands for the images in it."""
+    names = [paths] if isinstance(paths, str | os.PathLike) else paths
+    files: list[Path] = []
+    for path in map(Path, names):
+        files += images_of(path) if path.is_dir() else [path]
+    return files
 
 
 def images_of(folder: Path) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 import zlib
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +21,58 @@ from mirl.data.degrade import (
     check_tasks,
     degradation,
     degraded_tasks,
-    has_pairs,
 )
-from mirl.data.folder import images_of, pairs_of, sets_of
+from mirl.data.folder import images_of, pairs_of, place_of, sets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
 PAPER_CODE_REPEATS: Mapping[str, int] = {"denoise": 3, "derain": 120, "dehaze": 1}
 """How often the published code lists an image of a task in an epoch (denoising: for each sigma)."""
 
-_Image = tuple[str, Any]
 _Sample = tuple[int, int | None, str | None]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """All that makes patches of images; see `Loader.from_folder`."""
+
+    tasks: Sequence[str]
+    sigmas: Sequence[float | str]
+    repeats: Mapping[str, int] | None
+    mix: Mapping[str, float] | None
+    batch_size: int
+    patch_size: int
+    augment: str
+    seed: int
+    on_error: str
+    prefetch: int
+    synthesize: Sequence[str] = ()
+    cache_mb: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise where one is out of range; what strings may be is the core's matter."""
+        check_tasks(self.tasks, self.sigmas, self.synthesize)
+        repeats, mix = self.repeats or {}, self.mix
+        unknown = sorted(repeats.keys() - {*TASKS, *self.tasks})
+        if unknown:
+            raise ValueError(f"repeats names unknown tasks: {', '.join(unknown)}")
+        for task, repeat in repeats.items():
+            if repeat < 1:
+                raise ValueError(f"repeats of {task} must be at least 1, got {repeat}")
+        if mix is not None:
+            if mix.keys() != set(self.tasks):
+                raise ValueError(
+                    f"mix must give a share to each of {(*self.tasks,)}, got {(*mix,)}"
+                )
+            if not all(share > 0 and np.isfinite(share) for share in mix.values()):
+                raise ValueError(f"shares of mix must be positive, got {dict(mix)}")
+        check_least(
+            1, batch_size=self.batch_size, patch_size=self.patch_size, prefetch=self.prefetch
+        )
+        check_least(0, seed=self.seed, cache_mb=self.cache_mb)
 
 
 class Loader:
@@ -41,13 +81,17 @@ class Loader:
     What is drawn for a patch (place, flip and rotation, noise) follows from the seed, the number of
     the epoch and the patch's place in it; threads and prefetching do not change a bit. Make one
     with `from_folder` or `from_images`. Iterating goes through one epoch after the other; what only
-    looks at data, `mirl.evaluate` and `mirl.prune`, takes epoch 0 and moves nothing on.
+    looks at data, `mirl.evaluate` and `mirl.prune`, takes epoch 0 and moves nothing on. Copies and
+    pickles give the same batches; of a folder they read the files anew.
     """
 
     _loader: _mirl.Loader
-    _description: dict[str, Any]
+    _settings: _Settings
+    _sources: list[Path | NDArray[np.uint8]]
+    _samples: list[_Sample]
     _tasks: list[str]
-    _batch_size: int
+    """Of each sample."""
+    _description: dict[str, Any]
     _next_epoch: int
     _orders: dict[int, list[int]]
 
@@ -113,44 +157,46 @@ class Loader:
             Megabytes of decoded images that are kept, the first that are read: none makes room for
             another. 0 decodes every time.
 
+        Returns
+        -------
+        Loader
+            Its first iteration is epoch 0.
+
         Raises
         ------
         FileNotFoundError
             A folder that is not there.
         ValueError
             An empty folder, an image without a partner, a setting out of range.
+        TypeError
+            A number that is not whole, or a task that is no string.
         mirl.errors.FormatError, OSError
             An image that cannot be read, with ``on_error="raise"``.
         """
-        check_tasks(tasks, synthesize)
-        photos: list[_Image] = []
-        if not all(has_pairs(task, synthesize) for task in tasks):
-            for folder in sets_of(root, split, "denoise"):
-                photos += [(path.name, path) for path in images_of(folder)]
-        pairs = {
-            task: [
-                (clean.name, clean, degraded)
-                for folder in _pair_sets(root, split, task)
-                for clean, degraded in pairs_of(folder, task)
-            ]
-            for task in tasks
-            if has_pairs(task, synthesize)
-        }
-        return cls._make(
-            photos,
-            pairs,
-            tasks,
-            sigmas,
-            repeats,
-            mix,
-            batch_size,
-            patch_size,
-            augment,
-            seed,
-            on_error,
-            prefetch,
-            cache_mb,
+        settings = _Settings(
+            tasks=tasks,
+            sigmas=sigmas,
+            repeats=repeats,
+            mix=mix,
+            batch_size=batch_size,
+            patch_size=patch_size,
+            augment=augment,
+            seed=seed,
+            on_error=on_error,
+            prefetch=prefetch,
+            synthesize=synthesize,
+            cache_mb=cache_mb,
         )
+        photos: list[Path] = []
+        pairs: dict[str, list[tuple[Path, Path]]] = {}
+        for task in tasks:
+            place, paired = place_of(root, split, task, synthesize)
+            if paired:
+                sets = _pair_sets(place, task)
+                pairs[task] = [pair for folder in sets for pair in pairs_of(folder, task)]
+            elif not photos:
+                photos = [path for folder in sets_of(place) for path in images_of(folder)]
+        return cls._make(photos, pairs, settings)
 
     @classmethod
     def from_images(
@@ -173,114 +219,129 @@ class Loader:
         Parameters
         ----------
         images
-            uint8 arrays (H, W, 3).
+            uint8 arrays (H, W, 3). They are kept for copies and pickles of the loader, which are
+            refused once an array has changed.
         tasks, sigmas, repeats, mix, batch_size, patch_size, augment, seed, on_error, prefetch
             See `from_folder`.
+
+        Returns
+        -------
+        Loader
+            Its first iteration is epoch 0.
+
+        Raises
+        ------
+        ValueError
+            No image, one of another shape or smaller than a patch, a setting out of range.
+        TypeError
+            Another array, a number that is not whole, or a task that is no string.
         """
-        check_tasks(tasks, ())
+        settings = _Settings(
+            tasks=tasks,
+            sigmas=sigmas,
+            repeats=repeats,
+            mix=mix,
+            batch_size=batch_size,
+            patch_size=patch_size,
+            augment=augment,
+            seed=seed,
+            on_error=on_error,
+            prefetch=prefetch,
+        )
         for index, image in enumerate(images):
             check_photo(image, f"image {index}")
-        photos: list[_Image] = [
-            (f"{zlib.crc32(np.asarray(image).tobytes()):08x}", image) for image in images
-        ]
-        return cls._make(
-            photos,
-            {},
-            tasks,
-            sigmas,
-            repeats,
-            mix,
-            batch_size,
-            patch_size,
-            augment,
-            seed,
-            on_error,
-            prefetch,
-            0,
-        )
+        return cls._make(images, {}, settings)
 
     @classmethod
     def _make(
         cls,
-        photos: list[_Image],
-        pairs: Mapping[str, list[tuple[str, Path, Path]]],
-        tasks: Sequence[str],
-        sigmas: Sequence[float | str],
-        repeats: Mapping[str, int] | None,
-        mix: Mapping[str, float] | None,
-        batch_size: int,
-        patch_size: int,
-        augment: str,
-        seed: int,
-        on_error: str,
-        prefetch: int,
-        cache_mb: int,
+        photos: Sequence[Path | NDArray[np.uint8]],
+        pairs: Mapping[str, list[tuple[Path, Path]]],
+        settings: _Settings,
     ) -> Loader:
-        repeats = dict(repeats or {})
-        unknown = sorted(repeats.keys() - {*TASKS, *tasks})
-        if unknown:
-            raise ValueError(f"repeats names unknown tasks: {', '.join(unknown)}")
-        check_least(1, batch_size=batch_size, patch_size=patch_size, prefetch=prefetch)
-        check_least(0, seed=seed, cache_mb=cache_mb)
-        sources: list[Any] = [source for _, source in photos]
+        sources = list(photos)
         by_task: dict[str, list[_Sample]] = {}
-        for task in tasks:
+        for task in settings.tasks:
             found: list[_Sample]
             if task in pairs:
                 first = len(sources)
-                for _, clean, degraded in pairs[task]:
-                    sources += [clean, degraded]
+                sources += chain.from_iterable(pairs[task])
                 found = [(i, i + 1, None) for i in range(first, len(sources), 2)]
             else:
-                kinds = [degradation(kind) for kind in degraded_tasks(task, sigmas)]
+                kinds = [degradation(kind) for kind in degraded_tasks(task, settings.sigmas)]
                 found = [(i, None, kind) for kind in kinds for i in range(len(photos))]
-            repeat = repeats.get(task, 1)
-            if repeat < 1:
-                raise ValueError(f"repeats of {task} must be at least 1, got {repeat}")
-            by_task[task] = repeat * found
-        if mix is not None:
-            by_task = _mixed(by_task, mix, seed)
-        samples = [sample for found in by_task.values() for sample in found]
+            by_task[task] = (settings.repeats or {}).get(task, 1) * found
+        if settings.mix is not None:
+            by_task = _mixed(by_task, settings.mix, settings.seed)
         loader = cls.__new__(cls)
-        loader._loader = _mirl.Loader(
-            [os.fspath(source) if isinstance(source, Path) else source for source in sources],
-            samples,
-            batch_size,
-            patch_size,
-            augment,
-            seed,
-            on_error,
-            prefetch,
-            cache_mb << 20,
-        )
-        loader._warn()
-        names = [name for name, _ in photos]
-        names += [path.name for listed in pairs.values() for _, *both in listed for path in both]
+        loader._settings = settings
+        loader._sources = sources
+        loader._samples = list(chain.from_iterable(by_task.values()))
+        loader._tasks = [task for task, found in by_task.items() for _ in found]
+        loader._open()
         loader._description = {
             "tasks": {task: len(found) for task, found in by_task.items()},
-            "sigmas": [sigma if isinstance(sigma, str) else float(sigma) for sigma in sigmas],
+            "sigmas": [
+                sigma if isinstance(sigma, str) else float(sigma) for sigma in settings.sigmas
+            ],
             "images": len(sources),
-            "fingerprint": f"{zlib.crc32('/'.join(names).encode()):08x}",
-            "batch_size": batch_size,
-            "patch_size": patch_size,
-            "augment": augment,
-            "seed": seed,
-            "on_error": on_error,
+            "fingerprint": _fingerprint(sources),
+            "batch_size": settings.batch_size,
+            "patch_size": settings.patch_size,
+            "augment": settings.augment,
+            "seed": settings.seed,
+            "on_error": settings.on_error,
         }
-        if mix is not None:
-            loader._description["mix"] = dict(mix)
-        loader._tasks = [task for task, found in by_task.items() for _ in found]
-        loader._batch_size = batch_size
+        if settings.mix is not None:
+            loader._description["mix"] = dict(settings.mix)
         loader._next_epoch = 0
         loader._orders = {}
         return loader
 
+    def _open(self) -> None:
+        settings = self._settings
+        self._loader = _mirl.Loader(
+            [os.fspath(one) if isinstance(one, Path) else one for one in self._sources],
+            self._samples,
+            settings.batch_size,
+            settings.patch_size,
+            settings.augment,
+            settings.seed,
+            settings.on_error,
+            settings.prefetch,
+            settings.cache_mb << 20,
+        )
+        self._warn()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All that a copy or a pickle needs; ValueError where an image in memory has changed since."""
+        if _fingerprint(self._sources) != self._description["fingerprint"]:
+            raise ValueError("images have changed since the loader was made of them: make another")
+        return {name: held for name, held in vars(self).items() if name != "_loader"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become the loader that was copied or pickled."""
+        vars(self).update(state)
+        self._open()
+
     def __len__(self) -> int:
-        """Batches of an epoch; one that is not full is left out, unless it is the only one."""
+        """Batches of an epoch.
+
+        Returns
+        -------
+        int
+            One that is not full is left out, unless it is the only one.
+        """
         return self._loader.batches
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Go through the next epoch."""
+        """Go through the next epoch.
+
+        Returns
+        -------
+        Iterator
+            What `epoch` yields.
+        """
         epoch = self._next_epoch
         self._next_epoch += 1
         return self.epoch(epoch)
@@ -288,7 +349,14 @@ class Loader:
     def epoch(
         self, epoch: int, start: int = 0
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Go through one epoch from its batch `start` on.
+        """Go through one epoch.
+
+        Parameters
+        ----------
+        epoch
+            Its number, from 0.
+        start
+            Number of the batch to begin with.
 
         Yields
         ------
@@ -316,6 +384,11 @@ class Loader:
             Numbers from 0. Where images turn out to be damaged and are skipped, another task's may
             stand in.
 
+        Returns
+        -------
+        list of str
+            As many as the batch has patches: names of `tasks`, whatever σ.
+
         Raises
         ------
         ValueError
@@ -326,28 +399,34 @@ class Loader:
             raise ValueError(f"batch must be less than {len(self)}, got {batch}")
         if epoch not in self._orders:
             self._orders = {epoch: self._loader.order(epoch)}
-        first = batch * self._batch_size
-        samples = self._orders[epoch][first : first + self._batch_size]
+        size = self._settings.batch_size
+        samples = self._orders[epoch][batch * size : (batch + 1) * size]
         return [self._tasks[sample] for sample in samples]
 
     def describe(self) -> dict[str, Any]:
-        """Tell what determines the patches, for the record of a run."""
+        """Tell what determines the patches, for the record of a run.
+
+        Returns
+        -------
+        dict
+            Settings, samples of each task and a fingerprint of the images, as JSON holds them.
+        """
         return dict(self._description)
 
     def __repr__(self) -> str:
-        size = self._description["patch_size"]
+        count, size = self._settings.batch_size, self._settings.patch_size
         tasks = ", ".join(f"{name}: {count}" for name, count in self._description["tasks"].items())
-        return f"Loader({len(self)} batches of {self._batch_size} patches {size}x{size}; {tasks})"
+        return f"Loader({len(self)} batches of {count} patches {size}x{size}; {tasks})"
 
     def _warn(self) -> None:
         for message in self._loader.take_skipped():
             warnings.warn(f"skipped {message}", stacklevel=3)
 
 
-def _pair_sets(root: str | os.PathLike[str], split: str, task: str) -> list[Path]:
+def _pair_sets(place: Path, task: str) -> list[Path]:
     """The folders of a task's pairs; where there is none, the error says what would do without."""
     try:
-        return sets_of(root, split, task)
+        return sets_of(place)
     except FileNotFoundError as error:
         hint = f"tasks= can leave {task!r} out"
         if task in TASKS:
@@ -355,14 +434,19 @@ def _pair_sets(root: str | os.PathLike[str], split: str, task: str) -> list[Path
         raise FileNotFoundError(f"{error}; {hint}") from None
 
 
+def _fingerprint(sources: Iterable[Path | NDArray[np.uint8]]) -> str:
+    """Eight hexadecimal digits that tell images apart: files by name, arrays by their pixels."""
+    names = [
+        one.name if isinstance(one, Path) else f"{zlib.crc32(np.ascontiguousarray(one).data):08x}"
+        for one in sources
+    ]
+    return f"{zlib.crc32('/'.join(names).encode()):08x}"
+
+
 def _mixed(
     by_task: Mapping[str, list[_Sample]], mix: Mapping[str, float], seed: int
 ) -> dict[str, list[_Sample]]:
     """As many samples as before, of each task its share."""
-    if mix.keys() != by_task.keys():
-        raise ValueError(f"mix must give a share to each of {tuple(by_task)}, got {tuple(mix)}")
-    if not all(share > 0 and np.isfinite(share) for share in mix.values()):
-        raise ValueError(f"shares of mix must be positive, got {dict(mix)}")
     total = sum(map(len, by_task.values()))
     mixed = {}
     for task, found in by_task.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirl.checks import check_least
 from mirl.data.degrade import degradation as degradation_of
 from mirl.data.degrade import degrade, has_pairs
-from mirl.data.folder import suffixes
+from mirl.data.folder import files_of, suffixes
 from mirl.errors import FormatError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_pairs(
-    images: Iterable[str | os.PathLike[str]],
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     root: str | os.PathLike[str],
     task: str,
     *,
@@ -37,7 +38,8 @@ def write_pairs(
     Parameters
     ----------
     images
-        Image files; alpha is dropped, 16 bits are rounded to 8.
+        Image files, or one; a folder stands for the images in it. Alpha is dropped, 16 bits are
+        rounded to 8.
     root, split, task, name
         Make up the folder: `task` is ``"derain"``, ``"dehaze"`` or a name of your own, which is none
         of a degradation, `name` that of the set.
@@ -70,9 +72,9 @@ def write_pairs(
     from tqdm.auto import tqdm
 
     from mirl import _mirl
-    from mirl.io import check_readable, write_image
+    from mirl.io import check_absent, check_readable, write_image
 
-    sources = [Path(image) for image in images]
+    sources = files_of(images)
     for what, part in {"split": split, "task": task, "name": name}.items():
         if part in ("", ".", "..") or Path(part).name != part:
             raise ValueError(f"{what} must be the name of a folder, got {part!r}")
@@ -96,9 +98,8 @@ def write_pairs(
         places[pair] = source
     if not places:
         raise ValueError("there is no image to degrade")
-    there = [path for pair in places for path in pair if path.exists()]
-    if there and not force:
-        raise FileExistsError(f"{there[0]} exists; force overwrites it")
+    if not force:
+        check_absent(chain.from_iterable(places))
     written: list[Path] = []
     unreadable: list[str] = []
     for (target, degraded), source in tqdm(

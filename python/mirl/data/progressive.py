@@ -56,6 +56,11 @@ class Progressive:
         **settings
             What `Loader.from_folder` takes, of all stages.
 
+        Returns
+        -------
+        Progressive
+            A loader for each stage.
+
         Raises
         ------
         ValueError
@@ -70,7 +75,25 @@ class Progressive:
         stages: Sequence[Mapping[str, Any]],
         **settings: Any,
     ) -> Progressive:
-        """Stages of clean images in memory: as `from_folder`, with `Loader.from_images`."""
+        """Stages of clean images in memory: as `from_folder`, with `Loader.from_images`.
+
+        Parameters
+        ----------
+        images
+            uint8 arrays (H, W, 3).
+        stages, **settings
+            See `from_folder`.
+
+        Returns
+        -------
+        Progressive
+            A loader for each stage.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A stage without epochs, and whatever `Loader.from_images` refuses.
+        """
         return cls._of(Loader.from_images, images, stages, settings)
 
     @classmethod
@@ -97,25 +120,67 @@ class Progressive:
     def __len__(self) -> int:
         """Batches of an epoch, the same in all stages.
 
-        They are those of the loader that has the fewest, mostly the one of the largest batches; of
-        the others the rest of the epoch is left out.
+        Returns
+        -------
+        int
+            Those of the loader that has the fewest, mostly the one of the largest batches; of the
+            others the rest of the epoch is left out.
         """
         return min(len(loader) for _, loader in self.stages)
 
     def epoch(
         self, epoch: int, start: int = 0
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Go through one epoch of its stage, from its batch `start` on; see `Loader.epoch`."""
+        """Go through one epoch of its stage.
+
+        Parameters
+        ----------
+        epoch, start
+            Numbers from 0; after the last stage the first follows.
+
+        Yields
+        ------
+        degraded, clean : numpy.ndarray
+            As of `Loader.epoch`.
+
+        Raises
+        ------
+        ValueError, OSError
+            Those of `Loader.epoch`.
+        """
         batches = self._loader(epoch).epoch(epoch, start)
         for _, batch in zip(range(start, len(self)), batches, strict=False):
             yield batch
 
     def tasks(self, epoch: int, batch: int) -> list[str]:
-        """The task of each patch of a batch; see `Loader.tasks`."""
+        """The task of each patch of a batch.
+
+        Parameters
+        ----------
+        epoch, batch
+            Numbers from 0.
+
+        Returns
+        -------
+        list of str
+            As of `Loader.tasks`.
+
+        Raises
+        ------
+        ValueError
+            No such batch.
+        """
         return self._loader(epoch).tasks(epoch, batch)
 
     def describe(self) -> dict[str, Any]:
-        """Tell what determines the patches, for the record of a run."""
+        """Tell what determines the patches, for the record of a run.
+
+        Returns
+        -------
+        dict
+            The seed of the first stage, and ``"stages"``: of each its epochs and what `Loader.describe`
+            tells.
+        """
         stages = [{"epochs": epochs, **loader.describe()} for epochs, loader in self.stages]
         return {"seed": stages[0]["seed"], "stages": stages}
 

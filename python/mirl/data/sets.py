@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,12 +20,19 @@ from mirl.data.degrade import (
     degradation,
     degrade,
     degraded_tasks,
-    has_pairs,
 )
-from mirl.data.folder import check_distinct, existing, images_of, pairs_of, sets_of
+from mirl.data.folder import (
+    check_distinct,
+    existing,
+    images_of,
+    pairs_of,
+    place_of,
+    sets_of,
+    there_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -50,11 +58,13 @@ class TestSet:
     __test__ = False  # no class of tests, whatever pytest makes of its name
 
     name: str
+    """Of the set: its folder's, or as it was made."""
     task: str
     """``"denoise_25"``, ``"derain"``, …"""
     seed: int
     """Of synthetic degradations; what is drawn also follows from task and image name."""
-    _pairs: list[tuple[str, Any, Path | None]] = field(repr=False)
+    _pairs: list[tuple[str, Any, Any]] = field(repr=False)
+    """Of each image its name, the clean one and the degraded one: files, arrays, or None to make it."""
     crop: int | None = None
     """Height and width that larger images are cut down to."""
 
@@ -62,7 +72,23 @@ class TestSet:
     def from_images(
         cls, images: Sequence[NDArray[np.uint8]], task: str, *, name: str = "images", seed: int = 0
     ) -> TestSet:
-        """Make a set of clean images in memory, uint8 (H, W, 3), to be degraded synthetically.
+        """Make a set of clean images in memory, to be degraded synthetically.
+
+        Parameters
+        ----------
+        images
+            uint8 arrays (H, W, 3), of 16x16 pixels or more.
+        task
+            The degradation, as `mirl.degrade` has it.
+        name
+            Of the set.
+        seed
+            What is drawn follows from it, the task and the image's number.
+
+        Returns
+        -------
+        TestSet
+            Images are called ``"000"``, ``"001"``, ….
 
         Raises
         ------
@@ -72,16 +98,73 @@ class TestSet:
         degradation(task)
         check_least(0, seed=seed)
         for index, image in enumerate(images):
-            check_photo(image, f"image {index}")
-            _check_size(image.shape[:2], f"image {index}")
+            _check_image(image, f"image {index}")
         return cls(name, task, seed, [(f"{i:03}", image, None) for i, image in enumerate(images)])
 
+    @classmethod
+    def from_pairs(
+        cls,
+        pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+        task: str,
+        *,
+        name: str = "pairs",
+    ) -> TestSet:
+        """Make a set of pairs in memory.
+
+        Parameters
+        ----------
+        pairs
+            Each ``(degraded, clean)``, two uint8 arrays (H, W, 3) of one shape, of 16x16 pixels or
+            more.
+        task
+            What it is called, ``"night"`` say.
+        name
+            Of the set.
+
+        Returns
+        -------
+        TestSet
+            Images are called ``"000"``, ``"001"``, ….
+
+        Raises
+        ------
+        TypeError, ValueError
+            What is not two such arrays, by its number.
+        """
+        held: list[tuple[str, Any, Any]] = []
+        for index, pair in enumerate(pairs):
+            if not isinstance(pair, Sequence) or len(pair) != 2:
+                kind = type(pair).__name__
+                raise ValueError(f"pair {index}: expected (degraded, clean), got a {kind}")
+            degraded, clean = pair
+            _check_image(degraded, f"degraded image {index}")
+            _check_image(clean, f"clean image {index}")
+            if degraded.shape != clean.shape:
+                raise ValueError(
+                    f"pair {index} differs in shape: {degraded.shape} and {clean.shape}"
+                )
+            held.append((f"{index:03}", clean, degraded))
+        return cls(name, task, 0, held)
+
     def __len__(self) -> int:
-        """Count the images."""
+        """The number of images."""
         return len(self._pairs)
 
     def __iter__(self) -> Iterator[Pair]:
-        """Read the pairs one by one."""
+        """Read the pairs one by one.
+
+        Yields
+        ------
+        Pair
+            Cropped to multiples of 16 around the centre.
+
+        Raises
+        ------
+        ValueError
+            Images of a pair that differ in size.
+        mirl.errors.FormatError, OSError
+            An image that cannot be read.
+        """
         for name, clean, degraded in self._pairs:
             target = _crop(_read(clean), name, self.crop)
             if degraded is None:
@@ -100,7 +183,7 @@ def test_sets(
     *,
     split: str = "test",
     tasks: Sequence[str] | None = None,
-    sigmas: Sequence[float] = SIGMAS,
+    sigmas: Sequence[float | str] = SIGMAS,
     images: int | None = None,
     crop: int | None = None,
     seed: int = 0,
@@ -116,7 +199,7 @@ def test_sets(
         degradation of the images to denoise, as `mirl.degrade` has them, ``"denoise_25"`` too; and
         any other folder with pairs of one name.
     sigmas
-        Standard deviations of the noise, in 8-bit units.
+        Standard deviations of the noise, in 8-bit units; of ``"1-50"`` each image has its own.
     images
         How many images of each set are measured, the first by name; by default all, as published.
     crop
@@ -124,6 +207,11 @@ def test_sets(
         By default whole images are measured, as published.
     seed
         Of the noise.
+
+    Returns
+    -------
+    list of TestSet
+        In the order of the tasks: one for each folder, of denoising for each folder and sigma.
 
     Raises
     ------
@@ -139,17 +227,17 @@ def test_sets(
     check_least(1, images=images)
     if crop is not None and (crop < _CROP or crop % _CROP):
         raise ValueError(f"crop must be a multiple of {_CROP}, got {crop}")
-    place = Path(root, split)
     if tasks is None:
-        tasks = [task for task in TASKS if (place / task).is_dir()]
+        tasks = there_of(root, split, TASKS)
         if not tasks:
-            existing(place)
+            place = existing(Path(root, split))
             raise ValueError(f"{place}: expected folders named {', '.join(TASKS)}")
-    check_tasks(tasks, ())
+    check_tasks(tasks, sigmas)
     sets = []
     for task in tasks:
-        for folder in sets_of(root, split, task if has_pairs(task) else "denoise"):
-            if not has_pairs(task):
+        place, paired = place_of(root, split, task)
+        for folder in sets_of(place):
+            if not paired:
                 kinds = degraded_tasks(task, sigmas)
                 paths = images_of(folder)[:images]
                 check_distinct(paths)
@@ -176,6 +264,11 @@ def _check_sizes(pairs: Sequence[tuple[str, Path, Path | None]]) -> None:
             raise ValueError(
                 f"{degraded} and {clean} differ in size: {_mirl.image_size(degraded)} and {size}"
             )
+
+
+def _check_image(image: Any, what: str) -> None:
+    check_photo(image, what)
+    _check_size(image.shape[:2], what)
 
 
 def _check_size(size: tuple[int, ...], what: str | Path) -> None:

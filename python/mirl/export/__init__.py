@@ -55,7 +55,13 @@ def export(model: PromptIR, path: str | os.PathLike[str]) -> None:
     >>> mirl.export(mirl.load("ticket.mirl.safetensors"), "ticket.onnx")  # doctest: +SKIP
     """
     path = Path(path)
-    if path.suffix not in WRITERS:
-        raise ValueError(f"{path}: must end with {' or '.join(WRITERS)}")
+    check_ending(path)
     with atomic(path) as temporary:
         WRITERS[path.suffix](model, temporary)
+
+
+def check_ending(path: Path) -> None:
+    """Raise a ValueError for a name that nothing writes a network under."""
+    if path.suffix not in WRITERS:
+        endings = " or ".join(WRITERS)
+        raise ValueError(f"{path}: must end with {endings}; PromptIR.save writes .safetensors")
