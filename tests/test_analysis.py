@@ -40,12 +40,30 @@ def test_masks_that_are_drawn_overlap_by_chance():
         mask_overlap(first, mirl.PromptIR(**(SMALL | {"dim": 16})))
 
 
+def test_whatever_is_pruned_is_compared():
+    first, second = (mirl.PromptIR(seed=1, **SMALL) for _ in range(2))
+    weights = mask_overlap(first, second).layers
+    mirl.prune(first, 0.9, include=("prompts", "biases"), criterion="random", seed=1)
+    whole = mask_overlap(first, second)
+    mirl.prune(second, 0.9, include=("prompts", "biases"), criterion="random", seed=2)
+    found = mask_overlap(first, second)
+    pruned = [found.layers[name] for name in first.mask]
+    assert len(pruned) == len(found.layers) - len(weights) > 0
+    assert np.mean(pruned) < 0.3
+    assert whole.jaccard == pytest.approx(whole.chance)
+    assert found.jaccard == pytest.approx(found.chance, abs=0.005)
+    assert whole.jaccard < 1 > found.jaccard
+    assert overlap_matrix({"a": first, "b": second})[0, 1] == found.jaccard
+
+
 def test_the_matrix_is_symmetric():
     networks = {"a": ticket(1), "b": ticket(2), "c": ticket(1, 0.75)}
     matrix = overlap_matrix(networks)
     np.testing.assert_array_equal(matrix, matrix.T)
     np.testing.assert_array_equal(np.diag(matrix), 1)
     assert matrix[0, 2] == mask_overlap(networks["a"], networks["c"]).jaccard
+    with pytest.raises(ValueError, match="different sizes"):
+        overlap_matrix(networks | {"d": mirl.PromptIR(**(SMALL | {"dim": 16}))})
 
 
 def test_connectivity_is_the_loss_on_the_line(batch):

@@ -369,6 +369,6 @@ def test_runs_of_a_sweep_that_failed_are_an_error_without_a_traceback(tmp_path, 
 
 def test_a_sweep_without_pandas_says_so_before_it_runs(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="need pandas"):
+    with pytest.raises(ImportError, match="pandas is not installed"):
         mirl_command("sweep", tmp_path / "sweep.toml", "-o", tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

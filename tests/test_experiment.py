@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from contextlib import suppress
 from pathlib import Path
 
@@ -122,6 +124,10 @@ def test_changes_are_named_and_hashed(place):
     assert experiment.hash() != here == there != other
     with pytest.raises(ValueError, match=r"device must be one of \('cpu', 'cuda'\), got 'gpu'"):
         experiment.changed({"device": "gpu"})
+    for setting in ("ticket.recompute", "data.mix"):
+        assert experiment.changed({setting: None}) == experiment
+    with pytest.raises(TypeError, match="lr must be a number, got None"):
+        experiment.changed({"ticket.lr": None})
     # Only what all changes come to has to fit together.
     late = experiment.changed({"ticket.min_lr": 2e-3, "ticket.lr": 1e-2})
     assert (late.ticket["min_lr"], late.ticket["lr"]) == (2e-3, 1e-2)
@@ -166,6 +172,10 @@ def test_a_bad_recipe_is_named(tmp_path, text, message):
         ('[data]\nroot = "x"', "a recipe, not a sweep"),
         ('recipe = "recipe.toml"\n[methods.a]\nafter = "b"', "after one that there is not: a"),
         ('recipe = "recipe.toml"\n[methods.a]\ntickets.lr = 1', "has no tickets"),
+        (
+            'recipe = "recipe.toml"\n[methods.a]\nticket.control = "reinit"',
+            "a: control 'reinit' is",
+        ),
         ('recipe = "recipe.toml"\n[grid]\nticket.lr = 3', "grid: ticket.lr"),
         ('recipe = "recipe.toml"\nseeds = 3', "seeds"),
         ('recipe = "recipe.toml"\nseeds = []', "seeds must hold one value or more"),
@@ -404,6 +414,184 @@ def test_nothing_to_report_is_said(place, tmp_path):
             compared(table)
 
 
+def sharpness(weights, gradients):
+    """A criterion of one's own."""
+    return np.abs(weights)
+
+
+def test_functions_go_by_their_names(place, tmp_path):
+    settings = {"data": {"root": "data"}, "ticket": {"criterion": sharpness}}
+    found = Experiment(**settings).hash()
+    assert found != Experiment(**settings | {"ticket": {"criterion": np.abs}}).hash()
+    # Another process has it elsewhere in memory.
+    elsewhere = types.FunctionType(sharpness.__code__, {}, "sharpness")
+    elsewhere.__module__ = sharpness.__module__
+    assert found == Experiment(**settings | {"ticket": {"criterion": elsewhere}}).hash()
+    shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 1, "evaluate": None})
+    sweep = Sweep.of(shared, {"a": {}}, grid={"ticket.criterion": [sharpness, "magnitude"]})
+    sweep.run(tmp_path, progress=False)
+    assert [run.name for run in sweep.runs] == [
+        "a-criterion=sharpness-seed0",
+        "a-criterion=magnitude-seed0",
+    ]
+    assert list(results(tmp_path)["ticket.criterion"].unique()) == [
+        f"{__name__}.sharpness",
+        "magnitude",
+    ]
+
+
+def test_an_experiment_is_saved_as_it_is_loaded(place, tmp_path):
+    changes = {
+        "data.tasks": ("denoise", 'blur:1-3 + jpeg:50 "σ"\\'),
+        "data.repeats": {"derain": 3, "blur:1 + x": 1},
+        "data.stages": [{"epochs": 1, "patch_size": 16}, {"epochs": np.int64(2)}],
+        "ticket.loss": {"l1": 1.0, "fft-l1": 1e-5},
+        "ticket.rewind_prompts": True,
+        "ticket.ema_decay": None,
+        "ticket.masks_of": Path("parent").resolve(),
+        "seed": 3,
+    }
+    experiment = Experiment.load(place / "recipe.toml").changed(changes)
+    experiment.save(tmp_path / "saved.toml")
+    again = Experiment.load(tmp_path / "saved.toml")
+    assert again == experiment
+    assert again.hash() == experiment.hash()
+    assert "ema_decay" not in again.ticket
+    unmeasured = Experiment(data={"root": "data"})
+    unmeasured.save(tmp_path / "saved.toml")
+    again = Experiment.load(tmp_path / "saved.toml")
+    assert again.evaluate is None
+    assert again.data == {"root": str(Path("data").resolve())}
+    saved = (tmp_path / "saved.toml").read_text()
+    with pytest.raises(TypeError, match=r"ticket\.criterion: a TOML file cannot hold <function"):
+        experiment.changed({"ticket.criterion": sharpness}).save(tmp_path / "saved.toml")
+    assert (tmp_path / "saved.toml").read_text() == saved
+
+
+def test_a_run_can_be_made_again_from_its_folder(place, swept, tmp_path):
+    again = Experiment.load(swept / "mir-l-seed1" / "experiment.toml")
+    assert again == Experiment.load(place / "recipe.toml").changed({"seed": 1})
+    told = json.loads((swept / "mir-l-seed1" / "run.json").read_text())
+    assert told["hash"] == again.hash()
+    # Not in the folder of another run.
+    other = again.changed({"ticket.lr": 1e-4})
+    kept = (swept / "mir-l-seed1" / "experiment.toml").read_text()
+    with pytest.raises(ValueError, match="holds another run"):
+        other.run(swept / "mir-l-seed1", loggers=())
+    assert (swept / "mir-l-seed1" / "experiment.toml").read_text() == kept
+
+
+def test_runs_of_a_sweep_write_their_steps(swept):
+    lines = (swept / "reinit-seed0" / "steps.jsonl").read_text().splitlines()
+    assert {json.loads(line)["round"] for line in lines} == {1, 2}
+
+
+def test_json_is_no_recipe(swept):
+    with pytest.raises(mirl.errors.FormatError, match=r"recipe\.json: no TOML, as recipes and sw"):
+        Experiment.load(swept / "mir-l-seed0" / "recipe.json")
+
+
+def measured(model):
+    """A measure of one's own, and one with the name of a column."""
+    value = float(np.abs(model(np.full((1, 3, 16, 16), 0.5, np.float32))).mean())
+    return {"derain": {"lpips.alex": value, "loss": 2 * value}}
+
+
+@pytest.fixture(scope="module")
+def own(place, tmp_path_factory):
+    """Folders of runs without a sweep, by method, and their results."""
+    folder = tmp_path_factory.mktemp("own")
+    sizes = Experiment.load(place / "recipe.toml").network
+    found = {
+        method: [
+            mirl.find_ticket(
+                mirl.PromptIR(seed=seed, **sizes),
+                mirl.Loader.from_folder(place / "data", patch_size=16, seed=seed),
+                rounds=1,
+                amount=0.5,
+                criterion=criterion,
+                evaluate=measured,
+                out=folder / f"{method}{seed}",
+                loggers=(),
+            )
+            for seed in (0, 1)
+        ]
+        for method, criterion in (("ticket", "magnitude"), ("random", "random"))
+    }
+    return {name: [folder / f"{name}{seed}" for seed in (0, 1)] for name in found}, found
+
+
+def test_runs_of_ones_own_are_compared_by_method(own, tmp_path):
+    folders, found = own
+    table = results(folders)
+    assert results(found).drop(columns="hash").equals(table.drop(columns="hash"))
+    assert list(table["method"].unique()) == ["ticket", "random"]
+    for column in ("seed", "seed_model", "seed_data"):
+        assert list(table[column]) == [0, 0, 1, 1] * 2
+    assert (table["loss_measured"] == 2 * table["lpips.alex"]).all()
+    means = summary(table).set_index(["method", "round"])
+    assert (means["runs"] == 2).all()
+    lines = table.query("method == 'random' and round == 1")["lpips.alex"]
+    assert means.loc[("random", 1), "lpips.alex"] == pytest.approx(lines.mean())
+    assert means.loc[("random", 1), "lpips.alex_interval"] > 0
+    assert means.loc[("random", 1), "loss_measured"] == pytest.approx(2 * lines.mean())
+    ahead = differences(table, "ticket").set_index("round")
+    assert ahead.loc[0, "lpips.alex"] == 0
+    assert ahead.loc[1, "lpips.alex"] != 0
+    text = report(folders, tmp_path / "page.html", measure="loss_measured").read_text()
+    assert "Runs of ticket, random" in text
+    assert f"{means.loc[('random', 1), 'loss_measured']:.4g} ± " in text
+    assert "lpips.alex</h2>" in report(folders, tmp_path).read_text()
+    with pytest.raises(
+        ValueError, match=r"no run has measured 'psnr'; there are lpips\.alex, loss_"
+    ):
+        report(folders, tmp_path, measure="psnr")
+    with pytest.raises(ValueError, match="page must say where"):
+        report(folders)
+    with pytest.raises(TypeError, match="a Result in memory has none"):
+        report(found, tmp_path)
+    with pytest.raises(ValueError, match="x: a method without runs"):
+        results({"x": []})
+    assert list(results(found["ticket"][0])["method"].unique()) == ["run"]
+
+
+def test_runs_of_one_seed_are_no_replicates(own):
+    folders, _ = own
+    table = results({"ticket": [folders["ticket"][0]] * 2, "random": folders["random"]})
+    with pytest.warns(UserWarning, match="several runs of ticket have one seed"):
+        means = summary(table)
+    assert list(means.query("method == 'ticket'")["runs"]) == [2, 2]
+    with pytest.raises(ValueError, match="several runs of ticket have one seed: which to pair"):
+        differences(table, "random")
+
+
+def test_a_run_may_have_measured_less(swept):
+    table = results(swept)
+    lacking = (table["method"] == "mir-l") & (table["seed"] == 1)
+    table.loc[lacking, "ssim"] = np.nan
+    line = summary(table).query("method == 'mir-l' and round == 2 and task == 'derain'")
+    assert line["runs"].item() == 2
+    assert line["psnr_interval"].notna().item()
+    assert line["ssim_interval"].isna().item()
+
+
+def test_a_table_is_a_place_in_the_grid_too(place, tmp_path):
+    shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 0})
+    networks = [shared.network, shared.network | {"dim": 16}]
+    Sweep.of(shared, {"a": {}}, grid={"network": networks}).run(tmp_path, progress=False)
+    assert (summary(results(tmp_path))["runs"] == 1).all()
+
+
+def test_a_run_need_not_tell_its_number(swept, tmp_path):
+    shutil.copytree(swept / "mir-l-seed0", tmp_path / "copied")
+    (tmp_path / "copied" / "run.json").write_text(
+        '{"method": "mine", "seed": 7, "note": "by hand"}'
+    )
+    table = results(tmp_path)
+    assert set(table["method"]) == {"mine"}
+    assert set(table["seed"]) == {7}
+
+
 def command(*arguments):
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None:
@@ -470,13 +658,13 @@ def test_functions_need_not_measure_the_input(place, tmp_path):
     """Results, their means and a report, of what `find_ticket` says that a function returns."""
     shared = Experiment.load(place / "recipe.toml")
     sizes, data = shared.network, mirl.Loader.from_folder(place / "data", patch_size=16)
-    for seed, measured in enumerate(({"psnr": 30.0, "ssim": 0.9}, {"psnr": 31.0})):
+    for number, measured in enumerate(({"psnr": 30.0, "ssim": 0.9}, {"psnr": 31.0})):
         mirl.find_ticket(
-            mirl.PromptIR(seed=seed, **sizes),
+            mirl.PromptIR(seed=0, **sizes),
             data,
             rounds=0,
             evaluate=lambda _, measured=measured: {"derain": measured},
-            out=tmp_path / f"run{seed}",
+            out=tmp_path / f"run{number}",
             loggers=(),
         )
     means = summary(results(tmp_path)).set_index("method")
@@ -502,10 +690,9 @@ def test_a_report_compares_networks_of_one_size(place, tmp_path):
     assert "left out" not in alone
 
 
-@pytest.mark.parametrize("package", ["pandas", "pyarrow"])
+@pytest.mark.parametrize("package", ["pandas", "pyarrow", "scipy"])
 def test_what_tables_need_is_looked_for_first(place, monkeypatch, package):
-    held = sys.modules["mirl.lottery.results"]  # the name is that of a function, too
-    monkeypatch.setattr(held, "find_spec", lambda name: name != package or None)
-    with pytest.raises(ImportError, match=rf"need {package}: .*mirl\[lab\]"):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"{package} is not installed: .*mirl\[lab\]"):
         command("sweep", place / "sweep.toml", "-o", place / "none")
     assert not (place / "none").exists()

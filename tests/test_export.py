@@ -1,9 +1,9 @@
 """Files for other programs: PyTorch's and ONNX, run by those programs where they are installed."""
 
-import builtins
 import filecmp
 import io
 import pickletools
+import sys
 import zipfile
 from pathlib import Path
 
@@ -188,14 +188,7 @@ def test_the_graph_is_valid_and_holds_the_weights(network, tmp_path):
 
 
 def test_without_onnx_the_extra_is_named(small, tmp_path, monkeypatch):
-    import_ = builtins.__import__
-
-    def without_onnx(name, *others):
-        if name == "onnx":
-            raise ModuleNotFoundError(name)
-        return import_(name, *others)
-
-    monkeypatch.setattr(builtins, "__import__", without_onnx)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r"mirl\[onnx\]"):
         mirl.export(small, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -49,15 +51,15 @@ def test_axes_tell_what_they_show(ax):
     ticket_curve(records(15), ax)
     ax.figure.draw_without_rendering()
     assert ax.get_xlabel() == "density of all parameters (%)"
-    assert ax.get_ylabel() == "PSNR on test images (dB)"
+    assert ax.get_ylabel() == "PSNR (dB)"
     left, right = ax.get_xlim()
     assert left > 100 > right
     labels = [label.get_text() for label in ax.get_xticklabels()]
     assert labels[0] == "100"
-    assert len(labels) <= 6
+    assert len(labels) <= 8
     (upper,) = ax.child_axes
     labels = [label.get_text() for label in upper.get_xticklabels()]
-    assert labels[:2] == ["100", f"{100 * 0.8**3:.3g}"]
+    assert labels[:2] == ["100", f"{100 * 0.8**2:.3g}"]
 
 
 def test_legend_lies_beside_the_data(ax):
@@ -83,8 +85,84 @@ def test_a_result_is_drawn_as_its_rounds(ax):
 
 @pytest.mark.parametrize("unmeasured", [[], [{"metrics": {}, "density": 1.0}]])
 def test_a_curve_needs_metrics(unmeasured):
-    with pytest.raises(ValueError, match="records with metrics"):
+    with pytest.raises(ValueError, match="no round has measured 'psnr'; evaluate every round"):
         ticket_curve(unmeasured)
+
+
+def curves_of(ax):
+    return [line for line in ax.lines if len(line.get_xdata()) > 2]
+
+
+def entries(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_runs_by_name_have_colours_and_their_tasks_markers(ax):
+    ticket_curve({"ticket": records(), "random": records(6)}, ax)
+    names = ["noise σ 15", "noise σ 25", "noise σ 50", "rain", "haze"]
+    assert entries(ax) == ["ticket", "random", *names, "input unchanged"]
+    assert len({line.get_color() for line in curves_of(ax)}) == 2
+    assert len({line.get_marker() for line in curves_of(ax)}) == len(TASKS)
+    # The input is the same for both.
+    assert sum(line.get_linestyle() == "--" and len(line.get_xdata()) for line in ax.lines) == 10
+    assert ax.get_xlim()[1] < 100 * records(6)[-1]["density"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_second_curve_lies_beside_the_first(ax, named):
+    for name, rounds in (("ticket", 8), ("random", 4)):
+        one_task = [
+            record | {"metrics": {"derain": record["metrics"]["derain"]}}
+            for record in records(rounds)
+        ]
+        ticket_curve({name: one_task} if named else one_task, ax)
+    first, second = curves_of(ax)
+    assert first.get_color() != second.get_color()
+    assert ax.get_xlim()[1] < first.get_xdata()[-1]
+    assert ax.get_ylabel() == ("PSNR (dB), rain" if named else "PSNR (dB)")
+    methods = ["ticket", "random"] if named else ["rain", "rain"]
+    assert sorted(entries(ax)) == sorted([*methods, "input unchanged"])
+    (upper,) = ax.child_axes
+    ax.figure.draw_without_rendering()
+    shown = [label.get_text() for label in upper.get_xticklabels()]
+    assert shown[0] == "100"
+    assert float(shown[-1]) < 100 * 0.8**5
+
+
+def test_lines_of_ones_own_may_stay(ax):
+    ax.axhline(30)
+    ticket_curve(records(), ax)
+    assert ax.get_xlim()[1] > 40
+
+
+def test_rounds_need_not_have_measured_the_same(ax):
+    found = records()
+    found[0]["metrics"] = {}
+    found[1]["metrics"] = {"derain": {"psnr": 20.0, "lpips": 0.3}}
+    found[2]["metrics"] = {"derain": {"lpips": 0.2}, "dehaze": {"psnr": 21.0}}
+    ticket_curve(found[:3], ax)
+    assert {line.get_label(): list(line.get_ydata()) for line in ax.lines} == {
+        "rain": [20.0],
+        "haze": [21.0],
+    }
+
+
+def test_what_was_measured_can_be_chosen(ax):
+    found = [record | {"metrics": {"derain": {"lpips": 0.1}}} for record in records()]
+    ticket_curve(found, ax, measure="lpips")
+    assert ax.get_ylabel() == "lpips"
+    assert entries(ax) == ["rain"]
+    with pytest.raises(ValueError, match="'psnr'; there are lpips"):
+        ticket_curve(found, ax)
+    with pytest.raises(ValueError, match="b: no round has measured 'lpips'; there are psnr, psnr_"):
+        ticket_curve({"a": found, "b": records()}, ax, measure="lpips")
+
+
+@pytest.mark.parametrize("draw", [lambda: ticket_curve(records()), lambda: image_grid([0])])
+def test_what_figures_need_is_named(monkeypatch, draw):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r'matplotlib is not installed: pip .* "mirl\[plot\]"'):
+        draw()
 
 
 @pytest.fixture

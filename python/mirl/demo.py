@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.extras import need
 from mirl.tasks import task_name
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def demo(
     ValueError
         `out` holds another run.
     """
-    _need_extras()
+    need("demo", "matplotlib", "skimage")
     from mirl.data import Loader
     from mirl.lottery import find_ticket
     from mirl.models import PromptIR
@@ -159,11 +160,3 @@ def _verdict(metrics: dict[str, dict[str, float]]) -> str:
     return (
         f"Restored beats the input on every task, by {min(gains.values()):.1f} dB of PSNR or more."
     )
-
-
-def _need_extras() -> None:
-    try:
-        import matplotlib  # noqa: F401
-        import skimage  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f'{error.name} is not installed: pip install "mirl[demo]"') from error

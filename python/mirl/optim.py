@@ -30,7 +30,7 @@ def linear_warmup_cosine(
     Returns
     -------
     float
-        What `Trainer.lr` is to be at `t`.
+        The learning rate.
 
     Raises
     ------

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.extras import need
 from mirl.io import atomic
-from mirl.lottery.table import task_name
+from mirl.metrics import psnr
+from mirl.tasks import measure_name, task_name
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -23,73 +27,142 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 """Distinct for colour-blind readers too (Okabe & Ito 2008, Color Universal Design)."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "0.3"
+"""Of what belongs to no line."""
+DASHED: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 1}
+"""What lines are to be compared with: the input left unchanged, or chance."""
 
-MOST_TICKS = 6
+MOST_TICKS = 8
 """As many density labels as fit beside each other."""
+BESIDE = 1.08
+"""What an axis goes on for beyond its densities."""
+PRUNABLE = "density of the prunable parameters (%)"
 
 
-def ticket_curve(records: Result | Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+def ticket_curve(
+    runs: Result | Sequence[Mapping[str, Any]] | Mapping[str, Result | Sequence[Mapping[str, Any]]],
+    ax: Axes | None = None,
+    *,
+    measure: str = "psnr",
+) -> Axes:
     """Draw quality against density, one line a task, the input's own quality dashed.
 
     Parameters
     ----------
-    records
-        A `Result`, its `Result.rounds`, or the lines of its ``record.jsonl``. Each round needs
-        ``density``, ``density_prunable`` and ``metrics``.
+    runs
+        A `Result`, its `Result.rounds`, or the lines of its ``record.jsonl``: of each round
+        ``density``, ``density_prunable`` and ``metrics``. Or several by name, ``{"ticket": a,
+        "random": b}``: each has a colour then, and each task a marker.
     ax
-        Where to draw; by default a new figure.
+        Where to draw, beside what an earlier call has drawn; by default a new figure.
+    measure
+        Which of the ``metrics``. Rounds that have not measured it are left out.
 
     Returns
     -------
     matplotlib.axes.Axes
-        PSNR in dB over the density of all parameters in % (logarithmic, falling to the right); the
+        The measure over the density of all parameters in % (logarithmic, falling to the right); the
         upper axis is the density of the prunable ones.
 
     Raises
     ------
     ValueError
-        No record, or none with metrics.
+        A run of which no round has the measure.
     ImportError
         matplotlib is not installed.
     """
-    records = list(records.rounds if hasattr(records, "rounds") else records)
-    if not records or not records[0]["metrics"]:
-        raise ValueError("a ticket curve needs records with metrics: evaluate every round")
+    need("plot", "matplotlib")
+    named = isinstance(runs, Mapping)
+    rounds = {
+        name: list(run.rounds if hasattr(run, "rounds") else run)
+        for name, run in (runs.items() if isinstance(runs, Mapping) else [("", runs)])
+    }
+    for name, records in rounds.items():
+        _check_measured(name, records, measure)
+    every = [record for records in rounds.values() for record in records]
+    tasks = _tasks(every, measure)
     if ax is None:
-        _need_matplotlib()
         from matplotlib import pyplot
 
         ax = pyplot.subplots(figsize=(7.5, 4.5), layout="constrained")[1]
-    density = [100 * record["density"] for record in records]
-    unchanged: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 1, "mfc": "white"}
-    for index, (task, metrics) in enumerate(records[0]["metrics"].items()):
-        style: dict[str, Any] = {
-            "color": COLORS[index % len(COLORS)],
-            "marker": MARKERS[index % len(MARKERS)],
-            "markersize": 5,
-        }
-        psnr = [record["metrics"][task]["psnr"] for record in records]
-        ax.plot(density, psnr, label=task_name(task), **style)
-        if "psnr_input" in metrics:
-            ends = [density[0], density[-1]]
-            ax.plot(ends, [metrics["psnr_input"]] * 2, **style | unchanged)
-    ax.plot([], [], color="0.3", marker="o", markersize=5, label="input unchanged", **unchanged)
-
-    ax.set_xscale("log")
-    ax.set_xlim(max(density) * 1.08, min(density) / 1.08)
+    # An earlier call has taken the first colours.
+    taken = len({line.get_color() for line in ax.lines} & set(COLORS))
+    if named:
+        for place, name in enumerate(rounds):
+            _entry(ax, name, color=style(taken + place)["color"])
+    for index, task in enumerate(tasks):
+        look = {**style(index if named else taken + index), "markersize": 5}
+        for place, records in enumerate(rounds.values()):
+            if named:
+                look["color"] = style(taken + place)["color"]
+            label = None if named else task_name(task)
+            ax.plot(*_curve(records, task, measure), **look, label=label)
+        if named:
+            look["color"] = GREY
+            if len(tasks) > 1:
+                _entry(ax, task_name(task), **look, linestyle="")
+        densities, qualities = _curve(every, task, f"{measure}_input")
+        if qualities:
+            ends = [max(densities), min(densities)]
+            ax.plot(ends, qualities[:1] * 2, **look, **DASHED, mfc="white")
+    if any(_tasks(records, f"{measure}_input") for records in rounds.values()):
+        _entry(ax, "input unchanged", color=GREY, marker="o", markersize=5, **DASHED, mfc="white")
+    alone = f", {task_name(tasks[0])}" if named and len(tasks) == 1 else ""
+    ax.set_ylabel(measure_name(measure) + alone)
     ax.set_xlabel("density of all parameters (%)")
-    ax.set_ylabel("PSNR on test images (dB)")
     ax.grid(alpha=0.25)
-    every = -(-len(records) // MOST_TICKS)
-    ticked = range(0, len(records), every)
-    places = [density[index] for index in ticked]
-    density_ticks(ax, places, places)
-    upper = ax.secondary_xaxis("top")
-    upper.set_xlabel("density of the prunable parameters (%)")
-    prunable = [100 * records[index]["density_prunable"] for index in ticked]
-    density_ticks(upper, places, prunable)
     ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
+    _upper_axis(ax, density_axis(ax), every)
     return ax
+
+
+def _check_measured(name: str, records: Sequence[Mapping[str, Any]], measure: str) -> None:
+    """Raise where no round of a run has a measure."""
+    if _tasks(records, measure):
+        return
+    there = dict.fromkeys(
+        key for record in records for found in record["metrics"].values() for key in found
+    )
+    raise ValueError(
+        f"{name or 'a ticket curve'}: no round has measured {measure!r}; "
+        + (f"there are {', '.join(there)}" if there else "evaluate every round")
+    )
+
+
+def _tasks(records: Sequence[Mapping[str, Any]], measure: str) -> list[str]:
+    """Tasks of which a round has a measure: a run may be resumed with another `evaluate`."""
+    tasks = dict.fromkeys(task for record in records for task in record["metrics"])
+    return [task for task in tasks if _curve(records, task, measure)[0]]
+
+
+def _curve(
+    records: Sequence[Mapping[str, Any]], task: str, measure: str
+) -> tuple[list[float], list[float]]:
+    """Densities in %, and what was measured, of the rounds that have."""
+    having = [record for record in records if measure in record["metrics"].get(task, {})]
+    return (
+        [100 * record["density"] for record in having],
+        [record["metrics"][task][measure] for record in having],
+    )
+
+
+def _entry(ax: Axes, label: str, **look: Any) -> None:
+    """An entry of the legend that is of no one line; once."""
+    if label not in ax.get_legend_handles_labels()[1]:
+        ax.plot([], [], label=label, **look)
+
+
+def _upper_axis(ax: Axes, ticks: Sequence[float], records: Sequence[Mapping[str, Any]]) -> None:
+    """Label the ticks with densities of the prunable parameters, those of earlier calls too."""
+    there = [child for child in ax.child_axes if child.get_xlabel() == PRUNABLE]
+    upper = there[0] if there else ax.secondary_xaxis("top", xlabel=PRUNABLE)
+    held = zip(upper.get_xticks(), upper.get_xticklabels(), strict=True) if there else ()
+    labels = {place: label.get_text() for place, label in held} | {
+        100 * record["density"]: f"{100 * record['density_prunable']:.3g}" for record in records
+    }
+    places = [place for place in ticks if place in labels]
+    upper.set_xticks(places, [labels[place] for place in places])
+    upper.set_xticks([], minor=True)
 
 
 def image_grid(
@@ -117,11 +190,9 @@ def image_grid(
     ImportError
         matplotlib is not installed.
     """
-    from mirl.metrics import psnr
-
     if not rows:
         raise ValueError("an image grid needs at least one row")
-    _need_matplotlib()
+    need("plot", "matplotlib")
     from matplotlib.figure import Figure
 
     _, height, width = rows[0][3].shape
@@ -169,17 +240,38 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, dpi=150, bbox_inches="tight")
 
 
-def density_ticks(axis: Any, places: Sequence[float], densities: Sequence[float]) -> None:
-    """Label the rounds' densities; the decades of a logarithmic axis would be one tick or none."""
-    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
-
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_locator(FixedLocator(list(places)))
-    axis.xaxis.set_major_formatter(FixedFormatter([f"{value:.3g}" for value in densities]))
+def style(index: int) -> dict[str, Any]:
+    """Colour and marker of a line by its number."""
+    return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
-def _need_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError('matplotlib is not installed: pip install "mirl[plot]"') from error
+def density_axis(axes: Axes) -> list[float]:
+    """Make x a logarithmic axis that falls to the right, with ticks at densities of its lines.
+
+    Parameters
+    ----------
+    axes
+        With their lines.
+
+    Returns
+    -------
+    list of float
+        The ticks, in %: as many as fit beside each other. The decades of a logarithmic axis would
+        be one or none.
+    """
+    # Not those from edge to edge, as of axhline.
+    lines = (line for line in axes.lines if line.get_transform() is axes.transData)
+    drawn = (np.asarray(line.get_xdata(), float).tolist() for line in lines)
+    densities = sorted({density for line in drawn for density in line}, reverse=True)
+    highest, lowest = densities[0], densities[-1]
+    # A little less: what is equal but for rounding fits.
+    apart = 0.99 * math.log(highest / lowest) / (MOST_TICKS - 1)
+    ticks: list[float] = []
+    for density in densities:
+        if not ticks or math.log(ticks[-1] / density) >= apart:
+            ticks.append(density)
+    axes.set_xscale("log")
+    axes.set_xlim(highest * BESIDE, lowest / BESIDE)
+    axes.set_xticks(ticks, [f"{density:.3g}" for density in ticks])
+    axes.set_xticks([], minor=True)
+    return ticks

@@ -9,6 +9,8 @@ MEASURE_NAMES = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
 def task_name(task: str) -> str:
     """Name a task in words: ``"denoise_25"`` is noise σ 25, ``"derain"`` rain."""
     kind, _, sigma = task.partition("_")
+    if task == "denoise":
+        return "noise"
     return TASK_NAMES.get(kind, task).format(sigma)
 
 

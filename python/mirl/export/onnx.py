@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mirl.export.graph import Graph
 from mirl.export.promptir import IMAGE, RESTORED, promptir
+from mirl.extras import need
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +23,9 @@ MAX_BYTES = 1 << 31
 
 def write_onnx(model: PromptIR, path: Path) -> None:
     """Write the graph of a network."""
-    try:
-        import onnx
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError as error:
-        raise ImportError('onnx is not installed: pip install "mirl[onnx]"') from error
+    need("onnx", "onnx")
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
 
     graph = Graph(model.state_dict())
     promptir(graph)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mirl.extras import need
 from mirl.loggers.base import Scalars
 
 if TYPE_CHECKING:
@@ -26,11 +27,9 @@ class TensorBoard(Scalars):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        try:
-            from tensorboard.summary import Writer
-        except ImportError as error:
-            message = 'TensorBoard is not installed: pip install "mirl[tensorboard]"'
-            raise ImportError(message) from error
+        need("tensorboard", "tensorboard")
+        from tensorboard.summary import Writer
+
         self._open = partial(Writer, str(folder))
         self.writer: Any = None
 

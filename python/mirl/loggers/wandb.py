@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mirl.extras import need
 from mirl.loggers.base import Scalars
 
 
@@ -25,11 +26,9 @@ class WeightsAndBiases(Scalars):
     """
 
     def __init__(self, project: str, **settings: Any) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            message = 'Weights & Biases is not installed: pip install "mirl[wandb]"'
-            raise ImportError(message) from error
+        need("wandb", "wandb")
+        import wandb
+
         self.run = wandb.init(project=project, **({"resume": "allow"} | settings))
         for metric, counted in (("density", "round"), ("psnr/*", "round"), ("ssim/*", "round")):
             self.run.define_metric(metric, step_metric=counted)

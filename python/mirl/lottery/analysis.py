@@ -33,7 +33,7 @@ class Overlap:
     chance: float
     """What masks of the same layer densities would have if they were drawn."""
     layers: dict[str, float]
-    """The Jaccard index of each prunable parameter; 1 where nothing is left in either."""
+    """The Jaccard index of each parameter that was compared; 1 where nothing is left in either."""
 
 
 def mask_overlap(first: PromptIR, second: PromptIR) -> Overlap:
@@ -49,27 +49,49 @@ def mask_overlap(first: PromptIR, second: PromptIR) -> Overlap:
     Returns
     -------
     Overlap
-        The Jaccard index ``|a ∩ b| / |a ∪ b|`` of the survivors, of all prunable weights and of each
-        parameter, and what to expect by chance: Σ n d_a d_b / Σ n (d_a + d_b - d_a d_b) over
-        parameters of n weights and densities d.
+        The Jaccard index ``|a ∩ b| / |a ∪ b|`` of the survivors, over all prunable parameters and of
+        each, and what to expect by chance: Σ n d_a d_b / Σ n (d_a + d_b - d_a d_b) over parameters
+        of n values and densities d. What is pruned in either counts, prompts and biases too; what
+        the forward never uses does not.
 
     Raises
     ------
     ValueError
         Networks of different sizes.
     """
-    if first.shapes != second.shapes:
+    _check_sizes(first, second)
+    return _overlap(_masks(first), _masks(second))
+
+
+def _check_sizes(*networks: PromptIR) -> None:
+    shapes = [network.shapes for network in networks]
+    if any(each != shapes[0] for each in shapes):
         raise ValueError("networks of different sizes have no weights to share")
-    masks = first.mask, second.mask
+
+
+def _masks(model: PromptIR) -> dict[str, NDArray[np.bool_]]:
+    """Masks of all that is pruned or prunable, but for what the forward never uses."""
+    network, masks = model._network, model.mask
+    counted = {*prunable(network, "default"), *masks}
+    return {
+        name: masks[name] if name in masks else np.ones(shape, bool)
+        for name, shape in model.shapes.items()
+        if name in counted and not network.is_unused(name)
+    }
+
+
+def _overlap(
+    first: Mapping[str, NDArray[np.bool_]], second: Mapping[str, NDArray[np.bool_]]
+) -> Overlap:
     layers = {}
     both = either = by_chance = of_either = 0.0
-    for name in prunable(first._network, "default"):
-        whole = np.ones(first.shapes[name], bool)
-        a, b = (mask.get(name, whole) for mask in masks)
+    for name in {**first, **second}:
+        # Where only one of them has a mask, the other's parameter is whole.
+        a, b = np.broadcast_arrays(*(masks.get(name, np.True_) for masks in (first, second)))
         shared, union = int((a & b).sum()), int((a | b).sum())
         expected = float(a.mean() * b.mean() * a.size)
         both, either = both + shared, either + union
-        by_chance, of_either = by_chance + expected, of_either + a.sum() + b.sum() - expected
+        by_chance, of_either = by_chance + expected, of_either + shared + union - expected
         layers[name] = shared / union if union else 1.0
     return Overlap(
         both / either if either else 1.0, by_chance / of_either if of_either else 1.0, layers
@@ -121,12 +143,18 @@ def overlap_matrix(networks: Mapping[str, PromptIR]) -> NDArray[np.float64]:
     -------
     numpy.ndarray
         Symmetric, float64 (N, N), ones on the diagonal.
+
+    Raises
+    ------
+    ValueError
+        Networks of different sizes.
     """
-    all_ = list(networks.values())
-    matrix = np.ones((len(all_), len(all_)))
-    for i, first in enumerate(all_):
+    _check_sizes(*networks.values())
+    masks = [_masks(network) for network in networks.values()]
+    matrix = np.ones((len(masks), len(masks)))
+    for i, first in enumerate(masks):
         for j in range(i):
-            matrix[i, j] = matrix[j, i] = mask_overlap(first, all_[j]).jaccard
+            matrix[i, j] = matrix[j, i] = _overlap(first, masks[j]).jaccard
     return matrix
 
 

@@ -5,29 +5,45 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
-from dataclasses import asdict, dataclass, field, fields, replace
-from inspect import signature
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mirl.data import Loader, Progressive, test_sets
 from mirl.errors import FormatError
+from mirl.io import write_text
+from mirl.loggers import Logger, default_loggers
+from mirl.loggers.base import closed_on_failure
+from mirl.lottery.loop import find_ticket
+from mirl.lottery.naming import as_text
 from mirl.lottery.recipe import Recipe
+from mirl.models import PromptIR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from mirl.loggers import Logger
     from mirl.lottery.loop import Result
 
 PATHS = ("data.root", "evaluate.root", "ticket.masks_of")
 """Settings that name a folder."""
 DEVICES = ("cpu", "cuda")
+BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""Keys that TOML takes without quotes."""
 
 
 @dataclass(frozen=True)
 class Experiment:
     """All that determines a run; the fields are the tables of a TOML file.
+
+    Settings are kept as such a file holds them: lists for tuples, text for paths, and nothing for
+    None where that is the default.
 
     Examples
     --------
@@ -64,18 +80,25 @@ class Experiment:
     seed: int = 0
     """Of the initial values, of the data, and of what criteria and controls draw."""
     device: str = "cpu"
+    """Where it runs, ``"cpu"`` or ``"cuda"``."""
 
     def __post_init__(self) -> None:
         """Raise where a setting is unknown or cannot be, as far as that shows without data."""
-        for name, allowed in _settings().items():
+        for name, defaults in _settings().items():
             table = getattr(self, name)
             if table is None and name == "evaluate":
                 continue
             if not isinstance(table, dict):
                 raise TypeError(f"{name} must be a table, got {table!r}")
-            unknown = sorted(table.keys() - allowed)
+            unknown = sorted(table.keys() - defaults.keys())
             if unknown:
                 raise ValueError(f"unknown in {name}: {', '.join(unknown)}")
+            said = {
+                key: _plain(value)
+                for key, value in table.items()
+                if value is not None or defaults[key] is not None
+            }
+            object.__setattr__(self, name, said)
         _recipe({"seed": self.seed, **self.ticket})
         # Whether it is there is another question: that of the machine which runs it.
         if self.device not in DEVICES:
@@ -84,6 +107,17 @@ class Experiment:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Experiment:
         """Read a TOML file.
+
+        Parameters
+        ----------
+        path
+            One that `save` has written, or that was written by hand. Paths in it are seen from its
+            folder.
+
+        Returns
+        -------
+        Experiment
+            What it says.
 
         Raises
         ------
@@ -96,7 +130,19 @@ class Experiment:
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], path: Path) -> Experiment:
-        """Make one of the tables of a file, whose folder its paths are seen from.
+        """Make one of the tables of a file.
+
+        Parameters
+        ----------
+        tables
+            By name, as the fields of this class.
+        path
+            The file, whose folder paths are seen from.
+
+        Returns
+        -------
+        Experiment
+            What they say.
 
         Raises
         ------
@@ -126,7 +172,17 @@ class Experiment:
             raise FormatError(f"{path}: {error}") from error
 
     def changed(self, changes: Mapping[str, Any]) -> Experiment:
-        """The same with other values, named as in ``{"ticket.lr": 1e-3, "seed": 2}``.
+        """The same with other values.
+
+        Parameters
+        ----------
+        changes
+            By name, as in ``{"ticket.lr": 1e-3, "seed": 2}``; whole tables, too.
+
+        Returns
+        -------
+        Experiment
+            A new one.
 
         Raises
         ------
@@ -145,15 +201,49 @@ class Experiment:
         return replace(self, **changed)
 
     def hash(self) -> str:
-        """Eight hexadecimal digits that tell two experiments apart, whatever folders they are in."""
-        settings = asdict(self)
+        """Tell two experiments apart.
+
+        Returns
+        -------
+        str
+            Eight hexadecimal digits of all settings, whatever folders the data and other runs are
+            in, and of the names of functions.
+        """
+        settings = {
+            name: dict(value) if isinstance(value, dict) else value
+            for name, value in vars(self).items()
+        }
         for name in ("data", "evaluate"):
             if settings[name]:
                 settings[name].pop("root", None)
-        if settings["ticket"].get("masks_of") is not None:
+        if "masks_of" in settings["ticket"]:
             settings["ticket"]["masks_of"] = Path(settings["ticket"]["masks_of"]).name
-        text = json.dumps(settings, sort_keys=True, default=str)
+        text = json.dumps(settings, sort_keys=True, default=as_text)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a TOML file that `load` reads back, its paths absolute.
+
+        Parameters
+        ----------
+        path
+            The file, usually ``NAME.toml``; it appears whole or not at all.
+
+        Raises
+        ------
+        TypeError
+            A setting that no such file holds, like a function.
+        OSError
+            The file cannot be written.
+        """
+        lines, tables = [], []
+        for name, value in resolved(vars(self), Path.cwd()).items():
+            if isinstance(value, dict):
+                pairs = [_pair(name, key, each) for key, each in value.items()]
+                tables.append("\n".join([f"[{name}]", *pairs]))
+            elif value is not None:
+                lines.append(f"{name} = {_toml(name, value)}")
+        write_text(Path(path), "\n\n".join(["\n".join(lines), *tables]) + "\n")
 
     def run(
         self,
@@ -164,30 +254,54 @@ class Experiment:
     ) -> Result:
         """Run it in a folder, or go on with it there; see `mirl.find_ticket`.
 
+        Parameters
+        ----------
+        out
+            The folder. Beside what `mirl.find_ticket` writes there, it gets ``experiment.toml``, from
+            which the run can be made again; where a setting is a function, it does not.
+        loggers, progress
+            As `mirl.find_ticket` takes them.
+
+        Returns
+        -------
+        Result
+            The trained ticket and the record of every round.
+
         Raises
         ------
         TypeError, ValueError
-            A setting that is unknown or out of range, by name.
+            A setting that is unknown or out of range, by name; `out` holds another run.
+        mirl.errors.FormatError, OSError
+            Data that cannot be read.
         """
-        from mirl.data import Loader, Progressive, test_sets
-        from mirl.loggers.base import closed_on_failure
-        from mirl.lottery.loop import find_ticket
-        from mirl.models import PromptIR
-
         with closed_on_failure(loggers or ()):
             make = Progressive.from_folder if "stages" in self.data else Loader.from_folder
             data: Loader | Progressive = make(**{"seed": self.seed, **self.data})
             sets = None if self.evaluate is None else test_sets(**self.evaluate)
             model = PromptIR(**{"seed": self.seed, **self.network}, device=self.device)
+        if loggers is None:
+            loggers = default_loggers(out, progress=progress)
         return find_ticket(
             model,
             data,
             **{"seed": self.seed, **self.ticket},
             evaluate=sets,
             out=out,
-            loggers=loggers,
-            progress=progress,
+            loggers=[_Keeper(self, Path(out, "experiment.toml")), *loggers],
         )
+
+
+class _Keeper(Logger):
+    """Writes an experiment to the folder of its run, once that has proved not to be another's."""
+
+    def __init__(self, experiment: Experiment, path: Path) -> None:
+        self.experiment = experiment
+        self.path = path
+
+    def round_start(self, round_: int, rounds: int, density: float) -> None:
+        """Write it."""
+        with suppress(TypeError):  # no file holds a function
+            self.experiment.save(self.path)
 
 
 def resolved(settings: Mapping[str, Any], folder: Path, place: str = "") -> dict[str, Any]:
@@ -205,29 +319,27 @@ def resolved(settings: Mapping[str, Any], folder: Path, place: str = "") -> dict
 
 def _recipe(ticket: Mapping[str, Any]) -> Recipe:
     """What arguments of `mirl.find_ticket` come to, the others being its defaults."""
-    from mirl.lottery.loop import find_ticket
-
     given = signature(find_ticket).parameters
     names = [each.name for each in fields(Recipe)]
     return Recipe.of(**{name: ticket.get(name, given[name].default) for name in names})
 
 
-def _settings() -> dict[str, set[str]]:
-    """What each table may hold."""
-    from mirl.data import Loader, test_sets
-    from mirl.lottery.loop import find_ticket
-    from mirl.models import PromptIR
-
-    named: dict[str, Callable[..., Any]] = {
+def _settings() -> dict[str, dict[str, Any]]:
+    """What each table may hold, and the defaults."""
+    functions: dict[str, Callable[..., Any]] = {
         "network": PromptIR,
         "data": Loader.from_folder,
         "ticket": find_ticket,
         "evaluate": test_sets,
     }
-    found = {name: set(signature(function).parameters) for name, function in named.items()}
-    found["data"].add("stages")
-    found["network"].discard("device")
-    found["ticket"] -= {"model", "data", "evaluate", "out", "loggers", "progress"}
+    found = {
+        name: {key: given.default for key, given in signature(function).parameters.items()}
+        for name, function in functions.items()
+    }
+    found["data"]["stages"] = Parameter.empty
+    del found["network"]["device"]
+    for name in ("model", "data", "evaluate", "out", "loggers", "progress"):
+        del found["ticket"][name]
     return found
 
 
@@ -248,4 +360,33 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(f"{path}: no TOML, as recipes and sweeps are: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a TOML file holds it, as far as it does."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _toml(name: str, value: Any) -> str:
+    """A value in TOML; raises TypeError where it has none."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(_pair(name, key, each) for key, each in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(name, each) for each in value)}]"
+    if isinstance(value, str | bool):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, int | float):
+        return repr(value)
+    raise TypeError(f"{name}: a TOML file cannot hold {value!r}")
+
+
+def _pair(table: str, key: str, value: Any) -> str:
+    shown = key if BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+    return f"{shown} = {_toml(f'{table}.{key}', value)}"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.lottery.table import task_name
-from mirl.plot import COLORS, MARKERS, density_ticks
+from mirl.extras import need
+from mirl.plot import DASHED, GREY, density_axis, style
+from mirl.tasks import measure_name, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,13 +25,15 @@ MOST_NUMBERS = 14
 """Rows of a matrix whose numbers can be read."""
 
 
-def quality_figure(means: DataFrame) -> Figure:
-    """Draw PSNR against density, a panel a task and a line a method, with intervals.
+def quality_figure(means: DataFrame, measure: str) -> Figure:
+    """Draw a measure against density, a panel a task and a line a method, with intervals.
 
     Parameters
     ----------
     means
         As `mirl.lottery.summary` gives them.
+    measure
+        Its column.
     """
     tasks = list(dict.fromkeys(means["task"]))
     figure, axes = _panels(len(tasks) + 1, width=3.6, height=3.1)
@@ -41,37 +44,33 @@ def quality_figure(means: DataFrame) -> Figure:
             line = of_task[of_task["method"] == method].sort_values("round")
             if line.empty:
                 continue
-            color = COLORS[index % len(COLORS)]
-            densities, psnr = 100 * line["density_prunable"], line["psnr"]
-            axis.plot(densities, psnr, color=color, marker=MARKERS[index % len(MARKERS)], ms=4)
-            half = line["psnr_interval"].fillna(0)
-            axis.fill_between(densities, psnr - half, psnr + half, color=color, alpha=0.15, lw=0)
-        unchanged = list(of_task["psnr_input"].dropna().head(1)) if "psnr_input" in means else []
-        for psnr in unchanged:
-            axis.axhline(psnr, color="0.3", lw=1, ls=(0, (4, 3)))
+            densities, values = 100 * line["density_prunable"], line[measure]
+            axis.plot(densities, values, **style(index), ms=4)
+            low, high = (values + sign * line[f"{measure}_interval"].fillna(0) for sign in (-1, 1))
+            axis.fill_between(densities, low, high, color=style(index)["color"], alpha=0.15, lw=0)
+        unchanged = list(of_task.get(f"{measure}_input", of_task[measure][:0]).dropna().head(1))
         # A few runs have intervals far wider than all that is to be seen between their means.
-        lowest, highest = min([*unchanged, *of_task["psnr"]]), of_task["psnr"].max()
+        shown = [*unchanged, *of_task[measure]]
+        lowest, highest = min(shown), max(shown)
         beyond = BEYOND * (highest - lowest) or 1.0
         axis.set_ylim(lowest - beyond, highest + beyond)
         axis.set_title(task_name(task), fontsize=11)
-        axis.set_xscale("log")
-        places = sorted(set((100 * of_task["density_prunable"]).round(1)), reverse=True)
-        axis.set_xlim(max(places) * 1.1, min(places) / 1.1)
-        density_ticks(axis, places, places)
         axis.grid(alpha=0.25)
         axis.tick_params(labelsize=8)
+        for value in unchanged:
+            axis.axhline(value, color=GREY, **DASHED)
+        density_axis(axis)
     legend = axes[len(tasks)]
     for index, method in enumerate(methods):
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-        legend.plot([], [], color=color, marker=marker, ms=5, label=method)
-    if "psnr_input" in means:
-        legend.plot([], [], color="0.3", lw=1, ls=(0, (4, 3)), label="input unchanged")
+        legend.plot([], [], **style(index), ms=5, label=method)
+    if f"{measure}_input" in means:
+        legend.plot([], [], color=GREY, **DASHED, label="input unchanged")
     legend.legend(loc="center", frameon=False)
     legend.axis("off")
     runs = int(means["runs"].max())
     figure.supxlabel("density of the prunable weights (%)", fontsize=10)
     of = f", mean of {runs} runs and its 95 % interval" if runs > 1 else ""
-    figure.supylabel(f"PSNR (dB){of}", fontsize=10)
+    figure.supylabel(f"{measure_name(measure)}{of}", fontsize=10)
     return figure
 
 
@@ -84,12 +83,8 @@ def seconds_figure(table: DataFrame) -> Figure:
         line = rounds[rounds["method"] == method].groupby("round")
         densities = 100 * line["density_prunable"].mean()
         share = line["seconds"].median() / whole
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-        axis.plot(densities, share, color=color, marker=marker, ms=5, label=method)
-    axis.set_xscale("log")
-    places = sorted(set((100 * rounds["density_prunable"]).round(1)), reverse=True)
-    axis.set_xlim(max(places) * 1.1, min(places) / 1.1)
-    density_ticks(axis, places, places)
+        axis.plot(densities, share, **style(index), ms=5, label=method)
+    density_axis(axis)
     axis.set_ylim(bottom=0)
     axis.set_xlabel("density of the prunable weights (%)")
     axis.set_ylabel("time of a round / dense")
@@ -168,16 +163,10 @@ def stability_figure(pairs: Mapping[str, Sequence[tuple[float, float, float]]]) 
     figure, (axis,) = _panels(1, width=8, height=3.6)
     for index, (name, rounds) in enumerate(pairs.items()):
         density, jaccard, chance = np.array(rounds).T
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-        axis.plot(100 * density, jaccard, color=color, marker=marker, ms=5, label=name)
-        axis.plot(100 * density, chance, color=color, lw=1, ls=(0, (4, 3)))
-    axis.plot([], [], color="0.3", lw=1, ls=(0, (4, 3)), label="by chance")
-    axis.set_xscale("log")
-    places = sorted(
-        {round(100 * density, 1) for rounds in pairs.values() for density, *_ in rounds}
-    )
-    axis.set_xlim(max(places) * 1.1, min(places) / 1.1)
-    density_ticks(axis, places[::-1], places[::-1])
+        axis.plot(100 * density, jaccard, **style(index), ms=5, label=name)
+        axis.plot(100 * density, chance, color=style(index)["color"], **DASHED)
+    axis.plot([], [], color=GREY, **DASHED, label="by chance")
+    density_axis(axis)
     axis.set_ylim(0, 1.02)
     axis.set_xlabel("density of the prunable weights (%)")
     axis.set_ylabel("survivors of both / of either")
@@ -194,6 +183,7 @@ def _panels(
     count: int, *, width: float, height: float, rows: int | None = None
 ) -> tuple[Figure, Any]:
     """A figure and its axes, in three columns unless in so many rows; those left over are off."""
+    need("plot", "matplotlib")
     from matplotlib.figure import Figure
 
     columns = -(-count // rows) if rows else min(count, 3)

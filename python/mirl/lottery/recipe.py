@@ -11,7 +11,9 @@ import numpy as np
 
 from mirl.checks import is_number, whole
 from mirl.criteria import CRITERIA
+from mirl.groups import excluded
 from mirl.lottery.control import CONTROLS
+from mirl.lottery.naming import function_name
 from mirl.models import preset_choice
 from mirl.optim import linear_warmup_cosine
 from mirl.prune import granularity_of
@@ -175,8 +177,7 @@ class Recipe:
     @property
     def excluded(self) -> tuple[str, ...]:
         """What is excluded from pruning."""
-        paper = self.preset == "paper-code"
-        return (() if paper else ("dead",)) if self.exclude is None else self.exclude
+        return excluded(self.preset) if self.exclude is None else self.exclude
 
     @property
     def rewinds(self) -> bool:
@@ -247,9 +248,6 @@ class Recipe:
         # Not asdict: functions need not be copied, and some cannot be.
         settings = dict(vars(self))
         for name in ("criterion", "loss"):
-            function = settings[name]
-            if callable(function):
-                # Partial functions and objects that are called have no name of their own.
-                named = function if hasattr(function, "__qualname__") else type(function)
-                settings[name] = f"{named.__module__}.{named.__qualname__}"
+            if callable(settings[name]):
+                settings[name] = function_name(settings[name])
         return settings

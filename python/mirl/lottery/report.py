@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import json
 from base64 import b64encode
+from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirl.extras import need
 from mirl.io import write_text
 from mirl.lottery.analysis import mask_overlap, mask_stability, overlap_matrix
 from mirl.lottery.figures import (
@@ -18,17 +20,26 @@ from mirl.lottery.figures import (
     seconds_figure,
     stability_figure,
 )
-from mirl.lottery.results import about, differences, point_of, results, run_folders, summary
-from mirl.lottery.table import task_name
+from mirl.lottery.results import (
+    Listed,
+    check_pandas,
+    differences,
+    listed,
+    measures,
+    points,
+    repeated,
+    summary,
+    tabled,
+)
 from mirl.plot import save_figure
+from mirl.tasks import measure_name, task_name
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
     from pandas import DataFrame
 
-    from mirl.lottery.folder import RunFolder
+    from mirl.lottery.results import Folders
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -49,7 +60,9 @@ pre {{ background: #f5f5f5; padding: 1em; overflow-x: auto; font-size: 0.8em; }}
 """
 
 
-def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = None) -> Path:
+def report(
+    out: Folders, page: str | os.PathLike[str] | None = None, *, measure: str | None = None
+) -> Path:
     """Write figures and an HTML page of a sweep, as far as it has come.
 
     Quality against density with intervals, a panel a task; the density of every layer; what the
@@ -58,10 +71,14 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     Parameters
     ----------
     out
-        The folder of a sweep, or of one run.
+        The folder of a sweep, or of one run; or folders of runs by method, ``{"ticket": ["a", "b"],
+        "random": "c"}``.
     page
         Where the page goes, ``NAME.html`` or a folder; by default ``report.html`` in `out`. The
         figures lie beside it as PNG, and in it.
+    measure
+        What the quality is, of all that `evaluate` has measured; by default the PSNR, or where there
+        is none, what was measured first.
 
     Returns
     -------
@@ -73,33 +90,41 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
     FileNotFoundError
         There is no run in the folder.
     ValueError
-        No run has measured a PSNR: they have no `evaluate`; or `page` ends with something else.
+        No run has measured anything: they have no `evaluate`; or not `measure`. `page` ends with
+        something else, or is missing where there are several folders.
+    TypeError
+        Runs without a folder: masks lie there.
     ImportError
         pandas, pyarrow, scipy or matplotlib is not installed.
     """
-    page = Path(out if page is None else page)
+    check_pandas()
+    need("plot", "matplotlib")
+    if page is None:
+        if isinstance(out, Mapping):
+            raise ValueError("page must say where a report of several folders goes")
+        page = out
+    page = Path(page)
     if page.is_dir():
         page /= "report.html"
     if page.suffix not in (".html", ".htm"):
         raise ValueError(f"{page}: a report ends with .html")
-    table = results(out)
-    if "psnr" not in table:
-        raise ValueError(f"{out}: no run has measured the PSNR of a round yet")
-    table = table.dropna(subset=["psnr"])
+    runs = [run for run in listed(out) if run.records]
+    table = tabled(runs)
+    measure = _measure(table, measure)
+    table = table.dropna(subset=[measure])
     means = _by_series(summary(table))
-    runs = [run for run in run_folders(out) if run.records()]
     examples = _examples(runs)
     figures = {
         "quality": (
             "Quality against density",
             "Dashed: the input left unchanged. Bands: 95 % confidence intervals over the seeds; those"
             " of a few seeds may reach beyond the picture.",
-            quality_figure(means),
+            quality_figure(means, measure),
         ),
         "layers": (
             "Density of the layers",
-            f"One run of each method, seed {about(runs[0])['seed']}.",
-            layers_figure({series: run.records() for series, run in examples.items()}),
+            "The first run of each method.",
+            layers_figure({series: run.records for series, run in examples.items()}),
         ),
         **_overlaps(runs),
         **_stability(_alike(runs)),
@@ -123,20 +148,36 @@ def report(out: str | os.PathLike[str], page: str | os.PathLike[str] | None = No
             f'<h2>{title}</h2><p>{text}</p><img alt="{title}" src="data:image/png;base64,{image}">'
         )
     parts += [
-        f"<h2>PSNR in dB</h2>{_numbers(means, densities)}",
-        _ahead(table, densities),
+        f"<h2>{html.escape(measure_name(measure))}</h2>{_numbers(means, measure, densities)}",
+        _ahead(table, measure, densities),
         _recipes(examples),
     ]
-    title = f"Runs of {Path(out).resolve().name}"
+    title = f"Runs of {', '.join(out) if isinstance(out, Mapping) else Path(out).resolve().name}"
     write_text(page, PAGE.format(title=html.escape(title), body="\n".join(parts)))
     return page
 
 
-def _series(method: str, point: Mapping[str, Any]) -> str:
+def _measure(table: DataFrame, measure: str | None) -> str:
+    """What the report is about."""
+    there = measures(table)
+    if not there:
+        raise ValueError("no run has measured a round yet: there is no quality to report")
+    if measure is None:
+        return "psnr" if "psnr" in there else there[0]
+    if measure not in there:
+        raise ValueError(f"no run has measured {measure!r}; there are {', '.join(there)}")
+    return measure
+
+
+def _series(method: str, place: Mapping[str, Any]) -> str:
     """The method with its place in the grid, where there is one."""
     return " ".join(
-        [method, *(f"{name.rpartition('.')[2]}={_word(value)}" for name, value in point.items())]
+        [method, *(f"{name.rpartition('.')[2]}={_word(value)}" for name, value in place.items())]
     )
+
+
+def _series_of(run: Listed) -> str:
+    return _series(run.about.method, run.place)
 
 
 def _word(value: Any) -> str:
@@ -145,10 +186,10 @@ def _word(value: Any) -> str:
 
 def _by_series(table: DataFrame) -> DataFrame:
     """The table with methods told apart by their places in the grid."""
-    points = [name for name in table.columns if "." in name]
+    places = points(table)
     series = [
-        _series(method, dict(zip(points, values, strict=True)))
-        for method, *values in zip(table["method"], *(table[name] for name in points), strict=True)
+        _series(method, dict(zip(places, values, strict=True)))
+        for method, *values in zip(table["method"], *(table[name] for name in places), strict=True)
     ]
     return table.assign(method=series)
 
@@ -159,32 +200,32 @@ def _density(values: Any) -> str:
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 
-def _examples(runs: list[RunFolder]) -> dict[str, RunFolder]:
-    """A run of each method and place in the grid, all of the first one's seed."""
-    seed = about(runs[0])["seed"]
-    told = [(about(run), run) for run in runs]
-    return {
-        _series(each["method"], point_of(each)): run for each, run in told if each["seed"] == seed
-    }
+def _examples(runs: list[Listed]) -> dict[str, Listed]:
+    """The first run of each method and place in the grid."""
+    examples: dict[str, Listed] = {}
+    for run in runs:
+        examples.setdefault(_series_of(run), run)
+    return examples
 
 
-def _alike(runs: list[RunFolder]) -> list[RunFolder]:
+def _alike(runs: list[Listed]) -> list[Listed]:
     """Those with a network of the first one's sizes: masks of others cannot be compared."""
-    network = runs[0].description()["network"]
-    return [run for run in runs if run.description()["network"] == network]
+    network = runs[0].held.description()["network"]
+    return [run for run in runs if run.held.description()["network"] == network]
 
 
-def _overlaps(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
+def _overlaps(runs: list[Listed]) -> dict[str, tuple[str, str, Any]]:
     """The last masks of all runs that came to the same round, in one matrix."""
     alike = _alike(runs)
-    last = max(run.records()[-1]["round"] for run in alike)
-    ended = [run for run in alike if run.records()[-1]["round"] == last]
+    last = max(run.records[-1]["round"] for run in alike)
+    ended = [run for run in alike if run.records[-1]["round"] == last]
     if last == 0 or len(ended) < 2:
         return {}
-    networks = {run.path.name: run.network(last) for run in ended}
-    first, second, *_ = networks.values()
-    chance = mask_overlap(first, second).chance
-    figure = overlap_figure(list(networks), overlap_matrix(networks))
+    # By number: runs that were named may share method and seed.
+    networks = {str(number): run.held.network(last) for number, run in enumerate(ended)}
+    chance = mask_overlap(networks["0"], networks["1"]).chance
+    names = [f"{_series_of(run)} seed {run.about.seed}" for run in ended]
+    figure = overlap_figure(names, overlap_matrix(networks))
     text = (
         f"Survivors of both over survivors of either, after round {last}. Masks of the layer"
         f" densities of the first two runs would have {chance:.2f} if they were drawn."
@@ -193,19 +234,19 @@ def _overlaps(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
     return {"overlap": ("What masks have in common", text, figure)}
 
 
-def _stability(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
+def _stability(runs: list[Listed]) -> dict[str, tuple[str, str, Any]]:
     """The first run's masks beside those of the other methods, and of the other seeds of its own."""
     first, *others = runs
-    mine = about(first)
+    mine = first.about
+    densities = {record["round"]: record["density_prunable"] for record in first.records}
     pairs: dict[str, list[tuple[float, float, float]]] = {}
     for other in others:
-        told = about(other)
-        same = told["method"] == mine["method"]
-        if told["point"] != mine["point"] or (told["seed"] == mine["seed"]) == same:
+        told = other.about
+        same = told.method == mine.method
+        if told.point != mine.point or (told.seed == mine.seed) == same:
             continue
-        name = f"seed {told['seed']}" if same else told["method"]
-        found = mask_stability(first.path, other.path)
-        densities = {record["round"]: record["density_prunable"] for record in first.records()}
+        name = f"seed {told.seed}" if same else told.method
+        found = mask_stability(first.held.path, other.held.path)
         if any(overlap.jaccard < 1 for overlap in found.values()):
             pairs[name] = [
                 (densities[round_], overlap.jaccard, overlap.chance)
@@ -214,35 +255,37 @@ def _stability(runs: list[RunFolder]) -> dict[str, tuple[str, str, Any]]:
     if not pairs:
         return {}
     text = (
-        f"Masks of {_series(mine['method'], point_of(mine))}, seed {mine['seed']}, beside those of the"
+        f"Masks of {_series_of(first)}, seed {mine.seed}, beside those of the"
         " other methods of that seed that do not have the same, and of its own method from other seeds."
         " Dashed: masks of the same layer densities that are drawn."
     )
     return {"stability": ("Masks round by round", text, stability_figure(pairs))}
 
 
-def _ahead(table: DataFrame, densities: Mapping[Any, str]) -> str:
-    """What the first method is ahead of the others."""
+def _ahead(table: DataFrame, measure: str, densities: Mapping[Any, str]) -> str:
+    """What the first method is ahead of the others, where it is clear which runs to pair."""
     first = table["method"].iloc[0]
-    if table["method"].nunique() == 1:
+    ahead = table[:0] if repeated(table) else differences(table, first)
+    if ahead.empty:
         return ""
     text = (
-        f"PSNR of {first} minus that of the others at the same place in the grid, in dB: the mean over"
-        " runs of the same seed, which share initial values and data."
+        f"{measure_name(measure)} of {first} minus that of the others at the same place in the grid:"
+        " the mean over runs of the same seed, which share initial values and data."
     )
-    tables = _numbers(_by_series(differences(table, first)), densities)
+    tables = _numbers(_by_series(ahead), measure, densities)
     return f"<h2>{html.escape(first)} beside the others</h2><p>{html.escape(text)}</p>{tables}"
 
 
-def _numbers(means: DataFrame, densities: Mapping[Any, str]) -> str:
-    """PSNR of every method, round and task."""
+def _numbers(means: DataFrame, measure: str, densities: Mapping[Any, str]) -> str:
+    """A measure of every method, round and task."""
+    digits = ".2f" if measure == "psnr" else ".4g"
     parts = []
     for round_, group in means.groupby("round"):
         cells = group.assign(
             task=[task_name(task) for task in group["task"]],
             cell=[
-                f"{psnr:.2f}" + (f" ± {half:.2f}" if half == half else "")
-                for psnr, half in zip(group["psnr"], group["psnr_interval"], strict=True)
+                f"{value:{digits}}" + (f" ± {half:{digits}}" if half == half else "")
+                for value, half in zip(group[measure], group[f"{measure}_interval"], strict=True)
             ],
         )
         grid = cells.pivot_table(
@@ -254,18 +297,18 @@ def _numbers(means: DataFrame, densities: Mapping[Any, str]) -> str:
     return "\n".join(parts)
 
 
-def _recipes(runs: Mapping[str, RunFolder]) -> str:
+def _recipes(runs: Mapping[str, Listed]) -> str:
     parts = []
     for series, run in runs.items():
-        described = run.description()
+        described = run.held.description()
         described.pop("initial", None)
         described.pop("masks_of", None)
-        text = html.escape(f"{run.path.name}\n{json.dumps(described, indent=1)}")
+        text = html.escape(f"{run.held.path.name}\n{json.dumps(described, indent=1)}")
         parts.append(
             f"<details><summary>{html.escape(series)}</summary><pre>{text}</pre></details>"
         )
     first, *_ = runs.values()
-    versions, machine = first.records()[0]["versions"], about(first)["machine"]
+    versions, machine = first.records[0]["versions"], first.about.machine
     return (
         "<h2>Recipes</h2>"
         + "\n".join(parts)

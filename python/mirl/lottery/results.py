@@ -1,30 +1,171 @@
-"""The runs of a sweep as a tidy table: a line for each run, round and task."""
+"""Runs as a tidy table: a line for each run, round and task."""
 
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mirl.errors import FormatError
+from mirl.extras import need
 from mirl.io import atomic, write_text
+from mirl.lottery.experiment import Experiment
 from mirl.lottery.folder import RunFolder
+from mirl.lottery.loop import Result
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pandas import DataFrame
 
+Folder: TypeAlias = "str | os.PathLike[str]"
+Folders: TypeAlias = "Folder | Mapping[str, Folder | Sequence[Folder]]"
+"""Of a sweep, of a run, or by method of its runs."""
+Runs: TypeAlias = "Folders | Result | Mapping[str, Folder | Result | Sequence[Folder | Result]]"
+"""What is in folders, or in memory."""
+
 CONFIDENCE = 0.95
 """Of the intervals."""
-MEASURES = ("psnr", "ssim")
-"""What means and differences are of."""
+SETTINGS = {each.name for each in fields(Experiment)} - {"seed"}
+"""Tables of a recipe; the columns of places in a grid begin with them."""
+NO_MEASURES = (
+    *("seed", "seed_model", "seed_data", "hash", "round"),
+    *("density", "density_prunable", "loss", "seconds"),
+)
+"""Columns of numbers that are none of `evaluate`."""
 
 
-def results(out: str | os.PathLike[str]) -> DataFrame:
-    """Read what the runs of a sweep, or a single run, have come to so far.
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What tells a run apart from others, as a sweep writes it to ``run.json`` in its folder."""
+
+    number: int = 0
+    """Its place in the sweep."""
+    method: str
+    seed: int
+    point: dict[str, Any] = field(default_factory=dict)
+    """Its place in the grid."""
+    after: str | None = None
+    """The run whose masks it takes."""
+    hash: str | None = None
+    """Of its recipe."""
+    machine: str | None = None
+    """What it was done on."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run among others."""
+
+    about: About
+    records: list[dict[str, Any]]
+    """One a round."""
+    folder: RunFolder | None = None
+    """None where it is in memory only."""
+
+    @property
+    def held(self) -> RunFolder:
+        """Its folder; raises TypeError where there is none."""
+        if self.folder is None:
+            raise TypeError("masks lie in the folders of runs, and a Result in memory has none")
+        return self.folder
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Its place in the grid; lists as text, which tables can be grouped by."""
+        return {
+            name: json.dumps(value) if isinstance(value, list | dict) else value
+            for name, value in self.about.point.items()
+        }
+
+
+def results(runs: Runs) -> DataFrame:
+    """Read what runs have come to so far.
+
+    Parameters
+    ----------
+    runs
+        The folder of a sweep, or of one run, or a `Result`. Or runs of your own by method:
+        ``{"ticket": ["a", "b"], "random": result}``, folders, results, or lists of either.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A line for each run, round and task: ``method``, ``seed``, ``seed_model`` (of the initial
+        values) and ``seed_data``, the places in the grid, ``hash`` of the recipe, ``round``,
+        ``task``, ``density`` and ``density_prunable`` in [0, 1], what was measured (``psnr`` and
+        ``psnr_input`` in dB, ``ssim`` and ``ssim_input``, or whatever `evaluate` has returned; if its
+        name is that of a column of ours, with ``_measured`` after it), ``loss`` (the last epoch's),
+        ``seconds`` of the round, ``machine``, and versions. A round that was not evaluated has one
+        line, without task and measures; columns that no run has are not there.
+
+        ``seed`` is what runs are paired by: the sweep's; of a run that is of none, that of the
+        model, or of `mirl.find_ticket` where the model's is not known.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no run in the folder.
+    ValueError
+        A method without runs.
+    mirl.errors.FormatError
+        A file of a run is damaged.
+    ImportError
+        pandas or pyarrow is not installed.
+    """
+    check_pandas()
+    return tabled(listed(runs))
+
+
+def tabled(runs: Iterable[Listed]) -> DataFrame:
+    """The table of runs, as `results` gives it."""
+    from pandas import DataFrame
+
+    return DataFrame([line for run in runs for line in _lines(run)])
+
+
+def check_pandas() -> None:
+    """Raise ImportError where a package for tables is missing: best before days of runs."""
+    need("lab", "pandas", "pyarrow", "scipy")
+
+
+def listed(runs: Runs) -> list[Listed]:
+    """The runs of a folder in the order of their sweep, or those that are named, in their order.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    ValueError
+        A method without runs.
+    mirl.errors.FormatError
+        A file of a run is damaged.
+    """
+    if isinstance(runs, Mapping):
+        found = []
+        for method, named in runs.items():
+            of_method = [named] if isinstance(named, str | os.PathLike | Result) else list(named)
+            if not of_method:
+                raise ValueError(f"{method}: a method without runs")
+            for run in map(_listed, of_method):
+                # The name is given, and stands for a place in some grid, too.
+                about = replace(run.about, method=method, point={})
+                found.append(replace(run, about=about))
+        return found
+    if isinstance(runs, Result) or (Path(runs) / "recipe.json").exists():
+        return [_listed(runs)]
+    recipes = sorted(Path(runs).glob("*/recipe.json"))
+    if not recipes:
+        raise FileNotFoundError(f"{runs}: no run is in this folder")
+    return sorted((_listed(recipe.parent) for recipe in recipes), key=lambda run: run.about.number)
+
+
+def save_results(out: str | os.PathLike[str]) -> DataFrame:
+    """Write the table of a sweep to ``results.csv`` and ``results.parquet`` in its folder.
 
     Parameters
     ----------
@@ -34,53 +175,15 @@ def results(out: str | os.PathLike[str]) -> DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A line for each run, round and task: ``method``, ``seed``, the places in the grid, ``hash``
-        of the recipe, ``round``, ``task``, ``density`` and ``density_prunable`` in [0, 1], ``psnr``
-        and ``psnr_input`` in dB, ``ssim`` and ``ssim_input``, ``loss`` (the last epoch's),
-        ``seconds`` of the round, ``machine``, and versions. A round that was not evaluated has one
-        line, without task and measures; columns that no run has are not there.
+        As `results` gives it.
 
     Raises
     ------
-    FileNotFoundError
-        There is no run in the folder.
-    ImportError
-        pandas or pyarrow is not installed.
+    FileNotFoundError, ImportError, mirl.errors.FormatError
+        See `results`.
+    OSError
+        A file cannot be written.
     """
-    check_pandas()
-    from pandas import DataFrame
-
-    runs = run_folders(out)
-    return DataFrame([line for run in runs for line in _lines(run)])
-
-
-def check_pandas() -> None:
-    """Raise ImportError where there is no pandas, or no pyarrow: best before days of runs."""
-    for package in ("pandas", "pyarrow"):
-        if find_spec(package) is None:
-            raise ImportError(f'tables of results need {package}: pip install "mirl[lab]"')
-
-
-def run_folders(out: str | os.PathLike[str]) -> list[RunFolder]:
-    """The runs in a folder, in the order of their sweep; or the folder itself, where it is one.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none.
-    """
-    out = Path(out)
-    if (out / "recipe.json").exists():
-        return [RunFolder.existing(out)]
-    recipes = sorted(out.glob("*/recipe.json"))
-    if not recipes:
-        raise FileNotFoundError(f"{out}: no run is in this folder")
-    runs = [RunFolder.existing(recipe.parent) for recipe in recipes]
-    return sorted(runs, key=lambda run: about(run)["number"])
-
-
-def save_results(out: str | os.PathLike[str]) -> DataFrame:
-    """Write the table of a sweep to ``results.csv`` and ``results.parquet`` in its folder."""
     table = results(out)
     write_text(Path(out) / "results.csv", table.to_csv(index=False))
     with atomic(Path(out) / "results.parquet") as path:
@@ -91,6 +194,10 @@ def save_results(out: str | os.PathLike[str]) -> DataFrame:
 def summary(table: DataFrame) -> DataFrame:
     """Means over the seeds, with half the width of their 95 % confidence intervals.
 
+    Warns where several runs of a method have one seed: an interval over repetitions of one run tells
+    nothing of others. Seeds are those of `mirl.PromptIR` and `mirl.Loader`; that of
+    `mirl.find_ticket` is of what criteria and controls draw, no more.
+
     Parameters
     ----------
     table
@@ -99,19 +206,29 @@ def summary(table: DataFrame) -> DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A line for each method, place in the grid, round and task: ``density``,
-        ``density_prunable``, ``psnr`` and ``ssim``; ``psnr_interval`` and ``ssim_interval`` by
-        Student's t over the ``runs``, NaN where there is but one. What no run has measured is not
-        there.
+        A line for each method, place in the grid, round and task: the means of ``density``,
+        ``density_prunable`` and all that was measured, ``psnr`` and ``ssim`` say; of each measure
+        ``psnr_interval`` and so on, by Student's t over the runs that have it, NaN where there is
+        but one; and the number of ``runs``.
 
     Raises
     ------
     ValueError
         No run was evaluated.
+    ImportError
+        scipy is not installed.
     """
-    keys = ["method", *_points(table), "round", "task"]
-    shared = ["density", "density_prunable", "psnr_input", "ssim_input"]
-    return _means(_evaluated(table), keys, [name for name in shared if name in table])
+    table = _evaluated(table)
+    again = repeated(table)
+    if again:
+        warnings.warn(
+            f"several runs of {', '.join(again)} have one seed: runs that are alike are no"
+            " replicates (PromptIR and Loader have seeds of their own)",
+            stacklevel=2,
+        )
+    keys = ["method", *points(table), "round", "task"]
+    inputs = [name for name in table.columns if name.endswith("_input")]
+    return _means(table, keys, ["density", "density_prunable", *inputs])
 
 
 def differences(table: DataFrame, method: str) -> DataFrame:
@@ -130,81 +247,112 @@ def differences(table: DataFrame, method: str) -> DataFrame:
     -------
     pandas.DataFrame
         A line for each other ``method``, place in the grid, round and task: the mean over the
-        seeds of ``psnr`` and ``ssim``, that of `method` minus the other's; half the widths of their
-        95 % confidence intervals by Student's t, ``psnr_interval`` and ``ssim_interval``, NaN where
-        there is but one of the ``runs``.
+        seeds of all that was measured, ``psnr`` and ``ssim`` say, that of `method` minus the
+        other's; half the widths of their 95 % confidence intervals by Student's t,
+        ``psnr_interval`` and so on, NaN where there is but one of the ``runs``. Seeds that only one
+        of two methods has do not count.
 
     Raises
     ------
     ValueError
-        The table has no such method, or no run was evaluated.
+        The table has no such method, no run was evaluated, or several runs of a method have one
+        ``seed``, so that it is not clear which to pair: set that column to what tells them apart.
+    ImportError
+        scipy is not installed.
     """
     table = _evaluated(table)
     if method not in set(table["method"]):
         raise ValueError(f"there is no method {method!r}; there are {sorted(set(table['method']))}")
-    points = _points(table)
-    keys, measures = [*points, "seed", "round", "task"], _measures(table)
-    first = table[table["method"] == method].set_index(keys)[measures]
-    others = table[table["method"] != method].set_index(["method", *keys])[measures]
+    again = repeated(table)
+    if again:
+        raise ValueError(
+            f"several runs of {', '.join(again)} have one seed: which to pair? Set the table's"
+            ' column "seed" to what tells them apart, "seed_data" say'
+        )
+    places, measured = points(table), measures(table)
+    keys = [*places, "seed", "round", "task"]
+    first = table[table["method"] == method].set_index(keys)[measured]
+    others = table[table["method"] != method].set_index(["method", *keys])[measured]
     ahead = others.mul(-1).reset_index("method")
-    ahead[measures] += first.reindex(ahead.index)
-    ahead = ahead.dropna(subset=measures, how="all").reset_index()
-    return _means(ahead, ["method", *points, "round", "task"], [])
+    ahead[measured] += first.reindex(ahead.index)
+    ahead = ahead.dropna(subset=measured, how="all").reset_index()
+    return _means(ahead, ["method", *places, "round", "task"], [])
 
 
-def _points(table: DataFrame) -> list[str]:
-    return [name for name in table.columns if "." in name]
+def points(table: DataFrame) -> list[str]:
+    """Columns of the places in a grid."""
+    return [name for name in table.columns if name.partition(".")[0] in SETTINGS]
 
 
-def _measures(table: DataFrame) -> list[str]:
-    return [name for name in MEASURES if name in table]
+def measures(table: DataFrame) -> list[str]:
+    """Columns of what was measured; not of the input left unchanged."""
+    others = {*NO_MEASURES, *points(table)}
+    return [
+        name
+        for name in table.select_dtypes("number").columns
+        if name not in others and not name.endswith("_input")
+    ]
+
+
+def repeated(table: DataFrame) -> list[str]:
+    """Methods of which several runs have the same place in the grid, and the same seed."""
+    keys = ["method", *points(table), "seed", "round", "task"]
+    return list(dict.fromkeys(table[table.duplicated(keys)]["method"]))
 
 
 def _evaluated(table: DataFrame) -> DataFrame:
     """The lines of rounds that were evaluated."""
     if "task" not in table:
-        raise ValueError("the runs were not evaluated: there is no PSNR or SSIM to summarise")
+        raise ValueError("the runs were not evaluated: there is nothing to compare")
     return table.dropna(subset=["task"])
 
 
 def _means(table: DataFrame, keys: list[str], shared: list[str]) -> DataFrame:
-    """Means of lines with the same keys; of PSNR and SSIM with their intervals."""
+    """Means of lines with the same keys; of measures with their intervals."""
+    need("lab", "scipy")
     from scipy.stats import t
 
     groups = table.groupby(keys, sort=False, dropna=False)
-    measures = _measures(table)
-    means = groups[[*measures, *shared]].mean()
+    measured = measures(table)
+    means = groups[[*measured, *shared]].mean()
     means["runs"] = groups.size()
-    quantile = t.ppf((1 + CONFIDENCE) / 2, means["runs"] - 1)
-    for name in measures:
-        means[f"{name}_interval"] = quantile * groups[name].std() / means["runs"] ** 0.5
+    for name in measured:
+        # Runs need not have measured the same.
+        count = groups[name].count()
+        quantile = t.ppf((1 + CONFIDENCE) / 2, count - 1)
+        means[f"{name}_interval"] = quantile * groups[name].std() / count**0.5
     return means.reset_index()
 
 
-def about(run: RunFolder) -> dict[str, Any]:
-    """What tells a run apart from others of its sweep."""
-    described = run.path / "run.json"
-    if described.exists():
-        return read_about(described)
-    seed = run.description()["recipe"]["seed"]
-    return {
-        "number": 0,
-        "method": run.path.name,
-        "seed": seed,
-        "point": {},
-        "hash": None,
-        "machine": None,
-    }
+def _listed(run: Folder | Result) -> Listed:
+    if isinstance(run, Result):
+        return Listed(About(method="run", seed=_seed(run.rounds, 0)), run.rounds)
+    folder = RunFolder.existing(run)
+    records = folder.records()
+    told = read_about(folder.path / "run.json")
+    told.setdefault("method", folder.path.name)
+    if "seed" not in told:
+        told["seed"] = _seed(records, folder.description()["recipe"]["seed"])
+    known = {each.name for each in fields(About)}
+    return Listed(About(**{name: told[name] for name in told.keys() & known}), records, folder)
+
+
+def _seed(records: Sequence[Mapping[str, Any]], otherwise: int) -> int:
+    """That of the model, where it is known."""
+    seed: int | None = records[0]["seed"]["model"] if records else None
+    return otherwise if seed is None else seed
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What a sweep has written in a run's folder.
+    """What a sweep has written in a run's folder; nothing where a run is of none.
 
     Raises
     ------
     mirl.errors.FormatError
         The file is damaged.
     """
+    if not path.exists():
+        return {}
     try:
         told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -212,30 +360,27 @@ def read_about(path: Path) -> dict[str, Any]:
     return told
 
 
-def point_of(told: dict[str, Any]) -> dict[str, Any]:
-    """A run's place in the grid, of `about`; lists as text, which tables can be grouped by."""
-    return {
-        name: json.dumps(value) if isinstance(value, list | dict) else value
-        for name, value in told["point"].items()
-    }
-
-
-def _lines(run: RunFolder) -> Iterator[dict[str, Any]]:
-    told = about(run)
-    for record in run.records():
+def _lines(run: Listed) -> Iterator[dict[str, Any]]:
+    about = run.about
+    for record in run.records:
         for task, metrics in (record["metrics"] or {None: {}}).items():
             yield {
-                "method": told["method"],
-                "seed": told["seed"],
-                **point_of(told),
-                "hash": told["hash"],
+                "method": about.method,
+                "seed": about.seed,
+                "seed_model": record["seed"]["model"],
+                "seed_data": record["seed"]["data"],
+                **run.place,
+                "hash": about.hash,
                 "round": record["round"],
                 **({} if task is None else {"task": task}),
                 "density": record["density"],
                 "density_prunable": record["density_prunable"],
-                **metrics,
+                **{
+                    f"{name}_measured" if name in NO_MEASURES else name: value
+                    for name, value in metrics.items()
+                },
                 "loss": record["loss"][-1],
                 "seconds": record["seconds"],
-                "machine": told["machine"],
+                "machine": about.machine,
                 **record["versions"],
             }

@@ -7,18 +7,25 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirl.checks import check_least
 from mirl.errors import FormatError
+from mirl.extras import need
+from mirl.io import write_text
+from mirl.loggers import WeightsAndBiases, default_loggers
 from mirl.lottery.experiment import Experiment, read_toml, resolved
-from mirl.machine import set_num_threads
+from mirl.lottery.naming import as_text, function_name
+from mirl.lottery.results import About, read_about
+from mirl.machine import devices, get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from mirl.loggers import Logger
 
 RETRIES = 5
 """How often a run whose worker was lost is taken up again."""
@@ -37,7 +44,8 @@ class Run:
     point: dict[str, Any]
     """Its place in the grid."""
     experiment: Experiment
-    after: str | None = field(default=None)
+    """What it runs."""
+    after: str | None = None
     """The run whose masks it takes."""
 
     @property
@@ -75,16 +83,26 @@ class Sweep:
     """
 
     runs: tuple[Run, ...]
+    """In the order in which they run: by seed, place in the grid, and method."""
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sweep:
         """Read a TOML file.
 
+        Parameters
+        ----------
+        path
+            The file. Paths in it are seen from its folder.
+
+        Returns
+        -------
+        Sweep
+            What it says.
+
         Raises
         ------
         mirl.errors.FormatError
-            The file is no TOML, has a key that is none of ours, or a method after one that there is
-            not.
+            The file is no TOML, has a key that is none of ours, or says what `of` refuses.
         OSError
             A file cannot be read.
         """
@@ -127,15 +145,20 @@ class Sweep:
         seeds
             Of the replicates.
         grid
-            By setting the values that it takes.
+            By setting the values that it takes; functions, too, which folders and tables name.
         folder
             Where paths among the changes are seen from.
+
+        Returns
+        -------
+        Sweep
+            Its runs, each after the one whose masks it takes.
 
         Raises
         ------
         ValueError
-            A method after one that there is not, or in a circle; no seed; two runs of one name; an
-            unknown table or key, or a setting out of range.
+            A method after one that there is not, or in a circle; a control of no other run; no seed;
+            two runs of one name; an unknown table or key, or a setting out of range.
         TypeError
             Seeds or values that are no list, or a setting of another type.
         """
@@ -164,6 +187,12 @@ class Sweep:
                     after = changes.pop("after", None)
                     settings = resolved({**point, **changes, "seed": seed}, Path(folder))
                     experiment = shared.changed(settings)
+                    ticket = experiment.ticket
+                    if after is None and "control" in ticket and "masks_of" not in ticket:
+                        raise ValueError(
+                            f"{method}: control {ticket['control']!r} is one of another run: after"
+                            " must name its method"
+                        )
                     name = None if after is None else _name(after, point, seed)
                     runs.append(Run(len(runs), method, point, experiment, name))
         _check_names(runs)
@@ -207,6 +236,11 @@ class Sweep:
             A run has failed; the others have come to their ends, and the message names them all.
         """
         check_least(1, workers=workers, threads=threads)
+        alone = workers == 1 and address is None
+        if not alone:
+            need("lab", "ray")
+        if wandb is not None:
+            need("wandb", "wandb")
         out = Path(out).resolve()
         out.mkdir(parents=True, exist_ok=True)
         from tqdm.auto import tqdm
@@ -219,7 +253,7 @@ class Sweep:
                     failures[run.name] = failure
                 bar.update()
 
-            if workers == 1 and address is None:
+            if alone:
                 if threads is not None:
                     set_num_threads(threads)
                 self._one_by_one(out, wandb, done)
@@ -249,7 +283,8 @@ class Sweep:
         wandb: str | None,
         done: Callable[[Run, str | None], None],
     ) -> None:
-        ray = _ray()
+        import ray
+
         gpus = 1 if any(run.experiment.device == "cuda" for run in self.runs) else 0
         # What is not ours on this machine is not asked: it is the workers that share the cores.
         cluster = {"address": address} if address else {"num_cpus": workers * threads}
@@ -279,31 +314,27 @@ def execute(run: Run, out: Path, wandb: str | None = None) -> str | None:
 
     What tells the run apart is written to ``run.json`` beside its record.
     """
-    from mirl.io import write_text
-    from mirl.loggers import WeightsAndBiases
-    from mirl.lottery.results import read_about
-    from mirl.machine import devices
-
     folder = out / run.name
     experiment = run.experiment
     try:
         if run.after is not None:
             experiment = experiment.changed({"ticket.masks_of": str(out / run.after)})
-        about = {
-            "number": run.number,
-            "method": run.method,
-            "seed": experiment.seed,
-            "point": run.point,
-            "after": run.after,
-            "hash": run.experiment.hash(),
-            "machine": devices()[experiment.device],
-        }
-        if (folder / "run.json").exists():
+        described = folder / "run.json"
+        about = About(
+            number=run.number,
+            method=run.method,
+            seed=experiment.seed,
+            point=run.point,
+            after=run.after,
+            hash=run.experiment.hash(),
             # What a run that is done was done on stays.
-            about["machine"] = read_about(folder / "run.json").get("machine", about["machine"])
+            machine=read_about(described).get("machine") or devices()[experiment.device],
+        )
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "run.json", json.dumps(about, indent=2) + "\n")
-        loggers = [] if wandb is None else [WeightsAndBiases(wandb, **_named(run, out))]
+        write_text(described, json.dumps(vars(about), indent=2, default=as_text) + "\n")
+        loggers: list[Logger] = default_loggers(folder, progress=False)
+        if wandb is not None:
+            loggers.append(WeightsAndBiases(wandb, **_named(run, out)))
         experiment.run(folder, loggers=loggers)
     except Exception as error:  # what a run raises is its result: the others go on
         return f"{type(error).__name__}: {error}"
@@ -319,12 +350,10 @@ def _execute_after(
     run: Run, out: str, threads: int, wandb: str | None, before: str | None
 ) -> str | None:
     """`execute` in a worker, once the run that it takes masks of is done."""
-    import mirl
-
     if before is not None:
         return f"{run.after} failed"
-    if mirl.get_num_threads() != threads:
-        mirl.set_num_threads(threads)
+    if get_num_threads() != threads:
+        set_num_threads(threads)
     return execute(run, Path(out), wandb)
 
 
@@ -346,8 +375,12 @@ def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(method: str, point: Mapping[str, Any], seed: int) -> str:
-    places = [f"{name.rpartition('.')[2]}={value}" for name, value in point.items()]
+    places = [f"{name.rpartition('.')[2]}={_word(value)}" for name, value in point.items()]
     return UNSAFE.sub("-", "-".join([method, *places, f"seed{seed}"]))
+
+
+def _word(value: Any) -> str:
+    return function_name(value).rpartition(".")[2] if callable(value) else str(value)
 
 
 def _check_names(runs: Iterable[Run]) -> None:
@@ -359,11 +392,3 @@ def _check_names(runs: Iterable[Run]) -> None:
             f"several runs of one name: {', '.join(repeated)};"
             " seeds, values of the grid and names of methods must differ"
         )
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError('several workers need Ray: pip install "mirl[lab]"') from error
-    return ray
