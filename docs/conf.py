@@ -50,7 +50,9 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|pandas|matplotlib|pathlib|os|tqdm)\..+"),
     (r"py:class", r"NDArray|Path|DataFrame|Axes|Figure"),
-    (r"py:class", r"(mirl\.\w+\.)?(FloatArray|Folders|LossFunction|Network|Pixels|Runs|SupportsDLPack)"),  # see reference/index.md
+    # See reference/index.md.
+    (r"py:class", r"(mirl\.\w+\.)?(FloatArray|Folders|LossFunction|Network|Pixels|Runs)"),
+    (r"py:class", r"(mirl\.\w+\.)?SupportsDLPack"),
     (r"py:class", r"(collections\.abc\.)?(Callable|Iterable|Iterator|Mapping|Sequence)"),
 ]
 default_role = "py:obj"  # see _extensions/names.py

@@ -82,9 +82,9 @@ class Loader:
 
 @final
 class Network:
-    def __new__(cls, /, config: str, seed: SupportsIndex) -> Network:
+    def __new__(cls, /, config: str, seed: SupportsIndex | None) -> Network:
         """
-        A PromptIR of the sizes in `config` (JSON), initialised from `seed`.
+        A PromptIR of the sizes in `config` (JSON), initialised from `seed`; without one all values are zero.
         """
     @property
     def config(self, /) -> str: ...

@@ -20,9 +20,9 @@ def need(extra: str, *modules: str) -> None:
     ImportError
         The first that is missing, and how to install it.
     """
-    for module in modules:
-        try:
+    try:
+        for module in modules:
             import_module(module)
-        except ImportError as error:
-            message = f'{module} is not installed: pip install "mirl[{extra}]"'
-            raise ImportError(message, name=module) from error
+    except ImportError as error:
+        message = f'{module} is not installed: pip install "mirl[{extra}]"'
+        raise ImportError(message, name=module) from error
