@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame
 
-Folder: TypeAlias = "str | os.PathLike[str]"
-Folders: TypeAlias = "Folder | Mapping[str, Folder | Sequence[Folder]]"
+Folder: TypeAlias = str | os.PathLike[str]
+Folders: TypeAlias = Folder | Mapping[str, Folder | Sequence[Folder]]
 """Of a sweep, of a run, or by method of its runs."""
-Runs: TypeAlias = "Folders | Result | Mapping[str, Folder | Result | Sequence[Folder | Result]]"
+Runs: TypeAlias = Folders | Result | Mapping[str, Folder | Result | Sequence[Folder | Result]]
 """What is in folders, or in memory."""
 
 CONFIDENCE = 0.95
