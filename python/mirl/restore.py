@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import contextmanager
 from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
@@ -23,8 +24,6 @@ from mirl.machine import memory
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
-
-    from tqdm import tqdm
 
 Images: TypeAlias = NDArray[np.float32]
 Network: TypeAlias = Callable[[Images], Images]
@@ -276,8 +275,6 @@ def _restore_batch(
     model: Network, images: Images, tile: int | None, overlap: int, progress: bool
 ) -> Images:
     """Restored images (N, 3, H, W), clipped to [0, 1]."""
-    from tqdm.auto import tqdm
-
     height, width = images.shape[2:]
     largest = _largest_area(model)
     if tile is None and height * width > largest:
@@ -288,17 +285,26 @@ def _restore_batch(
     # Images that do not fit together go one after the other; the result is the same.
     area = (rows[0].stop - rows[0].start) * (columns[0].stop - columns[0].start)
     starts = range(0, len(images), max(largest // area, 1))
-    tiles = len(starts) * len(rows) * len(columns)
-    with tqdm(
-        total=tiles, desc="tiles", unit="tile", leave=False, disable=not progress or tiles == 1
-    ) as bar:
+    with _counted(len(starts) * len(rows) * len(columns), progress) as done:
         parts = [
-            _blend(model, images[start : start + starts.step], rows, columns, bar)
+            _blend(model, images[start : start + starts.step], rows, columns, done)
             for start in starts
         ]
     restored = np.concatenate(parts)
     check_restored(restored)
     return np.clip(restored, 0, 1)
+
+
+@contextmanager
+def _counted(tiles: int, progress: bool) -> Iterator[Callable[[], Any]]:
+    """What to call after each tile; a bar only where it shows, as tqdm holds a thread even otherwise."""
+    if not progress or tiles == 1:
+        yield lambda: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=tiles, desc="tiles", unit="tile", leave=False) as bar:
+        yield bar.update
 
 
 def check_restored(images: NDArray[Any], name: str = "") -> None:
@@ -309,12 +315,16 @@ def check_restored(images: NDArray[Any], name: str = "") -> None:
 
 
 def _blend(
-    model: Network, images: Images, rows: list[slice], columns: list[slice], bar: tqdm[Any]
+    model: Network,
+    images: Images,
+    rows: list[slice],
+    columns: list[slice],
+    done: Callable[[], Any],
 ) -> Images:
     """Tiles, each weighted by how far it reaches into its neighbours."""
     if len(rows) == len(columns) == 1:
         restored = model(images)
-        bar.update()
+        done()
         return restored
     # Doubles, since many tiles may meet at a pixel where the overlap is large.
     total = np.zeros(images.shape)
@@ -322,7 +332,7 @@ def _blend(
     for (row, down), (column, across) in product(*weighted):
         restored = model(np.ascontiguousarray(images[:, :, row, column]))
         total[:, :, row, column] += restored * (down[:, np.newaxis] * across)
-        bar.update()
+        done()
     return total.astype(np.float32)
 
 
