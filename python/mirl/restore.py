@@ -297,7 +297,7 @@ def _restore_batch(
 
 @contextmanager
 def _counted(tiles: int, progress: bool) -> Iterator[Callable[[], Any]]:
-    """What to call after each tile; a bar only where it shows, as tqdm holds a thread even otherwise."""
+    """What to call after each tile. A bar only where it shows: tqdm holds a thread even otherwise."""
     if not progress or tiles == 1:
         yield lambda: None
         return
