@@ -22,13 +22,9 @@ pub enum Error {
     #[error("{}: {message}", path.display())]
     Format { path: PathBuf, message: String },
 
-    /// Training left the finite numbers; nothing of the failed step was applied.
-    #[error("the {what} of step {step} is {value}: the step was not applied")]
-    Diverged {
-        what: &'static str,
-        step: u64,
-        value: f64,
-    },
+    /// Training left the finite numbers.
+    #[error("{0}")]
+    Diverged(String),
 
     /// The system has not as much memory left, or does not give it to this process.
     #[error("no memory for {bytes} bytes")]

@@ -314,3 +314,50 @@ def test_metadata_and_progress_are_strings(small, tmp_path):
     with pytest.raises(TypeError, match="progress must be a string, got dict"):
         mirl.Trainer(small).save_checkpoint(tmp_path / "x.safetensors", {"step": 1})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda _: mirl.Trainer(None), TypeError, "model must be a mirl.PromptIR, got NoneType"),
+        (lambda _: mirl.prune("x"), TypeError, "model must be a mirl.PromptIR, got str"),
+        (lambda m: mirl.rewind(m, None), TypeError, "expected arrays by parameter name, got None"),
+        (lambda m: m.load_state_dict(None), TypeError, "expected arrays by parameter name"),
+        (lambda m: setattr(m, "mask", [1]), TypeError, "expected arrays by parameter name, got"),
+        (lambda m: mirl.prune(m, include=5), TypeError, "include and exclude are sequences"),
+        (lambda m: mirl.prune(m, include=(5,)), TypeError, "sequences of names, got 5 in one"),
+        (lambda m: mirl.prune(m, criterion="random", seed=None), TypeError, "seed must be a whole"),
+        (lambda _: mirl.set_num_threads("x"), TypeError, "num_threads must be a whole number"),
+        (lambda _: mirl.PromptIR(seed=2**64), ValueError, "seed must be less than"),
+        (
+            lambda _: mirl.PromptIR(ffn_expansion_factor=float("nan")),
+            ValueError,
+            "ffn_expansion_factor must be finite",
+        ),
+    ],
+)
+def test_what_is_of_another_kind_is_named(small, call, error, message):
+    with pytest.raises(error, match=message):
+        call(small)
+
+
+class Named(mirl.PromptIR):
+    """A network with something of its own."""
+
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.note = "mine"
+
+
+def test_copies_keep_what_a_subclass_has():
+    model = Named(seed=4, **SMALL)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert (type(other), other.note, other.seed) == (Named, "mine", 4)
+        np.testing.assert_array_equal(
+            other.state_dict()["output.weight"], model.state_dict()["output.weight"]
+        )
+
+
+def test_what_files_tell_by_themselves_is_reserved(small, tmp_path):
+    with pytest.raises(ValueError, match="'rounding' is written by mirl itself"):
+        small.save(tmp_path / "x.safetensors", {"rounding": "none"})

@@ -1,5 +1,6 @@
 """Training steps against the published code, and what a checkpoint keeps."""
 
+import os
 import time
 
 import numpy as np
@@ -360,3 +361,42 @@ def test_wrong_batches_are_named(small, batch):
     trainer.lr = -1.0
     with pytest.raises(ValueError, match="lr must be at least 0"):
         trainer.step(degraded, clean)
+
+
+def test_weights_that_are_not_finite_replace_no_checkpoint(small, batch, tmp_path, device):
+    small.to(device)
+    trainer = mirl.Trainer(small, lr=1e300)
+    trainer.save_checkpoint(tmp_path / "x.safetensors")
+    before = (tmp_path / "x.safetensors").read_bytes()
+    trainer.step(*batch)
+    with pytest.raises(mirl.errors.DivergenceError, match=r"holds .* after 1 steps"):
+        trainer.save_checkpoint(tmp_path / "x.safetensors")
+    assert (tmp_path / "x.safetensors").read_bytes() == before
+
+
+def test_masks_of_no_parameter_are_refused(small, tmp_path):
+    mirl.prune(small, 0.5)
+    path = tmp_path / "x.safetensors"
+    small.save(path)
+    path.write_bytes(path.read_bytes().replace(b'"mask.output.weight"', b'"mask.outPut.weight"'))
+    with pytest.raises(mirl.errors.FormatError, match=r"outPut\.weight is no parameter"):
+        mirl.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes by name")
+def test_pipes_are_not_waited_for(small, tmp_path):
+    pipe = tmp_path / "x.png"
+    os.mkfifo(pipe)
+    for read in (mirl.read_image, mirl.Trainer(small).load_checkpoint):
+        with pytest.raises(OSError, match=r"x\.png: is not a file"):
+            read(pipe)
+
+
+def test_names_may_be_as_long_as_they_can_be(small, tmp_path):
+    for ending in (".safetensors", ".mirl.safetensors"):
+        path = tmp_path / ("x" * (255 - len(ending)) + ending)
+        small.save(path)
+        assert mirl.load(path).shapes == small.shapes
+    image = tmp_path / ("x" * 251 + ".png")
+    mirl.write_image(image, np.zeros((8, 8, 3), np.uint8))
+    assert image.exists()

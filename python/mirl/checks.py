@@ -6,6 +6,9 @@ import operator
 from numbers import Real
 from typing import Any
 
+MOST = 2**63 - 1
+"""The largest whole number that files and the core take."""
+
 
 def whole(name: str, value: Any, least: int = 0) -> int:
     """Give a whole number, of numpy or not, as an int.
@@ -15,7 +18,7 @@ def whole(name: str, value: Any, least: int = 0) -> int:
     TypeError
         It is none.
     ValueError
-        It is less than `least`.
+        It is less than `least`, or more than 64 bits hold.
     """
     try:
         number = operator.index(value)
@@ -23,6 +26,8 @@ def whole(name: str, value: Any, least: int = 0) -> int:
         raise TypeError(f"{name} must be a whole number, got {value!r}") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+    if number > MOST:
+        raise ValueError(f"{name} must be less than 2**63, got {value}")
     return number
 
 

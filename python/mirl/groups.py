@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mirl import _mirl
 
 GROUPS = {
@@ -58,10 +57,12 @@ def prunable(network: _mirl.Network, preset: str) -> list[str]:
 
 
 def _matching(network: _mirl.Network, names: list[str], wanted: Iterable[str]) -> set[str]:
-    if isinstance(wanted, str):
+    if isinstance(wanted, str) or not isinstance(wanted, Iterable):
         raise TypeError(f"include and exclude are sequences of names, got {wanted!r}")
     found: set[str] = set()
     for pattern in wanted:
+        if not isinstance(pattern, str):
+            raise TypeError(f"include and exclude are sequences of names, got {pattern!r} in one")
         if pattern == "dead":
             found.update(name for name in names if network.is_unused(name))
             continue

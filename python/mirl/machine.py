@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirl import _mirl
+from mirl.checks import whole
 from mirl.errors import DeviceError
 from mirl.library import NO_CUDA
 
@@ -28,14 +29,19 @@ def set_num_threads(num_threads: int) -> None:
     By default MIRL_NUM_THREADS, RAYON_NUM_THREADS or OMP_NUM_THREADS, whichever is set first, or
     the number of cores.
 
+    Parameters
+    ----------
+    num_threads
+        From 1 to 1024.
+
     Raises
     ------
     ValueError
-        Less than one thread, or more than 1024.
+        Less or more.
+    TypeError
+        No whole number.
     """
-    if num_threads < 1:
-        raise ValueError(f"num_threads must lie in [1, 1024], got {num_threads}")
-    _mirl.set_num_threads(num_threads)
+    _mirl.set_num_threads(whole("num_threads", num_threads, 1))
 
 
 def get_num_threads() -> int:

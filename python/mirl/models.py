@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,14 +13,14 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
-from mirl.checks import whole, wholes
+from mirl.checks import is_number, whole, wholes
 from mirl.errors import DeviceError
 from mirl.groups import prunable, select
 from mirl.machine import device_choice
 from mirl.rounding import cost_of_rounding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -27,6 +29,9 @@ PACKED_SUFFIX = ".mirl.safetensors"
 
 OTHER_SUFFIXES = (".pth", ".pt", ".ckpt", ".onnx")
 """Of files that are no safetensors."""
+
+RESERVED = ("seed", "dtype", "rounding")
+"""Metadata that some files have, by us."""
 
 PRESETS = ("default", "paper-code")
 PRECISIONS = ("float32", "bfloat16")
@@ -145,7 +150,7 @@ class PromptIR:
             "num_blocks": wholes("num_blocks", num_blocks, 4),
             "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
             "heads": wholes("heads", heads, 4),
-            "ffn_expansion_factor": float(ffn_expansion_factor),
+            "ffn_expansion_factor": _finite("ffn_expansion_factor", ffn_expansion_factor),
             "prompt_dims": wholes("prompt_dims", prompt_dims, 3),
             "prompt_sizes": wholes("prompt_sizes", prompt_sizes, 3),
             "prompt_len": whole("prompt_len", prompt_len),
@@ -477,24 +482,24 @@ class PromptIR:
         self._network.save_packed(os.fspath(path), dtype, unused, _joined(about, metadata))
 
     def __getstate__(self) -> dict[str, Any]:
-        """All that a copy or a pickle needs."""
-        return {
+        """All that a copy or a pickle needs, attributes of subclasses too."""
+        own = {name: value for name, value in vars(self).items() if name != "_network"}
+        return own | {
             "config": self.config,
             "state": self.state_dict(),
             "mask": self.mask,
-            "precision": self._precision,
             "device": self.device,
-            "seed": self.seed,
         }
 
     def __setstate__(self, held: dict[str, Any]) -> None:
         """Become the network that was copied or pickled."""
-        self._network = _mirl.Network(json.dumps(held["config"]), None)
-        self._network.load_state_dict(held["state"], True)
-        self._network.set_masks(held["mask"])
-        self._precision = held["precision"]
-        self.seed = held["seed"]
-        self.to(held["device"])
+        held = dict(held)
+        self._network = _mirl.Network(json.dumps(held.pop("config")), None)
+        self._network.load_state_dict(held.pop("state"), True)
+        self._network.set_masks(held.pop("mask"))
+        device = held.pop("device")
+        vars(self).update(held)
+        self.to(device)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={value}" for name, value in self.config.items())
@@ -507,13 +512,29 @@ def _joined(about: dict[str, str], metadata: Mapping[str, str] | None) -> dict[s
     for key, value in metadata.items():
         if not (isinstance(key, str) and isinstance(value, str)):
             raise TypeError(f"metadata must be strings by name, got {value!r} for {key!r}")
-    if taken := about.keys() & metadata.keys():
+    if taken := {*about, *RESERVED} & metadata.keys():
         raise ValueError(f"metadata: {min(taken)!r} is written by mirl itself")
     return about | metadata
 
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"expected arrays by parameter name, got {type(values).__name__}")
     return {name: as_array(each, name) for name, each in values.items()}
+
+
+def _finite(name: str, value: Any) -> float:
+    if not is_number(value):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
+
+
+def check_model(model: Any) -> None:
+    """Raise a TypeError for what is no network."""
+    if not isinstance(model, PromptIR):
+        raise TypeError(f"model must be a mirl.PromptIR, got {type(model).__name__}")
 
 
 def load_native(path: str | os.PathLike[str]) -> PromptIR:

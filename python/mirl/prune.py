@@ -12,7 +12,7 @@ import numpy as np
 from mirl.checks import check_least, whole
 from mirl.criteria import Array, Criterion, criterion_of, first_batches, scores_of
 from mirl.groups import excluded, select
-from mirl.models import Density, PromptIR, Snapshot, preset_choice
+from mirl.models import Density, PromptIR, Snapshot, check_model, preset_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -169,6 +169,7 @@ def prune(
     >>> min(layer.density for layer in report) >= 0.01
     True
     """
+    check_model(model)
     paper = preset_choice(preset) == "paper-code"
     network = model._network
     names = select(network, include, excluded(preset) if exclude is None else exclude)
@@ -219,7 +220,7 @@ def _images(criterion: Criterion, data: Any, batches: int) -> list[tuple[Array, 
 
 
 def _seeds(seed: int | Sequence[int]) -> list[int]:
-    each = [seed] if isinstance(seed, int | np.integer) else list(seed)
+    each = seed if isinstance(seed, list | tuple) else [seed]
     return [whole("seed", number) for number in each]
 
 
@@ -292,7 +293,8 @@ def rewind(
     ValueError
         A snapshot of a network of other sizes. The network is unchanged then.
     """
+    check_model(model)
     preset_choice(preset)
-    if isinstance(snapshot, Mapping):
+    if not isinstance(snapshot, Snapshot):
         snapshot = Snapshot(snapshot)
     model._network.rewind(snapshot._snapshot, biases, prompts, temperatures)

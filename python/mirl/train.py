@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
 from mirl.checks import check_least
+from mirl.models import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,6 +106,7 @@ class Trainer:
     ) -> None:
         if recompute not in (None, "block"):
             raise ValueError(f"recompute must be None or 'block', got {recompute!r}")
+        check_model(model)
         check_least(1, micro_batch=micro_batch)
         self.model = model
         self.lr = lr
@@ -166,6 +168,8 @@ class Trainer:
         mirl.errors.DivergenceError
             The loss or a gradient is NaN or infinite: the message names the step (from 0), and the
             network is as before it.
+        KeyboardInterrupt
+            Ctrl-C. The step may have been taken all the same: `steps` tells.
         TypeError, ValueError
             Arrays that do not fit, or what a loss of your own returns. Whatever such a loss raises, the
             network is as before the step, too.

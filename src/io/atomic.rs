@@ -2,8 +2,9 @@
 
 use crate::{Error, Result};
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{io, process};
 
 /// Runs `write` on a temporary file beside `path`, syncs it and renames it to `path`. Whatever fails,
 /// a file that was at `path` before is still there, whole, and no other is left behind. A link stays, and
@@ -48,14 +49,13 @@ fn folder(path: &Path) -> &Path {
 
 /// A name in the same folder, and so in the same file system, that no other process or thread takes.
 fn temporary(path: &Path) -> Result<PathBuf> {
-    let Some(name) = path.file_name() else {
+    if path.file_name().is_none() {
         return Err(Error::value(format!("{}: no file name", path.display())));
-    };
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    let thread = std::thread::current().id();
-    hidden.push(format!(".{}-{thread:?}.tmp", std::process::id()));
-    Ok(folder(path).join(hidden))
+    }
+    // Not of the file's own, which may be as long as names can be.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let (process, number) = (process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    Ok(folder(path).join(format!(".mirl-{process}-{number}.tmp")))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Image files: PNG, JPEG, BMP, TIFF and WebP, 8 and 16 bits, with colour profile and EXIF.
 
-use super::{atomic, jpeg};
+use super::{atomic, jpeg, open};
 use crate::{Error, Result};
 use image::codecs::webp::WebPEncoder;
 use image::codecs::{bmp::BmpEncoder, jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder};
@@ -11,7 +11,7 @@ use image::{
 };
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Cursor, Seek, Write};
+use std::io::{BufRead, BufReader, BufWriter, Cursor, Read, Seek, Write};
 use std::path::Path;
 
 const JPEG_QUALITY: u8 = 95;
@@ -99,8 +99,7 @@ pub fn read_rgb8(path: &Path) -> Result<Rgb8> {
 
 /// Height and width, from the file's head alone and before any orientation is applied.
 pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    let file = File::open(path).map_err(|source| Error::file(path, source))?;
-    let dimensions = reader(path, BufReader::new(file))?.into_dimensions();
+    let dimensions = reader(path, BufReader::new(open(path)?))?.into_dimensions();
     let (width, height) = dimensions.map_err(|error| failed(path, error))?;
     Ok((height as usize, width as usize))
 }
@@ -147,8 +146,12 @@ fn reader<R: BufRead + Seek>(path: &Path, stream: R) -> Result<ImageReader<R>> {
 }
 
 fn decode(path: &Path) -> Result<Decoded> {
-    let wrong = |error| failed(path, error);
-    let stream = std::fs::read(path).map_err(|source| Error::file(path, source))?;
+    let wrong = |error: ImageError| Error::format(path, error.to_string());
+    let mut stream = vec![];
+    open(path)?
+        .read_to_end(&mut stream)
+        .map_err(|source| Error::file(path, source))?;
+    // What fails from here on is the image, not the file.
     let reader = reader(path, Cursor::new(&stream))?;
     if reader.format() == Some(ImageFormat::Jpeg) && !jpeg::is_whole(&stream) {
         return Err(Error::format(path, "the file ends before the image does"));

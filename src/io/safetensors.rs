@@ -1,7 +1,7 @@
 //! Safetensors files: written whole or not at all, with a checksum, mapped into memory and checked when
 //! read.
 
-use super::atomic;
+use super::{atomic, open};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -178,7 +178,7 @@ impl File {
     /// and U8.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |source| Error::file(path, source);
-        let file = std::fs::File::open(path).map_err(failed)?;
+        let file = open(path)?;
         if file.metadata().map_err(failed)?.len() == 0 {
             return Err(foreign(path, SafeTensorError::HeaderTooSmall));
         }

@@ -89,7 +89,9 @@ pub fn state_from_dict(dict: &Bound<'_, PyDict>) -> PyResult<StateDict> {
 pub fn state_to_dict<'py>(py: Python<'py>, state: &StateDict) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     for (name, values) in state.iter() {
-        dict.set_item(name, to_numpy(py, values.data.clone(), &values.shape)?)?;
+        let mut data = try_room(values.data.len())?;
+        data.extend_from_slice(&values.data);
+        dict.set_item(name, to_numpy(py, data, &values.shape)?)?;
     }
     Ok(dict)
 }

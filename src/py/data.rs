@@ -1,7 +1,8 @@
 //! The loader of patches and single degradations.
 
 use super::array::{owned, to_numpy};
-use super::enter::{POLL, enter};
+use super::enter::enter;
+use super::shared::POLL;
 use crate::data::{
     self, Augment, Degradation, Degraded, LoaderConfig, OnError, Sample, Source, Store,
 };

@@ -1,18 +1,13 @@
 //! The one door for long calls: the GIL is released, the work runs in the package's own threads,
 //! Ctrl-C stops it, and a panic, or memory that runs out within an operator, becomes an exception.
 
+use super::shared::{POLL, Shared, handle_signals};
 use crate::runtime::cancel::Cancel;
-use crate::runtime::lock::lock;
 use crate::runtime::{allocator, threads};
 use crate::{Error, Result};
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::mpsc;
-use std::time::Duration;
-
-/// How often Python may handle its signals meanwhile.
-pub const POLL: Duration = Duration::from_millis(50);
 
 /// Runs `work` in the pool.
 pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
@@ -21,17 +16,17 @@ pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -
 
 /// Runs `work` on a shared object in the pool.
 ///
-/// Locks are taken by the calling thread, since a worker that waited for one could be the very one
-/// whose call holds it further down its stack; and without the GIL, since a call that holds a lock
+/// It is held by the calling thread, since a worker that waited for it could be the very one
+/// whose call holds it further down its stack; and without the GIL, since a call that holds it
 /// asks for the GIL now and then.
 pub fn enter_with<S: Send, T: Send>(
     py: Python<'_>,
-    shared: &Mutex<S>,
+    shared: &Shared<S>,
     work: impl FnOnce(&mut S) -> Result<T> + Send,
 ) -> PyResult<T> {
     py.detach(|| {
-        let mut guard = lock(shared);
-        let state: &mut S = &mut guard;
+        let mut held = shared.hold()?;
+        let state: &mut S = &mut held;
         run(move || work(state))
     })
 }
@@ -39,10 +34,10 @@ pub fn enter_with<S: Send, T: Send>(
 /// Looks at a shared object; for what takes no time.
 pub fn peek<S: Send, T: Send>(
     py: Python<'_>,
-    shared: &Mutex<S>,
+    shared: &Shared<S>,
     look: impl FnOnce(&S) -> T + Send,
-) -> T {
-    py.detach(|| look(&lock(shared)))
+) -> PyResult<T> {
+    py.detach(|| Ok(look(&*shared.hold()?)))
 }
 
 /// Runs `work` in the pool while this thread, which must not hold the GIL, looks after signals.
@@ -65,7 +60,7 @@ pub(super) fn run<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> PyResult<
                 Err(mpsc::RecvTimeoutError::Disconnected) => break None,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if interrupt.is_none() {
-                        interrupt = Python::attach(|py| py.check_signals()).err();
+                        interrupt = handle_signals().err();
                     }
                     if interrupt.is_some() {
                         cancel.cancel();

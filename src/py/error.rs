@@ -40,7 +40,7 @@ impl From<Error> for PyErr {
             // pyo3 picks the subclass of OSError by the kind; the message gains the path.
             Error::File { source, .. } => std::io::Error::new(source.kind(), message).into(),
             Error::Format { .. } => FormatError::new_err(message),
-            Error::Diverged { .. } => DivergenceError::new_err(message),
+            Error::Diverged(_) => DivergenceError::new_err(message),
             Error::Memory { .. } => PyMemoryError::new_err(message),
             Error::Device(_) => DeviceError::new_err(message),
             Error::Cancelled => PyKeyboardInterrupt::new_err(()),

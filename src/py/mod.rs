@@ -10,6 +10,7 @@ mod machine;
 mod metrics;
 mod network;
 mod optim;
+mod shared;
 mod train;
 
 /// The Rust core of mirl. Private: use the functions and classes of `mirl`.

@@ -2,6 +2,7 @@
 
 use super::array::{owned, state_from_dict, state_to_dict, to_numpy};
 use super::enter::{enter, enter_with, peek};
+use super::shared::Shared;
 use crate::io::safetensors::Float;
 use crate::kernels::{Mask, Precision};
 use crate::models::{self, PromptIrConfig};
@@ -9,6 +10,7 @@ use crate::nn::StateDict;
 use crate::prune::{
     self, Alive, Granularity, Masks, PruneOptions, RewindOptions, Scope, Threshold,
 };
+use crate::runtime::buffer::try_room;
 use crate::runtime::gpu::Gpu;
 use crate::ticket::{self, Storage};
 use crate::{Error, Result};
@@ -16,20 +18,20 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// What is alive: (name, alive, total) of each prunable parameter, then alive and total of all.
 type Report = (Vec<(String, usize, usize)>, usize, usize);
 
 #[pyclass(module = "mirl._mirl", frozen)]
 pub struct Network {
-    pub(super) shared: Arc<Mutex<models::Network>>,
+    pub(super) shared: Arc<Shared<models::Network>>,
 }
 
 impl From<models::Network> for Network {
     fn from(network: models::Network) -> Self {
         Self {
-            shared: Arc::new(Mutex::new(network)),
+            shared: Arc::new(Shared::new(network)),
         }
     }
 }
@@ -64,12 +66,12 @@ impl Network {
 
     #[getter]
     fn config(&self, py: Python<'_>) -> PyResult<String> {
-        json(&peek(py, &self.shared, |network| network.config().clone()))
+        json(&peek(py, &self.shared, |network| network.config().clone())?)
     }
 
     /// "cpu" or "cuda".
     #[getter]
-    fn device(&self, py: Python<'_>) -> &'static str {
+    fn device(&self, py: Python<'_>) -> PyResult<&'static str> {
         peek(py, &self.shared, |network| match network.gpu() {
             Some(_) => "cuda",
             None => "cpu",
@@ -89,7 +91,7 @@ impl Network {
     }
 
     /// Names and shapes, in order.
-    fn parameters(&self, py: Python<'_>) -> Vec<(String, Vec<usize>)> {
+    fn parameters(&self, py: Python<'_>) -> PyResult<Vec<(String, Vec<usize>)>> {
         peek(py, &self.shared, |network| {
             let all = network.parameters().iter();
             all.map(|(name, parameter)| (name.to_owned(), parameter.shape().to_vec()))
@@ -97,7 +99,7 @@ impl Network {
         })
     }
 
-    fn is_unused(&self, py: Python<'_>, name: &str) -> bool {
+    fn is_unused(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
         peek(py, &self.shared, |network| network.is_unused(name))
     }
 
@@ -174,15 +176,18 @@ impl Network {
     /// Boolean arrays of the pruned parameters, True where alive.
     #[pyo3(signature = () -> "dict[str, NDArray[numpy.bool_]]")]
     fn masks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let masks: Vec<(String, Vec<bool>, Vec<usize>)> = peek(py, &self.shared, |network| {
-            let all = network.parameters().iter();
-            all.filter_map(|(name, parameter)| {
-                let mask = network.masks().get(name)?;
-                let bits = (0..mask.len()).map(|i| mask.get(i)).collect();
-                Some((name.to_owned(), bits, parameter.shape().to_vec()))
-            })
-            .collect()
-        });
+        let masks = enter_with(py, &self.shared, |network| {
+            let mut masks = vec![];
+            for (name, parameter) in network.parameters().iter() {
+                let Some(mask) = network.masks().get(name) else {
+                    continue;
+                };
+                let mut bits = try_room(mask.len())?;
+                bits.extend((0..mask.len()).map(|i| mask.get(i)));
+                masks.push((name.to_owned(), bits, parameter.shape().to_vec()));
+            }
+            Ok(masks)
+        })?;
         let dict = PyDict::new(py);
         for (name, bits, shape) in masks {
             dict.set_item(name, to_numpy(py, bits, &shape)?)?;
@@ -199,7 +204,7 @@ impl Network {
             let shape = peek(py, &self.shared, |network| {
                 let parameter = network.parameters().get(&name);
                 parameter.map(|parameter| parameter.shape().to_vec())
-            });
+            })?;
             if let Some(shape) = shape.filter(|shape| *shape != bits.shape) {
                 let message = format!("{name}: a mask of shape {:?} for {shape:?}", bits.shape);
                 return Err(Error::value(message).into());
@@ -221,7 +226,7 @@ impl Network {
     fn report(&self, py: Python<'_>, names: Vec<String>) -> PyResult<Report> {
         let report = peek(py, &self.shared, |network| {
             prune::report(network.parameters(), network.masks(), &names)
-        })?;
+        })??;
         let layers = report.layers.into_iter();
         let layers = layers.map(|layer| (layer.name, layer.alive, layer.total));
         Ok((layers.collect(), report.alive, report.total))

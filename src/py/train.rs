@@ -3,23 +3,23 @@
 use super::array::{Owned, owned, state_to_dict, to_numpy};
 use super::enter::{enter_with, peek, run};
 use super::network::{Network, one_of, precision_of};
+use super::shared::Shared;
 use crate::models::{self, Objective};
 use crate::nn::StateDict;
 use crate::ops::loss::Kind;
 use crate::ops::{Keep, Mode};
 use crate::optim::AdamWConfig;
-use crate::runtime::lock::lock;
 use crate::train::{self, TrainerConfig};
 use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 #[pyclass(module = "mirl._mirl", frozen)]
 pub struct Trainer {
-    network: Arc<Mutex<models::Network>>,
-    trainer: Mutex<train::Trainer>,
+    network: Arc<Shared<models::Network>>,
+    trainer: Shared<train::Trainer>,
 }
 
 #[pymethods]
@@ -75,21 +75,21 @@ impl Trainer {
         let trainer = enter_with(py, &network, |network| train::Trainer::new(network, config))?;
         Ok(Self {
             network,
-            trainer: Mutex::new(trainer),
+            trainer: Shared::new(trainer),
         })
     }
 
     /// Steps taken so far.
     #[getter]
-    fn steps(&self, py: Python<'_>) -> u64 {
+    fn steps(&self, py: Python<'_>) -> PyResult<u64> {
         peek(py, &self.trainer, |trainer| trainer.optimizer().steps())
     }
 
     /// Seconds that forward, backward and optimizer of the last step took.
     #[getter]
-    fn seconds(&self, py: Python<'_>) -> (f64, f64, f64) {
-        let seconds = peek(py, &self.trainer, |trainer| trainer.seconds());
-        (seconds.forward, seconds.backward, seconds.optimizer)
+    fn seconds(&self, py: Python<'_>) -> PyResult<(f64, f64, f64)> {
+        let seconds = peek(py, &self.trainer, |trainer| trainer.seconds())?;
+        Ok((seconds.forward, seconds.backward, seconds.optimizer))
     }
 
     /// Trains on one batch and returns its loss from before the step.
@@ -130,19 +130,20 @@ impl Trainer {
             network: self.network.clone(),
             degraded,
             clean,
-            step: Mutex::new(Some(step)),
+            step: Shared::new(Some(step)),
         })
     }
 
     /// Takes a step whose parts have all come, and returns its loss.
     fn finish(&self, py: Python<'_>, step: &OwnLoss) -> PyResult<f64> {
-        let step = py.detach(|| lock(&step.step).take()).ok_or_else(over)?;
+        let step = py.detach(|| PyResult::Ok(step.step.hold()?.take()))?;
+        let step = step.ok_or_else(over)?;
         self.with(py, |network, trainer| trainer.finish(network, step))
     }
 
     /// Of each image of the last batch.
     #[getter]
-    fn losses(&self, py: Python<'_>) -> Vec<f64> {
+    fn losses(&self, py: Python<'_>) -> PyResult<Vec<f64>> {
         peek(py, &self.trainer, |trainer| trainer.losses().to_vec())
     }
 
@@ -193,8 +194,8 @@ impl Trainer {
         work: impl FnOnce(&mut models::Network, &mut train::Trainer) -> crate::Result<T> + Send,
     ) -> PyResult<T> {
         py.detach(|| {
-            let mut trainer = lock(&self.trainer);
-            let mut network = lock(&self.network);
+            let mut trainer = self.trainer.hold()?;
+            let mut network = self.network.hold()?;
             let (trainer, network): (&mut train::Trainer, &mut models::Network) =
                 (&mut trainer, &mut network);
             run(move || work(network, trainer))
@@ -205,10 +206,10 @@ impl Trainer {
 /// A step whose loss the caller computes, between `Trainer.begin` and `Trainer.finish`.
 #[pyclass(module = "mirl._mirl", frozen)]
 pub struct OwnLoss {
-    network: Arc<Mutex<models::Network>>,
+    network: Arc<Shared<models::Network>>,
     degraded: Owned<f32>,
     clean: Owned<f32>,
-    step: Mutex<Option<train::OwnLoss>>,
+    step: Shared<Option<train::OwnLoss>>,
 }
 
 /// Restored images and clean ones.
@@ -255,9 +256,10 @@ impl OwnLoss {
         work: impl FnOnce(&models::Network, &mut train::OwnLoss) -> crate::Result<T> + Send,
     ) -> PyResult<T> {
         py.detach(|| {
-            let mut step = lock(&self.step);
+            let mut step = self.step.hold()?;
             let step = step.as_mut().ok_or_else(over)?;
-            let network: &models::Network = &lock(&self.network);
+            let network = self.network.hold()?;
+            let network: &models::Network = &network;
             run(move || work(network, step))
         })
     }

@@ -38,6 +38,11 @@ pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
         }
     }
     let mut network = Network::zeros(config)?;
+    for name in file.names() {
+        if let Some(masked) = name.strip_prefix(MASK) {
+            network.parameters().require(masked)?;
+        }
+    }
     let (mut masks, mut state) = (Masks::default(), StateDict::default());
     for (name, parameter) in network.parameters().iter() {
         if let Some((shape, values)) = file.floats(name) {

@@ -18,7 +18,19 @@ const STEPS: &str = "optimizer_steps";
 const PROGRESS: &str = "progress";
 
 /// Writes a checkpoint. `progress` is kept as it is: where the loop stands.
+///
+/// # Errors
+/// A weight that is not finite, with which nothing could go on; the file system's. What was at `path` is
+/// still there then.
 pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -> Result<()> {
+    for (name, parameter) in network.parameters().iter() {
+        let wrong = |values: &[f32]| values.iter().find(|value| !value.is_finite()).copied();
+        if let Some(value) = parameter.read(wrong)? {
+            let steps = trainer.optimizer().steps();
+            let message = format!("{name} holds {value} after {steps} steps: nothing was saved");
+            return Err(Error::Diverged(message));
+        }
+    }
     let mut file = ticket::pack(network, Storage::Dense)?;
     let moments = trainer.optimizer().moments(network.parameters())?;
     for ((name, parameter), moments) in network.parameters().iter().zip(&*moments) {

@@ -264,7 +264,9 @@ pub(super) fn check_finite(step: u64, loss: f64, norm: f64) -> Result<()> {
     } else {
         ("loss", loss)
     };
-    Err(Error::Diverged { what, step, value })
+    Err(Error::Diverged(format!(
+        "the {what} of step {step} is {value}: the step was not applied"
+    )))
 }
 
 fn own_loss() -> Error {

@@ -43,3 +43,39 @@ def test_a_forked_child_computes_the_same():
     # Python 3.12 warns of any fork beside threads: that it works here is what is shown.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT]
     assert subprocess.run(command, timeout=SECONDS, check=False).returncode == 0
+
+
+BUSY = f"""
+import os, threading, time
+import numpy as np
+import mirl
+
+model = mirl.PromptIR(**{SMALL!r})
+images = np.zeros((2, 3, 384, 384), np.float32)
+done = threading.Event()
+
+def work():
+    while not done.is_set():
+        model(images)
+
+thread = threading.Thread(target=work)
+thread.start()
+time.sleep(0.5)
+child = os.fork()
+if child == 0:
+    try:
+        model.density()
+    except RuntimeError as error:
+        os._exit(0 if "forked" in str(error) else 1)
+    os._exit(0)  # between two calls: that is no call
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+done.set()
+thread.join()
+raise SystemExit(status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_of_a_process_at_work_does_not_wait_for_ever():
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", BUSY]
+    assert subprocess.run(command, timeout=SECONDS, check=False).returncode == 0

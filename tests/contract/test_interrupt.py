@@ -47,3 +47,72 @@ def test_an_interrupt_stops_a_long_call(call):
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < SECONDS
+
+
+HANDLER = f"""
+import os, signal, sys, threading
+import numpy as np
+import mirl
+
+model = mirl.PromptIR(**{SMALL!r})
+trainer = mirl.Trainer(model, lr=0)
+large = np.zeros((4, 3, 384, 384), np.float32)
+told = []
+
+def handler(*_):
+    for use in (model.density, lambda: trainer.steps, lambda: trainer.save_checkpoint("x")):
+        try:
+            use()
+        except RuntimeError as error:
+            told.append(str(error))
+
+signal.signal(signal.SIGUSR1, handler)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+while not told:
+    trainer.step(large, large)
+assert len(told) == 3 and all("set a flag" in text for text in told), told
+assert not os.path.exists("x")
+trainer.step(large, large)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_signal_handler_is_told_that_the_call_it_interrupts_is_at_work(tmp_path):
+    command = [sys.executable, "-c", HANDLER]
+    run = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+    )
+    assert run.returncode == 0, run.stderr
+
+
+WAITING = f"""
+import os, signal, threading, time
+import numpy as np
+import mirl
+
+model = mirl.PromptIR(**{SMALL!r})
+large = np.zeros((16, 3, 512, 512), np.float32)
+done = threading.Event()
+
+def work():
+    while not done.is_set():
+        model(large)
+
+thread = threading.Thread(target=work)
+thread.start()
+threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    while True:
+        model.density()
+        time.sleep(0.01)
+except KeyboardInterrupt:
+    print("interrupted")
+done.set()
+thread.join()
+"""
+
+
+def test_an_interrupt_ends_the_wait_for_another_thread():
+    command = [sys.executable, "-c", WAITING]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert run.stdout == "interrupted\n", run.stderr

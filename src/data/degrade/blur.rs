@@ -2,6 +2,7 @@
 
 use super::super::augment::PIXEL;
 use super::Window;
+use crate::runtime::cancel;
 use crate::{Error, Result};
 use image::{ImageBuffer, RgbImage, imageops};
 use rand::{Rng, RngExt};
@@ -17,7 +18,7 @@ pub fn gaussian(patch: &mut [u8], window: Window, sigma: f32) -> Result<()> {
 }
 
 /// A hand that moves: the mean along a line of `length` pixels in any direction.
-pub fn motion(patch: &mut [u8], window: Window, length: f32, rng: &mut impl Rng) {
+pub fn motion(patch: &mut [u8], window: Window, length: f32, rng: &mut impl Rng) -> Result<()> {
     let angle = rng.random_range(0.0..PI);
     let points = length.ceil().max(1.0) as usize;
     let steps: Vec<(f32, f32)> = (0..points)
@@ -30,6 +31,9 @@ pub fn motion(patch: &mut [u8], window: Window, length: f32, rng: &mut impl Rng)
     let (height, width) = (window.height, window.width);
     for (index, pixel) in patch.chunks_exact_mut(PIXEL).enumerate() {
         let (row, col) = ((index / width) as f32, (index % width) as f32);
+        if index % width == 0 {
+            cancel::check()?;
+        }
         for (channel, value) in pixel.iter_mut().enumerate() {
             let seen = steps.iter().map(|(down, right)| {
                 let at = |y: usize, x: usize| f32::from(sharp[(y * width + x) * PIXEL + channel]);
@@ -38,6 +42,7 @@ pub fn motion(patch: &mut [u8], window: Window, length: f32, rng: &mut impl Rng)
             *value = (seen.sum::<f32>() / points as f32).round() as u8;
         }
     }
+    Ok(())
 }
 
 /// The value between four pixels (bilinear); those outside are the nearest inside.

@@ -152,9 +152,10 @@ fn range(text: &str) -> Option<Bounds> {
 impl Degradation {
     /// Degrades a patch of pixels in place, rounded to 8 bits after each step.
     pub fn apply(&self, patch: &mut [u8], window: Window, rng: &mut impl Rng) -> Result<()> {
-        self.0
-            .iter()
-            .try_for_each(|step| step.apply(patch, window, rng))
+        self.0.iter().try_for_each(|step| {
+            cancel::check()?;
+            step.apply(patch, window, rng)
+        })
     }
 
     /// Degrades whole images in place; what is drawn follows from the seed, the name and the image's
@@ -176,12 +177,8 @@ impl Degradation {
         };
         let images = images.par_chunks_exact_mut(height * width * PIXEL);
         images.enumerate().try_for_each(|(number, image)| {
-            cancel::check()?;
-            self.apply(
-                image,
-                window,
-                &mut rng::stream(seed, name, [number as u64, 0]),
-            )
+            let rng = &mut rng::stream(seed, name, [number as u64, 0]);
+            self.apply(image, window, rng)
         })
     }
 }
@@ -201,7 +198,7 @@ impl Step {
             Kind::Underwater => medium::underwater(patch, window, rng),
             Kind::LowLight => light::low_light(patch, strength, rng),
             Kind::Blur => blur::gaussian(patch, window, strength)?,
-            Kind::Motion => blur::motion(patch, window, strength, rng),
+            Kind::Motion => blur::motion(patch, window, strength, rng)?,
             Kind::Sharpen => blur::sharpen(patch, window, strength)?,
             Kind::Resize => store::resize(patch, window, strength)?,
             Kind::Jpeg => store::jpeg(patch, window, strength)?,
