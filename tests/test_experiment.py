@@ -674,6 +674,48 @@ def test_functions_need_not_measure_the_input(place, tmp_path):
     assert "31.00" in report(tmp_path).read_text()
 
 
+def test_a_report_leaves_infinite_quality_out_of_its_picture(place, tmp_path):
+    """As of an image that is compared with itself."""
+
+    def perfect(model):
+        return {"same": {"psnr": np.inf}, "rain": {"psnr": 30.0, "psnr_input": np.inf}}
+
+    sizes = Experiment.load(place / "recipe.toml").network
+    folders = [tmp_path / f"run{seed}" for seed in (0, 1)]
+    for seed, folder in enumerate(folders):
+        mirl.find_ticket(
+            mirl.PromptIR(seed=seed, **sizes),
+            mirl.Loader.from_folder(place / "data", patch_size=16, seed=seed),
+            rounds=1,
+            evaluate=perfect,
+            out=folder,
+            loggers=(),
+        )
+    page = report({"ticket": folders}, tmp_path / "page.html")
+    assert "30.00" in page.read_text()
+
+
+@pytest.mark.parametrize("text", ["[]", "5"])
+def test_what_no_sweep_has_written_is_named(swept, tmp_path, text):
+    shutil.copytree(swept / "mir-l-seed0", tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(text)
+    with pytest.raises(mirl.errors.FormatError, match=r"run\.json: nothing that a sweep"):
+        results(tmp_path)
+
+
+def test_a_cluster_that_is_not_there_is_named(place, tmp_path, monkeypatch):
+    """Where Ray itself would end the process."""
+
+    class Ray:
+        @staticmethod
+        def init(**settings):
+            raise SystemExit(15)
+
+    monkeypatch.setitem(sys.modules, "ray", Ray)
+    with pytest.raises(ConnectionError, match="nosuch:1: no Ray cluster"):
+        Sweep.load(place / "sweep.toml").run(tmp_path, address="nosuch:1", progress=False)
+
+
 def test_a_report_compares_networks_of_one_size(place, tmp_path):
     """And methods that count other layers as prunable."""
     shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 1})

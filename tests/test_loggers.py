@@ -1,5 +1,8 @@
+import errno
 import importlib.util
+import io
 import json
+import os
 import sys
 
 import numpy as np
@@ -67,6 +70,28 @@ def test_bars_of_a_resumed_run_go_on(capsys):
     assert "2/3" in capsys.readouterr().err
 
 
+def test_without_stderr_there_are_no_bars(small, batch, tmp_path, monkeypatch):
+    """As in a process without a console."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert len(mirl.find_ticket(small, [batch], rounds=0, out=tmp_path).rounds) == 1
+
+
+def test_bars_that_cannot_be_shown_end_nothing(monkeypatch):
+    """A stderr that leads to a full disk."""
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "no space left")
+
+        def flush(self):
+            raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    bars = ProgressBars()
+    events(bars)
+    assert bars.rounds.n == ROUNDS + 1
+
+
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -89,6 +114,16 @@ def test_lines_of_a_resumed_run_are_those_of_one_never_stopped(tmp_path, tail):
     # The last checkpoint is older than the last line.
     events(JsonLines(stopped), start=(1, 0, 2))
     assert stopped.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("damage", [b"5", b'{"rounb": 0, "epoch": 0, "step": 2}', b"\xff{", b"[]"])
+def test_lines_around_a_damaged_one_stay(tmp_path, damage):
+    path = tmp_path / "steps.jsonl"
+    events(JsonLines(path))
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole[:2], damage + b"\n", *whole[3:]]))
+    events(JsonLines(path), start=(1, 0, 1))
+    assert path.read_bytes() == b"".join([*whole[:2], *whole[3:]])
 
 
 def test_lines_are_on_the_disk_at_once(tmp_path):
@@ -152,6 +187,14 @@ def test_tensorboard_reads_what_was_written(tmp_path):
     assert steps[(1 * EPOCHS + 1) * STEPS + 2] == pytest.approx(loss(1, 1, 2))
     assert held["lr"][1] == pytest.approx(1e-3)
     assert held["psnr/derain"] == {0: 20.0, 1: 21.0}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
+def test_a_name_that_tensorboard_cannot_write_to_is_told_before_training(small, batch, tmp_path):
+    folder = tmp_path / os.fsdecode(b"r\xfcn")
+    with pytest.raises(ValueError, match=r"r\\udcfcn.*is no UTF-8"):
+        mirl.find_ticket(small, [batch], rounds=0, out=folder, progress=False)
+    assert not list(folder.iterdir())
 
 
 def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):

@@ -342,6 +342,139 @@ def _stop(model):
     raise OSError("stop")
 
 
+def test_the_checkpoint_of_another_run_is_refused(tmp_path):
+    for name, seed in (("first", 1), ("second", 2)):
+        with pytest.raises(OSError, match="stop"):
+            _of_seed(tmp_path / name, seed, evaluate=_stop)
+    checkpoint = tmp_path / "first" / "checkpoint.safetensors"
+    own = checkpoint.read_bytes()
+    checkpoint.write_bytes((tmp_path / "second" / "checkpoint.safetensors").read_bytes())
+    with pytest.raises(mirl.errors.FormatError, match=r"checkpoint.*began with other values"):
+        _of_seed(tmp_path / "first", 1)
+    # One of an earlier version does not tell.
+    checkpoint.write_bytes(own)
+    model = mirl.PromptIR(seed=1, **SMALL)
+    trainer = mirl.Trainer(model)
+    progress = json.loads(trainer.load_checkpoint(checkpoint))
+    assert progress.pop("initial")
+    trainer.save_checkpoint(checkpoint, json.dumps(progress))
+    assert len(_of_seed(tmp_path / "first", 1).rounds) == 1
+
+
+def _of_seed(out, seed, **settings):
+    model = mirl.PromptIR(seed=seed, **SMALL)
+    settings = {"rounds": 0, "out": out, "loggers": (), **settings}
+    return mirl.find_ticket(model, Noise(), **settings)
+
+
+def test_the_network_of_a_finished_round_that_is_missing_is_named(tmp_path):
+    run(tmp_path, rounds=1, epochs=1)
+    (tmp_path / "round_00.mirl.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"its round is done.*round_00\.mirl"):
+        run(tmp_path, rounds=1, epochs=1)
+
+
+def test_resuming_clears_its_own_temporary_files_alone(tmp_path):
+    run(tmp_path, rounds=0, epochs=1)
+    own = [".record.12-34.tmp.jsonl", ".late.safetensors.12-ThreadId(3).tmp", ".tmpTayfyn"]
+    own += [".mirl-12-0.tmp", ".mirl-12-3.tmp.json"]
+    others = [".my-tmp-notes.txt", ".tmp.txt", ".notes.tmp", ".tmpnotes12"]
+    for name in own + others:
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".tmpFolder").mkdir()
+    run(tmp_path, rounds=0, epochs=1)
+    left = {path.name for path in tmp_path.glob(".*")}
+    assert left == {".lock", ".tmpFolder", *others}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # other threads than ours
+@pytest.mark.parametrize("released", [True, False])
+def test_a_forked_process_does_not_keep_the_lock(tmp_path, released):
+    """Neither after the run, nor where the process that was at it was killed."""
+    folder = RunFolder(tmp_path)
+    folder._lock()
+    ready, hold = os.pipe(), os.pipe()
+    if (child := os.fork()) == 0:
+        folder.release()  # as the end of a run does: not the child's to do
+        os.write(ready[1], b"x")
+        os.read(hold[0], 1)
+        os._exit(0)
+    try:
+        os.read(ready[0], 1)
+        with pytest.raises(BlockingIOError):
+            RunFolder(tmp_path)._lock()
+        if released:
+            folder.release()
+        else:
+            os.close(folder._held.fileno())  # as the system does where it is killed
+        other = RunFolder(tmp_path)
+        other._lock()
+        other.release()
+    finally:
+        os.write(hold[1], b"x")
+        os.waitpid(child, 0)
+        for end in (*ready, *hold):
+            os.close(end)
+        if not released:
+            with pytest.raises(OSError, match="descriptor"):
+                folder._held.close()
+
+
+@pytest.mark.parametrize("text", ["{}", "5", '{"recipe": {}, "network": {}}', "[]", "\xff"])
+def test_a_recipe_that_is_none_is_named(tmp_path, text):
+    (tmp_path / "recipe.json").write_text(text, encoding="latin-1")
+    for settings in ({"out": tmp_path}, {"out": None, "masks_of": tmp_path}):
+        with pytest.raises(mirl.errors.FormatError, match=r"recipe\.json: no recipe of a run"):
+            run(**settings)
+
+
+@pytest.mark.parametrize("text", ["{}", "5", "[]", '{"round": 0, "metrics": {}}'])
+def test_a_record_that_is_none_is_named(tmp_path, text):
+    run(tmp_path, rounds=0, epochs=1)
+    (tmp_path / "record.jsonl").write_text(text)
+    with pytest.raises(mirl.errors.FormatError, match=r"record\.jsonl: no record of a run"):
+        mirl.Result.load(tmp_path)
+
+
+def test_measures_beyond_json_are_kept(tmp_path):
+    """An image with itself has an infinite PSNR; what is no number is no measure."""
+    found = {"same": {"psnr": np.inf, "ssim": 1.0, "lpips": np.nan}}
+    result = run(tmp_path, rounds=0, epochs=1, evaluate=lambda _: found)
+    assert result.rounds[0]["metrics"] == {"same": {"psnr": np.inf, "ssim": 1.0}}
+    written = (tmp_path / "record.jsonl").read_text()
+    assert '"psnr": null' in written
+    assert "Infinity" not in written
+    assert mirl.Result.load(tmp_path).rounds == result.rounds
+    assert run(tmp_path, rounds=0, epochs=1).rounds == result.rounds
+
+
+def test_data_that_tells_nan_is_refused(tmp_path):
+    class Unequal(Noise):
+        def describe(self):
+            return {"seed": 5, "levels": [1.0, float("nan")]}
+
+    with pytest.raises(ValueError, match=r"data\.levels\[1\]: NaN"):
+        run(tmp_path, data=Unequal())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error"),
+    [("a", TypeError), (None, TypeError), (np.nan, ValueError), (-1, ValueError)],
+)
+def test_seconds_between_checkpoints_are_checked_first(tmp_path, seconds, error):
+    with pytest.raises(error, match="checkpoint_seconds must be"):
+        run(tmp_path / "run", checkpoint_seconds=seconds)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_network_is_named(batch, tmp_path):
+    with pytest.raises(TypeError, match=r"model must be a mirl\.PromptIR, got NoneType"):
+        mirl.find_ticket(None, [batch], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_must_have_batches(small):
     with pytest.raises(ValueError, match="no batch"):
         mirl.find_ticket(small, [], loggers=())
@@ -402,12 +535,13 @@ def test_the_order_of_tasks_is_of_the_run(tmp_path):
 def test_stages_that_differ_are_named_one_by_one(tmp_path):
     folder = RunFolder(tmp_path)
     stages = [{"size": 16, "tasks": {"rain": 1, "haze": 1}}, {"size": 24, "tasks": {"rain": 1}}]
-    folder.claim({"recipe": {"rounds": 1}, "data": {"stages": stages}})
+    described = {"recipe": {"rounds": 1, "rewind": "initial", "seed": 0}, "network": {}}
+    folder.claim(described | {"data": {"stages": stages}})
     folder.release()
     other = [{"size": 16, "tasks": {"haze": 1, "rain": 1}}, {"size": 32, "tasks": {"rain": 1}}]
     try:
         with pytest.raises(ValueError, match="holds another run") as caught:
-            folder.claim({"recipe": {"rounds": 1}, "data": {"stages": other}})
+            folder.claim(described | {"data": {"stages": other}})
     finally:
         folder.release()
     assert "data.stages[1].size is 24 there and 32 here" in str(caught.value)

@@ -1,6 +1,7 @@
 """What lies between rounds: how they are pruned, where they start from, and the controls."""
 
 import json
+import shutil
 from contextlib import suppress
 
 import numpy as np
@@ -205,6 +206,21 @@ def test_learning_rate_rewinding_and_fine_tuning_keep_the_weights():
         assert not np.array_equal(begun[kept], initial[name][kept])
 
 
+@pytest.mark.parametrize(
+    ("rates", "error"),
+    [
+        ({"lr": float("nan")}, ValueError),
+        ({"lr": float("inf")}, ValueError),
+        ({"lr": -1.0}, ValueError),
+        ({"lr": 1e-4, "min_lr": 1e-3}, ValueError),
+        ({"lr": "1e-4"}, TypeError),
+    ],
+)
+def test_a_schedule_of_no_rates_is_refused(rates, error):
+    with pytest.raises(error, match=r"lr must"):
+        mirl.linear_warmup_cosine(3, 6, **rates)
+
+
 def test_gradual_density_is_the_cubic_schedule():
     steps, final = 400, 0.1
     found = [gradual_density(step, steps, final) for step in range(steps)]
@@ -280,6 +296,36 @@ def test_survivors_of_reinit_start_anew(parent):
         # Of the same distribution: uniform in ±1/√64.
         assert np.abs(begun).max() == pytest.approx(1 / 8, rel=0.01)
     assert (first[second != 0] != second[second != 0]).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("kept", "settings"), [("late", {"rewind": 2}), ("dense", {"pruning": "one-shot"})]
+)
+def test_what_a_run_has_kept_is_wanted_where_it_goes_on(tmp_path, kept, settings):
+    """And of no other run."""
+    with pytest.raises(StopError):  # round 0 is done, and step 2 of it
+        run(tmp_path, data=Stopping(8), **settings)
+    path = tmp_path / f"{kept}.safetensors"
+    path.rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError, match=rf"{kept}\.safetensors"):
+        run(tmp_path, data=Stopping(0), **settings)
+    mirl.PromptIR(seed=4, **SMALL).save(path, {"initial": "00000000"})
+    with pytest.raises(mirl.errors.FormatError, match=rf"{kept}.*began with other values"):
+        run(tmp_path, data=Stopping(0), **settings)
+    # One of an earlier version does not tell.
+    mirl.load(tmp_path / "away").save(path)
+    run(tmp_path, **settings)
+    run(tmp_path / "whole", **settings)
+    assert_same(tmp_path, tmp_path / "whole")
+
+
+def test_late_values_of_a_parent_that_are_missing_are_named(parent, tmp_path):
+    copied = tmp_path / "parent"
+    shutil.copytree(parent, copied, ignore=shutil.ignore_patterns("late.safetensors"))
+    with pytest.raises(FileNotFoundError, match=r"late\.safetensors"):
+        run(tmp_path / "run", masks_of=copied, rewind=2)
+    # Those of reinit are drawn.
+    run(tmp_path / "drawn", masks_of=copied, rewind=2, control="reinit", rounds=1)
 
 
 @pytest.mark.parametrize(

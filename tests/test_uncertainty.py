@@ -53,3 +53,10 @@ def test_bad_input_is_named():
         mirl.TaskUncertainty(lr=0)
     with pytest.raises(ValueError, match="2 tasks, but 1 losses"):
         mirl.TaskUncertainty().update(["a", "b"], [0.1])
+    with pytest.raises(ValueError, match="lr must be positive and finite"):
+        mirl.TaskUncertainty(lr=float("inf"))
+    uncertainty = mirl.TaskUncertainty()
+    for loss in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"losses must be finite, got \w+ of 'b'"):
+            uncertainty.update(["a", "b"], [0.1, loss])
+    assert uncertainty.state_dict() == {}

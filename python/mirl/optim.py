@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from mirl import _mirl
-from mirl.checks import check_least
+from mirl.checks import check_least, is_number
 
 
 def linear_warmup_cosine(
@@ -35,7 +37,12 @@ def linear_warmup_cosine(
     Raises
     ------
     TypeError, ValueError
-        No whole numbers from 0 on; `warmup` does not fit `total`.
+        No whole numbers from 0 on; `warmup` does not fit `total`; not 0 <= `min_lr` <= `lr`.
     """
     check_least(0, t=t, total=total, warmup=warmup)
+    for name, rate in (("lr", lr), ("min_lr", min_lr)):
+        if not is_number(rate):
+            raise TypeError(f"{name} must be a number, got {rate!r}")
+    if not 0 <= min_lr <= lr < math.inf:
+        raise ValueError(f"min_lr must lie in [0, lr], and lr be finite, got {min_lr} and {lr}")
     return _mirl.linear_warmup_cosine(t, total, warmup, lr, min_lr)

@@ -30,7 +30,7 @@ class TaskUncertainty:
     Raises
     ------
     ValueError
-        `lr` is not positive.
+        `lr` is not positive and finite.
 
     Examples
     --------
@@ -49,8 +49,8 @@ class TaskUncertainty:
     """
 
     def __init__(self, lr: float = 0.01) -> None:
-        if not lr > 0:
-            raise ValueError(f"lr must be positive, got {lr}")
+        if not 0 < lr < math.inf:
+            raise ValueError(f"lr must be positive and finite, got {lr}")
         self.lr = lr
         # Of each task: ln σ, both moments of its gradient, and how many of them there were.
         self._tasks: dict[str, list[float]] = {}
@@ -90,10 +90,13 @@ class TaskUncertainty:
         Raises
         ------
         ValueError
-            Not as many losses as tasks.
+            Not as many losses as tasks, or one that is not finite: nothing is learned.
         """
         if len(tasks) != len(losses):
             raise ValueError(f"{len(tasks)} tasks, but {len(losses)} losses")
+        for task, loss in zip(tasks, losses, strict=True):
+            if not math.isfinite(loss):
+                raise ValueError(f"losses must be finite, got {loss} of {task!r}")
         for task in dict.fromkeys(tasks):
             mine = [loss for other, loss in zip(tasks, losses, strict=True) if other == task]
             s, first, second, count = self._tasks.get(task, [0.0, 0.0, 0.0, 0.0])

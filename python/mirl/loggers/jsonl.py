@@ -56,12 +56,12 @@ class JsonLines(Logger):
         if not self.path.exists():
             return
         lines = []
-        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 held = json.loads(line)
-            except ValueError:  # the line during which the run was killed
-                break
-            if (held["round"], held["epoch"], held["step"]) >= place:
-                break
-            lines.append(line)
+                before = (held["round"], held["epoch"], held["step"]) < place
+            except (LookupError, TypeError, ValueError):
+                continue  # half a line, as of a run that was killed, or a damaged one
+            if before:
+                lines.append(line + "\n")
         write_text(self.path, "".join(lines))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from contextlib import suppress
+from typing import IO, Any
 
 from mirl.loggers.base import Logger
 
@@ -17,17 +19,15 @@ class ProgressBars(Logger):
     """
 
     def __init__(self, progress: bool = True) -> None:
-        from tqdm.auto import tqdm
-
         self.rounds, self.epochs, self.steps = (
-            tqdm(
+            bar(
+                progress,
                 desc=f"{unit:<5}",
                 unit=unit,
                 position=position,
                 leave=position == 0,
                 dynamic_ncols=True,
                 delay=1e-9,  # no empty bar before its total is known
-                disable=not progress,
             )
             for position, unit in enumerate(("round", "epoch", "step"))
         )
@@ -70,6 +70,33 @@ class ProgressBars(Logger):
         """Take the bars away; that of the rounds stays."""
         for bar in (self.steps, self.epochs, self.rounds):
             bar.close()
+
+
+class _Screen:
+    """A stream for bars: what it cannot take, on a full disk say, ends no run."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
+def bar(progress: bool, **settings: Any) -> Any:
+    """A progress bar of tqdm, which takes the settings; hidden where there is no stderr."""
+    from tqdm.auto import tqdm
+
+    if not progress or sys.stderr is None:
+        return tqdm(disable=True, **settings)
+    return tqdm(file=_Screen(sys.stderr), **settings)
 
 
 def _move(bar: Any, place: int) -> None:

@@ -24,10 +24,19 @@ class TensorBoard(Scalars):
     ------
     ImportError
         The package tensorboard is not installed.
+    ValueError
+        The folder's name is no UTF-8, which TensorBoard wants.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         need("tensorboard", "tensorboard")
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{str(folder)!r} is no UTF-8, and TensorBoard cannot write there: choose another"
+                " folder, or loggers without it"
+            ) from None
         from tensorboard.summary import Writer
 
         self._open = partial(Writer, str(folder))

@@ -50,10 +50,12 @@ def quality_figure(means: DataFrame, measure: str) -> Figure:
             axis.fill_between(densities, low, high, color=style(index)["color"], alpha=0.15, lw=0)
         unchanged = list(of_task.get(f"{measure}_input", of_task[measure][:0]).dropna().head(1))
         # A few runs have intervals far wider than all that is to be seen between their means.
-        shown = [*unchanged, *of_task[measure]]
-        lowest, highest = min(shown), max(shown)
-        beyond = BEYOND * (highest - lowest) or 1.0
-        axis.set_ylim(lowest - beyond, highest + beyond)
+        # The PSNR of an image with itself is infinite, and beyond every picture.
+        shown = [value for value in (*unchanged, *of_task[measure]) if np.isfinite(value)]
+        if shown:
+            lowest, highest = min(shown), max(shown)
+            beyond = BEYOND * (highest - lowest) or 1.0
+            axis.set_ylim(lowest - beyond, highest + beyond)
         axis.set_title(task_name(task), fontsize=11)
         axis.grid(alpha=0.25)
         axis.tick_params(labelsize=8)

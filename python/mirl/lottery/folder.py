@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import errno
 import json
+import math
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from mirl.errors import FormatError
 from mirl.io import write_text
 from mirl.models import load_native
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Callable
 
     from mirl.models import PromptIR
 
@@ -22,6 +26,18 @@ TRAINED = (
     " folder."
 )
 """What is likely where nothing but the initial values differ: a cell of a notebook that ran twice."""
+LEFTOVER = re.compile(
+    r"\.(mirl-\d+|.+\.\d+)-(\d+|ThreadId\(\d+\))\.tmp(\.\w+)?|\.tmp[0-9A-Za-z]{6}"
+)
+"""Temporary names of files that appear whole: ours, those of earlier versions, and those of the
+safetensors library."""
+SETTINGS = {"rounds", "rewind", "seed"}
+"""Of a recipe what others than its own run read."""
+RECORD = {
+    *("round", "density", "density_prunable", "layers", "loss"),
+    *("metrics", "seconds", "seed", "versions"),
+}
+"""Of a record what is read."""
 
 
 class RunFolder:
@@ -75,6 +91,8 @@ class RunFolder:
             described: dict[str, Any] = json.loads(self.recipe.read_text(encoding="utf-8"))
         except ValueError as error:
             raise FormatError(f"{self.recipe}: no recipe of a run: {error}") from error
+        if not _is_description(described):
+            raise FormatError(f"{self.recipe}: no recipe of a run: it lacks settings or network")
         return described
 
     def records(self) -> list[dict[str, Any]]:
@@ -89,8 +107,8 @@ class RunFolder:
             return []
         try:
             lines = self.record.read_text(encoding="utf-8").splitlines()
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
+            return [_record(json.loads(line)) for line in lines]
+        except (AttributeError, ValueError) as error:
             raise FormatError(f"{self.record}: no record of a run: {error}") from error
 
     def network(self, round_: int) -> PromptIR:
@@ -119,16 +137,20 @@ class RunFolder:
         ------
         ValueError
             The folder holds another run, or more rounds of this one; the message names what differs.
+            Or a description with NaN, which nothing is equal to.
         BlockingIOError
             Another process is at the run.
         """
+        wanted = json.loads(json.dumps(description))
+        unequal = [line.partition(" is ")[0] for line in differences("", wanted, wanted)]
+        if unequal:
+            raise ValueError(f"{', '.join(unequal)}: NaN, with which a run could not be resumed")
         # First: of two that begin at once, the second is to find what the first has written.
         self._lock()
         if not self.recipe.exists():
             self._describe(description)
             return False
         held = self.description()
-        wanted = json.loads(json.dumps(description))
         differing = sorted(differences("", without_rounds(held), without_rounds(wanted)))
         if differing:
             raise ValueError(
@@ -145,8 +167,9 @@ class RunFolder:
         if held != wanted:
             self._describe(description)
         # What a process that was killed while it wrote has left behind.
-        for leftover in self.path.glob(".*tmp*"):
-            leftover.unlink(missing_ok=True)
+        for path in self.path.iterdir():
+            if LEFTOVER.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
         return self.checkpoint.exists()
 
     def _describe(self, description: dict[str, Any]) -> None:
@@ -164,15 +187,72 @@ class RunFolder:
         except BlockingIOError as error:
             self._held.close()
             raise BlockingIOError(f"{self.path}: another process is at this run") from error
+        _HOLDING.add(self)
 
     def release(self) -> None:
         """Let others in."""
+        if self._held is not None and not self._held.closed:
+            import fcntl
+
+            # What closing would leave to a process that another program has forked of this one.
+            fcntl.flock(self._held, fcntl.LOCK_UN)
+            self._held.close()
+
+    def leave(self) -> None:
+        """In a forked process: leave the lock to the one that has taken it, and end with it."""
         if self._held is not None:
             self._held.close()
 
     def write_record(self, records: list[dict[str, Any]]) -> None:
         """Write one JSON line for each finished round."""
-        write_text(self.record, "".join(json.dumps(record) + "\n" for record in records))
+        # JSON has no infinity, the PSNR of an image with itself.
+        finite = (
+            _measured(record, lambda value: value if math.isfinite(value) else None)
+            for record in records
+        )
+        write_text(self.record, "".join(json.dumps(record) + "\n" for record in finite))
+
+
+_HOLDING: WeakSet[RunFolder] = WeakSet()
+"""Folders whose locks this process has taken."""
+
+
+def _leave_all() -> None:
+    for folder in list(_HOLDING):
+        folder.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    # A worker of the data would hold the lock for as long as it lives.
+    os.register_at_fork(after_in_child=_leave_all)
+
+
+def _is_description(value: Any) -> bool:
+    """Whether it has what is read of a run's description, and of that of its masks' run."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("network"), dict)
+        and isinstance(value.get("recipe"), dict)
+        and value["recipe"].keys() >= SETTINGS
+        and isinstance(value["recipe"]["rounds"], int)
+        and ("masks_of" not in value or _is_description(value["masks_of"]))
+    )
+
+
+def _record(held: Any) -> dict[str, Any]:
+    """The record that a line of JSON holds; raises AttributeError or ValueError where it is none."""
+    if missing := sorted(RECORD - held.keys()):
+        raise ValueError(f"a round without {', '.join(missing)}")
+    return _measured(held, lambda value: math.inf if value is None else value)
+
+
+def _measured(record: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """A record whose measures are what `change` makes of them."""
+    metrics = {
+        task: {name: change(value) for name, value in measured.items()}
+        for task, measured in record["metrics"].items()
+    }
+    return record | {"metrics": metrics}
 
 
 def without_rounds(description: dict[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import warnings
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from mirl.checks import is_number
 from mirl.lottery.folder import RunFolder
 from mirl.lottery.recipe import Recipe
 from mirl.lottery.run import Run
 from mirl.lottery.table import rounds_table
+from mirl.models import check_model
 from mirl.terminal import preformatted
 
 if TYPE_CHECKING:
@@ -207,7 +209,7 @@ def find_ticket(
     evaluate
         What to measure after each round: whatever `mirl.evaluate` takes as data, or a function of
         the model that returns a `mirl.Evaluation`, or ``{task: {"psnr": …, "ssim": …}}`` with these
-        or other numbers.
+        or other numbers; NaN counts as not measured.
     out
         Folder of the run: recipe, record (a JSON line a round), checkpoint, and the packed network
         of each round. A run that was stopped, in whatever way, continues from its last checkpoint
@@ -237,7 +239,9 @@ def find_ticket(
         A setting out of range, or two that contradict each other; `out` holds another run; data
         without a batch; `masks_of` has not as many rounds.
     FileNotFoundError
-        `masks_of` holds no run.
+        `masks_of` holds no run; or a file is missing that a run is resumed from, or has come to.
+    mirl.errors.FormatError
+        Such a file is damaged, or another run's.
     mirl.errors.DivergenceError
         A loss is not finite: the last checkpoint is still there.
 
@@ -251,6 +255,11 @@ def find_ticket(
     from mirl.loggers.base import close, closed_on_failure
 
     with closed_on_failure(loggers or ()):
+        check_model(model)
+        if not is_number(checkpoint_seconds):
+            raise TypeError(f"checkpoint_seconds must be a number, got {checkpoint_seconds!r}")
+        if not checkpoint_seconds >= 0:
+            raise ValueError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}")
         if control is not None and masks_of is None:
             raise ValueError(f"control {control!r} is one of a run: masks_of must name its folder")
         recipe = Recipe.of(**{each.name: given[each.name] for each in fields(Recipe)})

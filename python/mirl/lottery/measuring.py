@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -77,5 +78,8 @@ def _checked(found: Any) -> Metrics:
         for name, value in measured.items():
             if not isinstance(name, str) or not is_number(value):
                 raise TypeError(f"{WANTED}, got {value!r} for {name!r} of {task!r}")
-        metrics[task] = {name: float(value) for name, value in measured.items()}
+        # NaN is no measure; null of record.jsonl is infinity.
+        metrics[task] = {
+            name: float(value) for name, value in measured.items() if value > -math.inf
+        }
     return metrics

@@ -357,6 +357,8 @@ def read_about(path: Path) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise FormatError(f"{path}: nothing that a sweep has written: {error}") from error
+    if not isinstance(told, dict):
+        raise FormatError(f"{path}: nothing that a sweep has written: {told!r}")
     return told
 
 

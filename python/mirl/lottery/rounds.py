@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from typing import TYPE_CHECKING, Any
 
+from mirl.errors import FormatError
 from mirl.groups import select
 from mirl.lottery.control import controlled_masks, reinitialised
 from mirl.models import load_native
 from mirl.prune import prune, rewind
+from mirl.safetensors import read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from mirl.lottery.folder import RunFolder
     from mirl.lottery.recipe import Recipe
@@ -51,25 +56,38 @@ class Rounds:
         self.dense: Snapshot | None = None
         """The values at the end of round 0."""
 
-    def resume(self, folder: RunFolder) -> None:
-        """Take what the folder of this run, or of its parent, holds to start from."""
+    def resume(self, folder: RunFolder, *, late: bool, dense: bool) -> None:
+        """Take what the folder of this run, or of its parent, holds to start from.
+
+        `late` and `dense` tell whether the run has passed where these are written.
+        """
+        recipe = self.recipe
         self.initial = load_native(folder.initial).snapshot()
-        if isinstance(self.recipe.rewind, int) and folder.late.exists():
-            self.late = load_native(folder.late).snapshot()
-        if self.recipe.pruning == "one-shot" and folder.dense.exists():
-            self.dense = load_native(folder.dense).snapshot()
+        if late and isinstance(recipe.rewind, int) and recipe.control != "reinit":
+            self.late = self._kept(folder.late)
+        if dense and recipe.pruning == "one-shot" and self.parent is None:
+            self.dense = self._kept(folder.dense)
+
+    def _kept(self, path: Path) -> Snapshot:
+        """What this run has kept; raises FormatError where another one has."""
+        kept = load_native(path).snapshot()
+        initial = fingerprint(self.initial)
+        # Earlier versions did not tell.
+        if json.loads(read_metadata(path)["mirl"]).get("initial", initial) != initial:
+            raise FormatError(f"{path}: of a run that began with other values")
+        return kept
 
     def keep_late(self, folder: RunFolder | None) -> None:
         """Keep the network as it is, to rewind to."""
         self.late = self.model.snapshot()
         if folder is not None:
-            self.model.save(folder.late)
+            self.model.save(folder.late, {"initial": fingerprint(self.initial)})
 
     def keep_dense(self, folder: RunFolder | None) -> None:
         """Keep the network as it is, to prune at once."""
         self.dense = self.model.snapshot()
         if folder is not None:
-            self.model.save(folder.dense)
+            self.model.save(folder.dense, {"initial": fingerprint(self.initial)})
 
     def begin(self, round_: int, trainer: Trainer, batches: Callable[[], Iterable[Any]]) -> None:
         """Make the network of `round_` (from 1); `batches` gives those of its first epoch."""
@@ -159,6 +177,14 @@ class Rounds:
             return self.initial
         assert self.late is not None
         return self.late
+
+
+def fingerprint(snapshot: Snapshot) -> str:
+    """A checksum of all values, to tell two initialisations apart."""
+    checksum = 0
+    for name, values in snapshot.state_dict().items():
+        checksum = zlib.crc32(values.tobytes(), zlib.crc32(name.encode(), checksum))
+    return f"{checksum:08x}"
 
 
 def gradual_density(step: int, steps: int, final: float) -> float | None:

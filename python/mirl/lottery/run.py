@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -18,8 +18,9 @@ from mirl.errors import FormatError
 from mirl.groups import prunable, select
 from mirl.lottery.folder import differences, without_rounds
 from mirl.lottery.measuring import check_evaluate, measure
-from mirl.lottery.rounds import Rounds
+from mirl.lottery.rounds import Rounds, fingerprint
 from mirl.machine import versions
+from mirl.safetensors import read_metadata
 from mirl.train import Trainer
 from mirl.uncertainty import TaskUncertainty
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from mirl.loggers import Logger
     from mirl.lottery.folder import RunFolder
     from mirl.lottery.recipe import Recipe
-    from mirl.models import PromptIR, Snapshot
+    from mirl.models import PromptIR
 
 Batches = Iterator[tuple["NDArray[np.float32]", "NDArray[np.float32]"]]
 
@@ -51,6 +52,8 @@ class Progress:
     uncertainty: dict[str, list[float]] = field(default_factory=dict)
     """State of the tasks' uncertainties, where they weight the tasks."""
     records: list[dict[str, Any]] = field(default_factory=list)
+    initial: str = ""
+    """Checksum of the values before round 0; earlier versions did not tell."""
 
 
 class Run:
@@ -165,22 +168,36 @@ class Run:
     def start(self) -> None:
         """Go to the last checkpoint, or to the first step where there is none."""
         if self.parent is not None:
-            self.rounds.resume(self.parent)
-        initial = fingerprint(self.rounds.initial)
+            self.rounds.resume(self.parent, late=True, dense=False)
+        initial = self.place.initial = fingerprint(self.rounds.initial)
         if self.folder is not None and self.folder.claim(self.description | {"initial": initial}):
             self._resume(self.folder, initial)
         else:
             self._begin_first()
 
     def _resume(self, folder: RunFolder, initial: str) -> None:
-        self.rounds.resume(folder)
+        try:
+            told = json.loads(read_metadata(folder.checkpoint)["mirl"])
+            place = Progress(**json.loads(told["progress"]))
+        except (LookupError, TypeError, ValueError) as error:
+            raise FormatError(f"{folder.checkpoint}: no place of a run: {error}") from error
+        if (place.initial or initial) != initial:
+            raise FormatError(f"{folder.checkpoint}: of a run that began with other values")
+        place.initial = initial
+        done = place.epoch * self.steps + place.step
+        late = place.round > 0 or (
+            isinstance(self.recipe.rewind, int) and done >= self.recipe.rewind
+        )
+        self.rounds.resume(folder, late=late, dense=bool(place.records))
         if fingerprint(self.rounds.initial) != initial:
             raise FormatError(f"{folder.initial}: not the values that this run began with")
-        saved = self.trainer.load_checkpoint(folder.checkpoint)
-        try:
-            self.place = Progress(**json.loads(saved))
-        except (TypeError, ValueError) as error:
-            raise FormatError(f"{folder.checkpoint}: no place of a run: {error}") from error
+        for record in place.records:
+            ticket = folder.ticket_of(record["round"])
+            if not ticket.exists():
+                why = "not there, though its round is done"
+                raise FileNotFoundError(errno.ENOENT, why, str(ticket))
+        self.trainer.load_checkpoint(folder.checkpoint)
+        self.place = place
 
     def _begin_first(self) -> None:
         """Begin with round 0, or with the first of the rounds whose masks are taken."""
@@ -309,8 +326,13 @@ class Run:
         epoch, step = divmod(self.recipe.first_step(round_), self.steps)
         self.rounds.begin(round_, self.trainer, lambda: self._batches(round_, epoch))
         self.trainer = self._new_trainer()
-        records = self.place.records
-        self.place = Progress(round=round_, epoch=epoch, step=step, records=records)
+        self.place = Progress(
+            round=round_,
+            epoch=epoch,
+            step=step,
+            records=self.place.records,
+            initial=self.place.initial,
+        )
 
     def _save(self) -> None:
         if self.folder is not None:
@@ -330,14 +352,6 @@ class Run:
     def _tell(self, event: Callable[[Logger], None]) -> None:
         for logger in self.loggers:
             event(logger)
-
-
-def fingerprint(snapshot: Snapshot) -> str:
-    """A checksum of all values, to tell two initialisations apart."""
-    checksum = 0
-    for name, values in snapshot.state_dict().items():
-        checksum = zlib.crc32(values.tobytes(), zlib.crc32(name.encode(), checksum))
-    return f"{checksum:08x}"
 
 
 def _steps(data: Any) -> int:

@@ -17,6 +17,7 @@ from mirl.errors import FormatError
 from mirl.extras import need
 from mirl.io import write_text
 from mirl.loggers import WeightsAndBiases, default_loggers
+from mirl.loggers.progress import bar
 from mirl.lottery.experiment import Experiment, read_toml, resolved
 from mirl.lottery.naming import as_text, function_name
 from mirl.lottery.results import About, read_about
@@ -232,6 +233,8 @@ class Sweep:
             Less than one worker or thread.
         ImportError
             Several workers, but Ray is not installed; or `wandb`, but that is not.
+        ConnectionError
+            There is no Ray cluster at `address`.
         RuntimeError
             A run has failed; the others have come to their ends, and the message names them all.
         """
@@ -243,15 +246,13 @@ class Sweep:
             need("wandb", "wandb")
         out = Path(out).resolve()
         out.mkdir(parents=True, exist_ok=True)
-        from tqdm.auto import tqdm
-
         failures: dict[str, str] = {}
-        with tqdm(total=len(self.runs), desc="sweep", unit="run", disable=not progress) as bar:
+        with bar(progress, total=len(self.runs), desc="sweep", unit="run") as runs:
 
             def done(run: Run, failure: str | None) -> None:
                 if failure is not None:
                     failures[run.name] = failure
-                bar.update()
+                runs.update()
 
             if alone:
                 if threads is not None:
@@ -288,7 +289,12 @@ class Sweep:
         gpus = 1 if any(run.experiment.device == "cuda" for run in self.runs) else 0
         # What is not ours on this machine is not asked: it is the workers that share the cores.
         cluster = {"address": address} if address else {"num_cpus": workers * threads}
-        ray.init(**cluster, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        try:
+            ray.init(
+                **cluster, include_dashboard=False, log_to_driver=False, configure_logging=False
+            )
+        except SystemExit as error:  # Ray's own way to say so
+            raise ConnectionError(f"{address}: no Ray cluster can be reached there") from error
         try:
             remote = ray.remote(_execute_after).options(
                 num_cpus=threads, num_gpus=gpus, max_retries=RETRIES, retry_exceptions=False
