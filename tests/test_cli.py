@@ -372,3 +372,45 @@ def test_a_sweep_without_pandas_says_so_before_it_runs(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match="pandas is not installed"):
         mirl_command("sweep", tmp_path / "sweep.toml", "-o", tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_errors_show_their_notes_and_nothing_that_a_terminal_obeys(capsys):
+    error = OverflowError("too big [2J")
+    error.__notes__ = ["while processing 'seed'"]
+    _one_line(OverflowError, error, None)
+    assert capsys.readouterr().err == "error: too big �[2J\nwhile processing 'seed'\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_output_that_cannot_be_written_is_one_line(tmp_path, option):
+    import resource
+
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.run(
+            [sys.executable, "-m", "mirl", option],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        )
+    assert process.returncode != 0
+    assert process.stderr.startswith("error: File too large\n")
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors of POSIX")
+@pytest.mark.parametrize("command", ["restore", "evaluate", "degrade"])
+def test_commands_end_well_without_stderr(folder, network, tmp_path, command):
+    mirl.write_image(tmp_path / "a.png", photo(0))
+    arguments = {
+        "restore": (tmp_path / "a.png", "-m", network, "-o", tmp_path / "out"),
+        "evaluate": (folder,),
+        "degrade": (tmp_path / "a.png", "-o", tmp_path / "out", "--task", "derain"),
+    }
+    line = [sys.executable, "-m", "mirl", command, *map(str, arguments[command])]
+    process = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *line], capture_output=True, timeout=120
+    )
+    assert process.returncode == 0

@@ -3,7 +3,9 @@
 import copy
 import gc
 import json
+import os
 import pickle
+import sys
 import threading
 import time
 from pathlib import Path
@@ -946,3 +948,74 @@ def test_sigmas_that_are_none_are_refused(tmp_path, sigmas):
         mirl.Loader.from_images(photos, tasks=("denoise",), sigmas=sigmas, patch_size=16)
     with pytest.raises(ValueError, match="sigma"):
         mirl.data.test_sets(write_dataset(tmp_path), sigmas=sigmas)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mix": 5}, "mix must be numbers by task, got 5"),
+        ({"mix": {"denoise": "a"}}, "shares of mix"),
+        ({"repeats": 5}, "repeats must be numbers by task, got 5"),
+        ({"repeats": {"denoise": None}}, "repeats of denoise must be a whole number, got None"),
+        ({"repeats": {"denoise": "a"}}, "repeats of denoise must be a whole number, got 'a'"),
+    ],
+)
+def test_numbers_by_task_that_are_none_are_named(images, settings, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        mirl.Loader.from_images(images, tasks=("denoise",), patch_size=8, **settings)
+
+
+def test_counts_that_are_not_whole_are_refused_at_once(root, images):
+    with pytest.raises(TypeError, match=r"crop must be a whole number, got 16\.0"):
+        mirl.test_sets(root, crop=16.0)
+    loader = mirl.Loader.from_images(images, tasks=("denoise",), patch_size=8)
+    for epochs in (1.5, True, "1"):
+        with pytest.raises(TypeError, match=f"epochs of a stage .* {epochs!r}"):
+            Progressive([(epochs, loader)])
+
+
+def test_a_name_that_is_none_is_refused(images):
+    with pytest.raises(TypeError, match="name must be a string, got 5"):
+        degrade(images[0], "derain", name=5)
+
+
+def test_masked_arrays_are_refused(images):
+    masked = np.ma.masked_array(images[0], images[0] > 9)
+    with pytest.raises(TypeError, match="image: a masked array"):
+        degrade(masked, "derain")
+    with pytest.raises(TypeError, match="image 0: a masked array"):
+        mirl.Loader.from_images([masked], patch_size=8)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_what_is_no_file_is_not_read(tmp_path, images):
+    photos = tmp_path / "train/denoise/set"
+    photos.mkdir(parents=True)
+    mirl.write_image(tmp_path / "a.png", images[0])
+    (photos / "linked.png").symlink_to(tmp_path / "a.png")
+    os.mkfifo(photos / "pipe.png")
+    (photos / "folder.png").mkdir()
+    loader = mirl.Loader.from_folder(tmp_path, tasks=("denoise",), patch_size=8)
+    assert loader.describe()["images"] == 1
+    with pytest.raises(OSError, match=r"not a file.*pipe\.png"):
+        write_pairs(photos / "pipe.png", tmp_path / "data", "derain", progress=False)
+    (photos / "nowhere.png").symlink_to(tmp_path / "none.png")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
+        mirl.Loader.from_folder(tmp_path, tasks=("denoise",), patch_size=8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes there")
+def test_names_that_are_no_utf8_are_names(tmp_path, images):
+    names = [os.fsdecode(name) for name in (b"caf\xe8", b"caf\xe9")]
+    photos = tmp_path / "test/denoise/set"
+    photos.mkdir(parents=True)
+    for name in names:
+        mirl.write_image(photos / f"{name}.png", images[0])
+    loader = mirl.Loader.from_folder(tmp_path, split="test", tasks=("denoise",), patch_size=8)
+    assert len(list(loader.epoch(0))) == len(loader)
+    first, second = write_pairs(photos, tmp_path / "data", "derain", progress=False)
+    assert [first.stem, second.stem] == [f"{name}_rainy" for name in names]
+    assert (mirl.read_image(first).pixels != mirl.read_image(second).pixels).any()
+    sets = mirl.test_sets(tmp_path, tasks=("denoise_25",))
+    measured = mirl.evaluate(None, sets, save_images=tmp_path / "out", progress=False)
+    assert [image.name for image in measured.images] == names

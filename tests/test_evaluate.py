@@ -304,3 +304,19 @@ def test_progress_is_a_switch(pairs, capsys):
     assert capsys.readouterr().err == ""
     mirl.evaluate(None, pairs)
     assert "evaluate: 2image" in capsys.readouterr().err
+
+
+def test_a_function_may_work_in_place(pairs):
+    def brighter(images):
+        images *= 1.1
+        return images
+
+    before = [image.copy() for pair in pairs for image in pair]
+    (row,) = mirl.evaluate(brighter, pairs, progress=False).rows
+    np.testing.assert_array_equal([image for pair in pairs for image in pair], before)
+    assert row.psnr_input == mirl.evaluate(None, pairs, progress=False).rows[0].psnr
+
+
+def test_a_model_that_is_none_is_named(pairs):
+    with pytest.raises(TypeError, match="model must be"):
+        mirl.evaluate("net.safetensors", pairs)

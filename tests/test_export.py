@@ -288,3 +288,8 @@ def test_the_command_writes_what_the_function_does(network, tmp_path, ending):
 def test_the_command_refuses_endings_before_it_reads():
     with pytest.raises(ValueError, match=r"x\.ckpt: must end with"):
         command("missing.safetensors", "x.ckpt")
+
+
+def test_what_is_no_network_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"model must be a mirl\.PromptIR, got str"):
+        mirl.export("net.safetensors", tmp_path / "x.pth")

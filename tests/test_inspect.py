@@ -121,3 +121,33 @@ def test_what_is_no_network(tmp_path):
         inspect(tmp_path / "x.txt")
     with pytest.raises(FileNotFoundError, match=r"none\.ckpt"):
         inspect(tmp_path / "none.ckpt")
+
+
+def test_words_of_others_in_our_place_are_shown_as_they_are(small, tmp_path):
+    path = tmp_path / "x.safetensors"
+    small.save(path)
+    head = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
+    values = path.read_bytes()[8 + int.from_bytes(path.read_bytes()[:8], "little") :]
+
+    def table(**changes):
+        about = json.loads(head["__metadata__"]["mirl"]) | changes
+        text = json.dumps(head | {"__metadata__": {"mirl": json.dumps(about)}}).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + values)
+        mirl.load(path)
+        found = inspect(path)
+        assert {tensor.dtype for tensor in found.tensors} == {"float32"}
+        return found.table()
+
+    for word in ("none", "{}", '{"cost": 1}', "[1]", 1000 * "["):
+        assert f"{'rounding':<25} {word}"[:70] in table(rounding=word)
+    for word in ("weird", "float16"):
+        assert f"{'dtype':<25} {word}" in table(dtype=word)
+
+
+def test_what_a_terminal_takes_for_commands_is_not_shown(tmp_path):
+    escape = "\x1b]0;owned\x07\x9b"
+    state = {f"net.a{escape}": np.zeros(2, np.float32), "b": np.zeros(2, np.float32)}
+    path = write_state(tmp_path / "x.pth", state, lambda held: {"state_dict": held, escape: escape})
+    table = inspect(path).table()
+    assert all(line.isprintable() for line in table.splitlines())
+    assert "�]0;owned��" in table

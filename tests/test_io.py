@@ -1,7 +1,9 @@
 """Image files: what is written comes back, and what is damaged is named."""
 
+import errno
 import io
 import os
+import re
 import struct
 import sys
 import threading
@@ -303,3 +305,23 @@ def test_links_stay_and_what_is_no_file_is_refused(tmp_path, small):
         with pytest.raises(IsADirectoryError, match=tmp_path.name):
             save(tmp_path)
         assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("name", [255 * "a", 250 * "a" + ".html", "a." + 253 * "b"])
+def test_names_may_be_as_long_as_they_can(tmp_path, name):
+    write_text(tmp_path / name, "text")
+    assert (tmp_path / name).read_text() == "text"
+
+
+def test_temporary_files_end_like_the_file(tmp_path):
+    with atomic(tmp_path / "a.parquet") as temporary:
+        assert re.fullmatch(r"\.mirl-\d+-\d+\.tmp\.parquet", temporary.name)
+        temporary.touch()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_that_cannot_be_written_is_named(tmp_path, named):
+    path = tmp_path / "a.txt"
+    with pytest.raises(PermissionError, match=r"'.*a\.txt'") as caught, atomic(path) as temporary:
+        raise PermissionError(errno.EACCES, "denied", *([str(temporary)] if named else []))
+    assert caught.value.filename == str(path)

@@ -423,3 +423,47 @@ def test_whatever_is_wrong_is_a_format_error(tmp_path_factory, data):
 def test_unpickle_names_what_it_refuses():
     with pytest.raises(UnpickleError, match="outside"):
         unpickle(io.BytesIO(b"\x80\x02K\x01Q."))
+
+
+DEEP = b")" + b"\x85" * 300_000
+DOUBLED = b")" + b"2\x86" * 60
+"""Tuples of a few bytes that overflow the stack of the processor, or take forever, where hashed."""
+
+
+@pytest.mark.parametrize(
+    "key", [DEEP, DOUBLED, pickled(10**40)[2:-1], pickled(tuple(range(9)))[2:-1]]
+)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"}%sK\x01s.",
+        b"}(%sK\x01u.",
+        b"(%sK\x01d.",
+        b"ccollections\nOrderedDict\n]%sK\x01\x86a\x85R.",
+    ],
+)
+def test_keys_that_may_not_be_hashed_are_refused(key, data):
+    with pytest.raises(UnpickleError, match="a key of a dict that no checkpoint has"):
+        unpickle(io.BytesIO(b"\x80\x02" + data % key))
+
+
+@pytest.mark.parametrize("value", [DEEP, DOUBLED, b"cmymodel\nNet\n%s\x81" % DOUBLED])
+def test_values_without_an_end_are_neither_hashed_nor_shown(tmp_path, value):
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(K\x00K\x00%s)tR" % value
+    for data in (b"%sQ." % value, b"(%stQ." % (5 * value), b"%s%s\x93." % (value, value)):
+        with pytest.raises(FormatError):
+            read_checkpoint(write_zip(tmp_path / "x.pth", b"\x80\x02" + data, {}))
+    state = b"\x80\x02}X\x01\x00\x00\x00a%ss." % tensor
+    with pytest.raises(FormatError, match=r"misformed tensor|must be an iterable"):
+        read_checkpoint(write_zip(tmp_path / "x.pth", state, {}))
+    legacy = write_legacy(tmp_path / "y.pth", {}, {}).read_bytes()
+    assert legacy.endswith(pickled([]))
+    (tmp_path / "y.pth").write_bytes(legacy.removesuffix(pickled([])) + b"\x80\x02]%sa." % value)
+    with pytest.raises(FormatError, match="key of a storage"):
+        read_checkpoint(tmp_path / "y.pth")
+
+
+def test_keys_of_checkpoints_are_read():
+    keys = ["a", b"a", 1, -(2**60), 1.5, None, True, (0, "a"), ()]
+    data = pickle.dumps(dict.fromkeys(keys, 1), 3)
+    assert list(unpickle(io.BytesIO(data))) == list(dict.fromkeys(keys))

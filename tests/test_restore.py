@@ -316,3 +316,18 @@ def test_a_network_that_diverged_restores_nothing(tmp_path, value):
     with pytest.raises(DivergenceError, match="NaN or infinity"):
         restore_files(diverged, [tmp_path / "photo.png"], tmp_path / "out")
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_function_may_work_in_place():
+    batch = pixels((2, 3, 16, 16), np.float32)
+    before = batch.copy()
+    restore(lambda images: np.negative(images, out=images), batch)
+    np.testing.assert_array_equal(batch, before)
+
+
+def test_a_model_that_is_none_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"model must be .* got None"):
+        restore(None, pixels((9, 7, 3), np.uint8))
+    with pytest.raises(TypeError, match=r"model must be .* got None"):
+        restore_files(None, [], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

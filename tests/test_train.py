@@ -387,7 +387,7 @@ def test_masks_of_no_parameter_are_refused(small, tmp_path):
 def test_pipes_are_not_waited_for(small, tmp_path):
     pipe = tmp_path / "x.png"
     os.mkfifo(pipe)
-    for read in (mirl.read_image, mirl.Trainer(small).load_checkpoint):
+    for read in (mirl.read_image, mirl.load, mirl.inspect, mirl.Trainer(small).load_checkpoint):
         with pytest.raises(OSError, match=r"x\.png: is not a file"):
             read(pipe)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirl.errors import DeviceError, DivergenceError
+from mirl.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 EXPECTED = (
     OSError,
     ValueError,
+    OverflowError,
     TypeError,  # of a value in a recipe, which is looked at where it is used
     ImportError,
     MemoryError,
@@ -61,7 +63,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    app(prog_name="mirl")
+    # For options that end before a command begins. Calling the app itself would put typer's there.
+    sys.excepthook = _one_line
+    typer.main.get_command(app)(prog_name="mirl")
 
 
 def _version(asked: bool) -> None:
@@ -93,7 +97,8 @@ def _one_line(
     message = str(error)
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    print(f"error: {message}", file=sys.stderr)
+    lines = "\n".join([message, *getattr(error, "__notes__", ())])
+    typer.echo(f"error: {printable(lines)}", err=True)
 
 
 @app.command()

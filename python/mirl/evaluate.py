@@ -19,8 +19,8 @@ from mirl.data.batches import batches_of, has_epochs
 from mirl.data.folder import existing
 from mirl.data.sets import Pair, TestSet, test_sets
 from mirl.io import write_text
-from mirl.restore import check_restored
-from mirl.terminal import preformatted, shortened
+from mirl.restore import check_callable, check_restored
+from mirl.terminal import bar, preformatted, shortened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -219,35 +219,35 @@ def evaluate(
     ValueError
         Data without an image, or images that do not fit each other.
     TypeError
-        No such data, or images that are no arrays of floating point.
+        No such model or data, or images that are no arrays of floating point.
     OSError
         A folder or a file that cannot be read or written.
     mirl.errors.DivergenceError
         The network gives NaN or infinity.
     """
+    if model is not None:
+        check_callable(model)
     sets = _test_sets(data, "data")
     total = sum(len(test_set) for test_set in sets if isinstance(test_set, TestSet)) or None
     rows: list[Row] = []
     images: list[Measurement] = []
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc="evaluate", unit="image", disable=not progress) as bar:
+    with bar(progress, total=total, desc="evaluate", unit="image") as done:
         for test_set in sets:
-            bar.set_postfix_str(f"{test_set.task} {test_set.name}")
+            done.set_postfix_str(f"{test_set.task} {test_set.name}")
             by_task: dict[str, list[Measurement]] = {}
             for task, (name, degraded, clean) in _by_task(test_set):
-                restored = degraded if model is None else model(degraded[np.newaxis])[0]
+                # A copy, since a function may work in place.
+                restored = degraded if model is None else model(degraded[np.newaxis].copy())[0]
                 check_restored(restored, name)
                 if clip:
                     restored = np.clip(restored, 0, 1)
-                measured = _measure(restored, degraded, clean)
                 by_task.setdefault(task, []).append(
-                    Measurement(test_set.name, task, name, *measured)
+                    Measurement(test_set.name, task, name, *_measure(restored, degraded, clean))
                 )
                 if save_images is not None:
                     place = Path(save_images, _folder(task), _folder(test_set.name))
                     _save_image(place / f"{name}.png", restored)
-                bar.update()
+                done.update()
             if not by_task:
                 raise ValueError(f"test set {test_set.name} ({test_set.task}) has no image")
             for found in by_task.values():

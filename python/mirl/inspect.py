@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+DTYPES = ("float32", "float16", "bfloat16")
+"""Element types of packed files."""
 NAME_WIDTH = 40
 """Columns for names: what the longest of the published network has. Longer ones are shortened."""
 
@@ -144,7 +146,7 @@ class Inspection:
             if names:
                 yield _line(word, f"{len(names)}: {', '.join(names)}")
         for key, value in self.metadata.items():
-            yield _line(key, _rounding(value) if key == "rounding" else _words(value))
+            yield _line(key, _words(_rounding(value) if key == "rounding" else value))
 
     def _layers(self) -> Iterator[str]:
         name = NAME_WIDTH
@@ -199,7 +201,10 @@ def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
     about = json.loads(metadata[NATIVE_KEY])
     masks = model.mask
     candidates = set(prunable(model._network, "default"))
-    dtype = about.get("dtype", "float32")
+    format_ = about["format"]
+    # Of dense files, `dtype` is a word of whoever wrote them.
+    dtype = about.get("dtype") if format_ == "mirl-packed" else None
+    dtype = dtype if dtype in DTYPES else "float32"
     tensors = []
     for name, shape in model.shapes.items():
         count = int(np.prod(shape))
@@ -208,7 +213,7 @@ def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
     shown = {"format", "network", "config"}
     return Inspection(
         path=str(path),
-        format=about["format"],
+        format=format_,
         file_size=path.stat().st_size,
         config=model.config,
         tensors=tuple(tensors),
@@ -265,15 +270,23 @@ def _parsed(key: str, text: str) -> Any:
     """Return the value behind a string that is JSON, or else the string: 12e4 may be a commit."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     scalar = not isinstance(value, (dict, list))
     return text if key == "crc32" or (scalar and json.dumps(value) != text) else value
 
 
-def _rounding(cost: Mapping[str, Any]) -> str:
-    apart = "to the same" if cost["between"] is None else f"{cost['between']:.1f} dB apart"
-    return f"costs {cost['cost']:.4f} of {cost['psnr_float32']:.2f} dB on an image, {apart}"
+def _rounding(about: Any) -> Any:
+    """What `mirl.rounding` has found, in words; anything else of that name as it is."""
+    match about:
+        case {
+            "psnr_float32": float(psnr),
+            "cost": float(cost),
+            "between": float() | None as between,
+        }:
+            apart = "to the same" if between is None else f"{between:.1f} dB apart"
+            return f"costs {cost:.4f} of {psnr:.2f} dB on an image, {apart}"
+    return about
 
 
 def _short(dtype: str) -> str:

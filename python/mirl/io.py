@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MAX_SUFFIX = 32
+"""Characters of an ending that temporary files have too: what writes them looks at it."""
+
+
 class Image(NamedTuple):
     """An image as its file holds it."""
 
@@ -128,13 +132,16 @@ def atomic(path: Path) -> Iterator[Path]:
     if path.is_symlink():
         path = path.resolve()
     writer = f"{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
+    # Not of the file's own name, which may be as long as names can be.
+    temporary = path.with_name(f".mirl-{writer}.tmp{path.suffix[:MAX_SUFFIX]}")
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
 

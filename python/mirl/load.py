@@ -78,6 +78,8 @@ def file_format(path: str | os.PathLike[str]) -> str:
         ticket = path / "ticket.mirl.safetensors"  # of the folder of a run
         hint = f"; the ticket in it is {ticket}" if ticket.exists() else ""
         raise IsADirectoryError(f"{path}: a folder, not a network{hint}")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise OSError(f"{path}: is not a file")
     with path.open("rb") as file:
         head = file.read(9)
     # Eight bytes of a length below 4 GiB, then a JSON object. Looked for first: the length may be any

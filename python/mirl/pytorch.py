@@ -7,6 +7,7 @@ import math
 import mmap
 import os
 import re
+import reprlib
 import struct
 import zipfile
 from dataclasses import dataclass
@@ -135,11 +136,11 @@ class _Storage:
     def from_persistent_id(cls, value: Any) -> _Storage:
         kind, storage_class, key, _location, numel, *view = value
         if kind != "storage" or view not in ([], [None]):
-            raise UnpickleError(f"unknown kind of storage: {value!r}")
+            raise UnpickleError(f"unknown kind of storage: {reprlib.repr(value)}")
         if storage_class.name not in DTYPES:
             raise UnpickleError(f"storages of type {storage_class.name} are not read")
         if not isinstance(key, str) or not isinstance(numel, int) or numel < 0:
-            raise UnpickleError(f"misformed storage: {value!r}")
+            raise UnpickleError(f"misformed storage: {reprlib.repr(value)}")
         return cls(key, DTYPES[storage_class.name], numel)
 
 
@@ -200,6 +201,8 @@ def _open_legacy(file: IO[bytes]) -> _Archive:
     keys = unpickle(mapped)
     end = mapped.tell()
     for key in keys:
+        if not isinstance(key, str):
+            raise UnpickleError(f"misformed key of a storage: {reprlib.repr(key)}")
         (numel,) = struct.unpack_from("<q", mapped, end)
         if numel != storages[key].numel:
             raise UnpickleError(f"storage {key} has {numel} values, not {storages[key].numel}")
@@ -266,7 +269,8 @@ def _layout(tensor: Record) -> tuple[_Storage, int, tuple[int, ...], tuple[int, 
         or not all(isinstance(number, int) and number >= 0 for number in numbers)
         or len(shape) != len(strides)
     ):
-        raise UnpickleError(f"misformed tensor: shape {shape}, strides {strides}")
+        layout = f"shape {reprlib.repr(shape)}, strides {reprlib.repr(strides)}"
+        raise UnpickleError(f"misformed tensor: {layout}")
     count = math.prod(shape)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     # Zero strides would let a few bytes claim any shape.

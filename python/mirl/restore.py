@@ -20,6 +20,7 @@ from mirl.data.folder import files_of
 from mirl.errors import DivergenceError, FormatError
 from mirl.io import Image, check_absent, check_array, check_readable, read_image, write_image
 from mirl.machine import memory
+from mirl.terminal import bar
 
 if TYPE_CHECKING:
     import os
@@ -104,7 +105,7 @@ def restore(
     Raises
     ------
     TypeError
-        Another element type.
+        Another element type, or a model that is none.
     ValueError
         Another shape, NaN, or a tile that is not larger than its overlap.
     mirl.errors.DivergenceError
@@ -115,6 +116,7 @@ def restore(
     Noise of a grey photo is the same in all three channels that the network sees, and one that was
     trained on noise of colours, as published, hardly removes it. Train on pairs of grey photos for it.
     """
+    check_callable(model)
     _check_tiling(tile, overlap)
     check_array(image, "image")
     array = as_array(image, "image")
@@ -128,7 +130,8 @@ def restore(
             raise ValueError(
                 f"a batch must be float32 of shape (N, 3, H, W), got {array.dtype} {array.shape}"
             )
-        return _restore_batch(model, array, tile, overlap, progress)
+        # A copy, since a function may work in place.
+        return _restore_batch(model, array.copy(), tile, overlap, progress)
     return _to_image(_restore_batch(model, _to_rgb(array), tile, overlap, progress)[0], array)
 
 
@@ -176,12 +179,13 @@ def restore_files(
     FileExistsError, FileNotFoundError, ValueError
         A result is already there, an input is not, a folder holds no image, or two inputs have one
         name. Nothing was done.
+    OSError
+        An input that is neither a file nor a folder. Nothing was done.
     mirl.errors.FormatError
         Files that cannot be read, or written under their name, all named: JPEG holds no alpha, say.
         The others were restored.
     """
-    from tqdm.auto import tqdm
-
+    check_callable(model)
     _check_tiling(tile, overlap)
     check_least(1, batch_size=batch_size)
     sources = files_of(paths)
@@ -191,7 +195,7 @@ def restore_files(
     written: list[Path] = []
     unreadable: list[str] = []
     unwritten: list[str] = []
-    with tqdm(total=len(sources), desc="restore", unit="image", disable=not progress) as bar:
+    with bar(progress, total=len(sources), desc="restore", unit="image") as done:
         for batch in _batches(_readable(sources, unreadable), batch_size):
             rgb = np.concatenate([_to_rgb(image.pixels) for _, image in batch])
             restored = _restore_batch(model, rgb, tile, overlap, progress)
@@ -203,8 +207,8 @@ def restore_files(
                     unwritten.append(str(error))
                 else:
                     written.append(target)
-            bar.update(len(batch))
-        bar.update(len(unreadable))
+            done.update(len(batch))
+        done.update(len(unreadable))
     check_readable(unreadable + unwritten, len(sources), "restored")
     return written
 
@@ -292,7 +296,7 @@ def _restore_batch(
         ]
     restored = np.concatenate(parts)
     check_restored(restored)
-    return np.clip(restored, 0, 1)
+    return np.clip(restored, 0, 1, out=restored)
 
 
 @contextmanager
@@ -301,10 +305,14 @@ def _counted(tiles: int, progress: bool) -> Iterator[Callable[[], Any]]:
     if not progress or tiles == 1:
         yield lambda: None
         return
-    from tqdm.auto import tqdm
+    with bar(progress, total=tiles, desc="tiles", unit="tile", leave=False) as done:
+        yield done.update
 
-    with tqdm(total=tiles, desc="tiles", unit="tile", leave=False) as bar:
-        yield bar.update
+
+def check_callable(model: Any) -> None:
+    """Raise a TypeError for what is neither a network nor a function."""
+    if not callable(model):
+        raise TypeError(f"model must be a network or a function of images, got {model!r}")
 
 
 def check_restored(images: NDArray[Any], name: str = "") -> None:

@@ -1,8 +1,11 @@
-"""Text that fits a terminal."""
+"""Text that fits a terminal, and progress bars on it."""
 
 from __future__ import annotations
 
 import html
+import sys
+from contextlib import suppress
+from typing import IO, Any
 
 WIDTH = 80
 """Columns that every table keeps to."""
@@ -10,10 +13,42 @@ WIDTH = 80
 
 def shortened(text: str, width: int = WIDTH) -> str:
     """Cut a line to `width` columns, the last of which says so by an ellipsis."""
-    text = text.replace("\n", " ")
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    cut = text if len(text) <= width else f"{text[: width - 1]}…"
+    return printable(cut.replace("\n", " "))
+
+
+def printable(text: str) -> str:
+    """Replace all but line breaks that a terminal does not print: it may take them for commands."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def preformatted(text: str) -> str:
     """The same for a notebook."""
     return f"<pre>{html.escape(text)}</pre>"
+
+
+class _Screen:
+    """A stream for bars: what it cannot take, on a full disk say, ends no run."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
+def bar(progress: bool, **settings: Any) -> Any:
+    """A progress bar of tqdm, which takes the settings; hidden where there is no stderr."""
+    from tqdm.auto import tqdm
+
+    if not progress or sys.stderr is None:
+        return tqdm(disable=True, **settings)
+    return tqdm(file=_Screen(sys.stderr), **settings)

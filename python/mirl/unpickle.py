@@ -8,8 +8,10 @@ numbers, and records for everything else. It cannot call anything, because it kn
 from __future__ import annotations
 
 import pickletools
+import reprlib
 import sys
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,8 +33,15 @@ GET = frozenset(("GET", "BINGET", "LONG_BINGET"))
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 """Modules that pickles of protocols 0 to 2 call by their old names."""
 
-CONTAINERS = {"collections.OrderedDict": dict, "builtins.set": list, "builtins.frozenset": list}
-"""Classes whose construction from at most one iterable becomes a plain container."""
+MAX_KEY = 8
+"""Items of a tuple that is a key of a dict, none of them a tuple: nested ones may take forever to
+hash, or more than the stack of the processor holds."""
+MAX_KEY_BITS = 64
+"""Of a whole number that is a key. Larger ones may all have one hash."""
+
+SETS = frozenset(("builtins.set", "builtins.frozenset"))
+"""Classes whose construction from at most one iterable becomes a list."""
+ORDERED_DICT = "collections.OrderedDict"
 
 CONSTRUCTORS = frozenset(
     (
@@ -94,13 +103,17 @@ class Global:
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Record:
     """An object that the pickle describes. Nothing was constructed."""
 
     cls: str
     args: tuple[Any, ...]
     state: Any = None
+
+    def __repr__(self) -> str:
+        """Name the class alone: what it holds may have no end."""
+        return f"Record({self.cls!r})"
 
 
 def unpickle(file: IO[bytes] | mmap, persistent_load: Callable[[Any], Any] | None = None) -> Any:
@@ -226,7 +239,7 @@ class _Machine:
 
     def op_setitem(self, _: None) -> None:
         value, key = self.pop(), self.pop()
-        self._update({key: value})
+        self._update(_pairs([key, value]))
 
     def op_setitems(self, _: None) -> None:
         self._update(_pairs(self.pop_mark()))
@@ -235,16 +248,14 @@ class _Machine:
         target = self.stack[-1]
         # A list's or dict's subclass: its items are part of its record.
         if isinstance(target, Record):
-            target.state = [*(target.state or ()), *items]
-        else:
-            target.extend(items)
+            target = target.state = target.state or []
+        target.extend(items)
 
     def _update(self, items: dict[Any, Any]) -> None:
         target = self.stack[-1]
         if isinstance(target, Record):
-            target.state = {**(target.state or {}), **items}
-        else:
-            target.update(items)
+            target = target.state = target.state or {}
+        target.update(items)
 
     def op_global(self, name: str) -> None:
         module, _, attribute = name.partition(" ")
@@ -261,8 +272,10 @@ class _Machine:
     def op_reduce(self, _: None) -> None:
         args, function = self.pop(), self.pop()
         name = function.name
-        if name in CONTAINERS and len(args) <= 1:
-            self.stack.append(CONTAINERS[name](*args))
+        if name in SETS and len(args) <= 1:
+            self.stack.append(list(*args))
+        elif name == ORDERED_DICT and len(args) <= 1:
+            self.stack.append(_pairs(list(chain.from_iterable(chain(*args)))))
         elif name in CONSTRUCTORS:
             self.stack.append(Record(name, args))
         else:
@@ -293,10 +306,24 @@ class _Machine:
 def _pairs(items: list[Any]) -> dict[Any, Any]:
     if len(items) % 2:
         raise UnpickleError("damaged pickle: a key without a value")
-    return dict(zip(items[::2], items[1::2], strict=True))
+    keys = items[::2]
+    for key in keys:
+        parts = key if isinstance(key, tuple) else (key,)
+        if len(parts) > MAX_KEY or not all(map(_is_key, parts)):
+            raise UnpickleError(f"a key of a dict that no checkpoint has: {reprlib.repr(key)}")
+    return dict(zip(keys, items[1::2], strict=True))
 
 
-def _global(module: str, attribute: str) -> Global:
+def _is_key(value: Any) -> bool:
+    """Whether a value that is no tuple takes a moment to hash, and to compare."""
+    if isinstance(value, int):
+        return value.bit_length() <= MAX_KEY_BITS
+    return value is None or isinstance(value, (str, bytes, float, Global, Record))
+
+
+def _global(module: Any, attribute: Any) -> Global:
+    if not (isinstance(module, str) and isinstance(attribute, str)):
+        raise UnpickleError("damaged pickle: a name that is no string")
     name = f"{PYTHON_2.get(module, module)}.{attribute}"
     if name.partition(".")[0] in sys.stdlib_module_names and name not in STANDARD_CLASSES:
         raise UnpickleError(

@@ -79,10 +79,13 @@ def degrade(
     ValueError
         An unknown step, a strength out of range, or an array that is no image.
     TypeError
-        Another type than uint8, or a task that is no string.
+        Another type than uint8, a masked array, or a task or a name that is no string.
     """
     check_least(0, seed=seed)
     check_photo(image, batches=True)
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, got {name!r}")
+    name = name.encode(errors="backslashreplace").decode()  # a file's may be no UTF-8
     degraded: NDArray[np.uint8] = _mirl.degrade(image, degradation(task), seed, name)
     return degraded
 
@@ -98,6 +101,8 @@ def check_photo(image: Any, what: str = "image", *, batches: bool = False) -> No
         Another shape.
     """
     check_array(image, what)
+    if isinstance(image, np.ma.MaskedArray):
+        raise TypeError(f"{what}: a masked array; fill it first, its mask would count for nothing")
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)
         raise TypeError(f"{what}: expected a numpy array of uint8, got {kind}")

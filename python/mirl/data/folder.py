@@ -7,6 +7,7 @@ pairs of one name, ``target/NAME.*`` and ``input/NAME.*``.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,20 +64,31 @@ def suffixes(task: str) -> tuple[str, str]:
 
 
 def files_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The files of one name or of several; a folder stands for the images in it."""
+    """The files of one name or of several; a folder stands for the images in it.
+
+    OSError where one is neither, a pipe say: reading it might never end.
+    """
     names = [paths] if isinstance(paths, str | os.PathLike) else paths
     files: list[Path] = []
     for path in map(Path, names):
+        if _is_other(path) and not path.is_dir():
+            raise OSError(errno.EINVAL, "is not a file", str(path))
         files += images_of(path) if path.is_dir() else [path]
     return files
 
 
 def images_of(folder: Path) -> list[Path]:
     """The images in a folder, by name; ValueError where there is none."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _EXTENSIONS)
+    named = (path for path in folder.iterdir() if path.suffix.lower() in _EXTENSIONS)
+    found = sorted(path for path in named if not _is_other(path))
     if not found:
         raise ValueError(f"{folder}: no image")
     return found
+
+
+def _is_other(path: Path) -> bool:
+    """Whether it is there and no file. A link to nowhere is none of them: reading it names it."""
+    return path.exists() and not path.is_file()
 
 
 def pairs_of(folder: Path, task: str) -> list[tuple[Path, Path]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl import _mirl
-from mirl.checks import check_least
+from mirl.checks import check_least, is_number, whole
 from mirl.data.degrade import (
     SIGMAS,
     TASKS,
@@ -25,7 +26,7 @@ from mirl.data.degrade import (
 from mirl.data.folder import images_of, pairs_of, place_of, sets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -55,19 +56,21 @@ class _Settings:
     def __post_init__(self) -> None:
         """Raise where one is out of range; what strings may be is the core's matter."""
         check_tasks(self.tasks, self.sigmas, self.synthesize)
+        for name, shares in {"repeats": self.repeats, "mix": self.mix}.items():
+            if not (shares is None or isinstance(shares, Mapping)):
+                raise TypeError(f"{name} must be numbers by task, got {shares!r}")
         repeats, mix = self.repeats or {}, self.mix
         unknown = sorted(repeats.keys() - {*TASKS, *self.tasks})
         if unknown:
             raise ValueError(f"repeats names unknown tasks: {', '.join(unknown)}")
         for task, repeat in repeats.items():
-            if repeat < 1:
-                raise ValueError(f"repeats of {task} must be at least 1, got {repeat}")
+            whole(f"repeats of {task}", repeat, 1)
         if mix is not None:
             if mix.keys() != set(self.tasks):
                 raise ValueError(
                     f"mix must give a share to each of {(*self.tasks,)}, got {(*mix,)}"
                 )
-            if not all(share > 0 and np.isfinite(share) for share in mix.values()):
+            if not all(is_number(each) and each > 0 and np.isfinite(each) for each in mix.values()):
                 raise ValueError(f"shares of mix must be positive, got {dict(mix)}")
         check_least(
             1, batch_size=self.batch_size, patch_size=self.patch_size, prefetch=self.prefetch
@@ -440,7 +443,8 @@ def _fingerprint(sources: Iterable[Path | NDArray[np.uint8]]) -> str:
         one.name if isinstance(one, Path) else f"{zlib.crc32(np.ascontiguousarray(one).data):08x}"
         for one in sources
     ]
-    return f"{zlib.crc32('/'.join(names).encode()):08x}"
+    # A name of a file may be no UTF-8.
+    return f"{zlib.crc32('/'.join(names).encode(errors='backslashreplace')):08x}"
 
 
 def _mixed(

@@ -11,6 +11,7 @@ from mirl.data.degrade import degradation as degradation_of
 from mirl.data.degrade import degrade, has_pairs
 from mirl.data.folder import files_of, suffixes
 from mirl.errors import FormatError
+from mirl.terminal import bar
 
 if TYPE_CHECKING:
     import os
@@ -67,10 +68,8 @@ def write_pairs(
     mirl.errors.FormatError
         Images that cannot be read, all named. Pairs of the others were written.
     OSError
-        A file cannot be written.
+        A file cannot be written; an image that is neither a file nor a folder.
     """
-    from tqdm.auto import tqdm
-
     from mirl import _mirl
     from mirl.io import check_absent, check_readable, write_image
 
@@ -102,8 +101,8 @@ def write_pairs(
         check_absent(chain.from_iterable(places))
     written: list[Path] = []
     unreadable: list[str] = []
-    for (target, degraded), source in tqdm(
-        places.items(), desc="degrade", unit="image", disable=not progress
+    for (target, degraded), source in bar(
+        progress, iterable=places.items(), desc="degrade", unit="image"
     ):
         try:
             clean = _mirl.read_rgb8(str(source))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from mirl.data.loader import Loader
@@ -30,9 +31,14 @@ class Progressive:
     ------
     ValueError
         No stage, or one without an epoch.
+    TypeError
+        Epochs that are no whole number.
     """
 
     def __init__(self, stages: Sequence[tuple[int, Loader]]) -> None:
+        for epochs, _ in stages:
+            if not isinstance(epochs, Integral) or isinstance(epochs, bool):
+                raise TypeError(f"epochs of a stage must be a whole number, got {epochs!r}")
         if not stages or any(epochs < 1 for epochs, _ in stages):
             raise ValueError("stages must be one or more, each of one epoch or more")
         self.stages = list(stages)

@@ -225,6 +225,7 @@ def test_sets(
     """
     check_least(0, seed=seed)
     check_least(1, images=images)
+    check_least(0, crop=crop)
     if crop is not None and (crop < _CROP or crop % _CROP):
         raise ValueError(f"crop must be a multiple of {_CROP}, got {crop}")
     if tasks is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mirl.export.onnx import write_onnx
 from mirl.export.pytorch import write_state_dict
 from mirl.io import atomic
+from mirl.models import check_model
 
 if TYPE_CHECKING:
     import os
@@ -41,6 +42,8 @@ def export(model: PromptIR, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
+    TypeError
+        A model that is none of mirl.
     ValueError
         Another ending, or a network too large for an ONNX file (2 GiB).
     OSError
@@ -55,6 +58,7 @@ def export(model: PromptIR, path: str | os.PathLike[str]) -> None:
     >>> mirl.export(mirl.load("ticket.mirl.safetensors"), "ticket.onnx")  # doctest: +SKIP
     """
     path = Path(path)
+    check_model(model)
     check_ending(path)
     with atomic(path) as temporary:
         WRITERS[path.suffix](model, temporary)

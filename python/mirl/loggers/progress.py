@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
-from typing import IO, Any
+from typing import Any
 
 from mirl.loggers.base import Logger
+from mirl.terminal import bar
 
 
 class ProgressBars(Logger):
@@ -68,35 +67,8 @@ class ProgressBars(Logger):
 
     def close(self) -> None:
         """Take the bars away; that of the rounds stays."""
-        for bar in (self.steps, self.epochs, self.rounds):
-            bar.close()
-
-
-class _Screen:
-    """A stream for bars: what it cannot take, on a full disk say, ends no run."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> None:
-        with suppress(OSError):
-            self._stream.write(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
-
-
-def bar(progress: bool, **settings: Any) -> Any:
-    """A progress bar of tqdm, which takes the settings; hidden where there is no stderr."""
-    from tqdm.auto import tqdm
-
-    if not progress or sys.stderr is None:
-        return tqdm(disable=True, **settings)
-    return tqdm(file=_Screen(sys.stderr), **settings)
+        for each in (self.steps, self.epochs, self.rounds):
+            each.close()
 
 
 def _move(bar: Any, place: int) -> None:

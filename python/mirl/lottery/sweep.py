@@ -17,11 +17,11 @@ from mirl.errors import FormatError
 from mirl.extras import need
 from mirl.io import write_text
 from mirl.loggers import WeightsAndBiases, default_loggers
-from mirl.loggers.progress import bar
 from mirl.lottery.experiment import Experiment, read_toml, resolved
 from mirl.lottery.naming import as_text, function_name
 from mirl.lottery.results import About, read_about
 from mirl.machine import devices, get_num_threads, set_num_threads
+from mirl.terminal import bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
