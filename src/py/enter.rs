@@ -50,7 +50,11 @@ pub(super) fn run<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> PyResult<
         let flag = cancel.clone();
         scope.spawn(move |_| {
             let outcome = catch_unwind(AssertUnwindSafe(|| flag.scope(work)));
-            allocator::settle();
+            let outcome = outcome.unwrap_or_else(|panic| Err(Error::of_panic(panic)));
+            match &outcome {
+                Err(Error::Memory { .. }) => allocator::release(),
+                _ => allocator::settle(),
+            }
             // The receiver outlives the scope.
             drop(sender.send(outcome));
         });
@@ -72,9 +76,7 @@ pub(super) fn run<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> PyResult<
     match (outcome, interrupt) {
         // The work may have come to its end all the same: its result counts as not asked for.
         (_, Some(error)) => Err(error),
-        (Some(Ok(Ok(value))), None) => Ok(value),
-        (Some(Ok(Err(error))), None) => Err(error.into()),
-        (Some(Err(panic)), None) => Err(Error::of_panic(panic).into()),
+        (Some(outcome), None) => Ok(outcome?),
         (None, None) => Err(Error::Cancelled.into()),
     }
 }

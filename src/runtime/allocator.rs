@@ -53,9 +53,14 @@ pub fn settle() {
     let held: usize = SIZES.iter().map(|size| size.load(Ordering::Relaxed)).sum();
     if held <= 2 * peak + SEGMENT {
         SMALL_CALLS.store(0, Ordering::Relaxed);
-    } else if SMALL_CALLS.fetch_add(1, Ordering::Relaxed) >= PATIENCE
-        && let Some(mut blocks) = lock()
-    {
+    } else if SMALL_CALLS.fetch_add(1, Ordering::Relaxed) >= PATIENCE {
+        release();
+    }
+}
+
+/// The same at once: where memory has run out, whoever goes on needs some.
+pub fn release() {
+    if let Some(mut blocks) = lock() {
         RELEASING.store(true, Ordering::Relaxed);
         // SAFETY: only segments without a block are given back.
         unsafe { blocks.trim(0) };
