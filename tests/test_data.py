@@ -974,6 +974,13 @@ def test_counts_that_are_not_whole_are_refused_at_once(root, images):
             Progressive([(epochs, loader)])
 
 
+@pytest.mark.parametrize("name", ["tasks", "synthesize"])
+@pytest.mark.parametrize("tasks", [5, "derain"])
+def test_tasks_that_are_no_sequence_are_named(root, name, tasks):
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be a sequence of .*, got {tasks!r}"):
+        mirl.Loader.from_folder(root, **{name: tasks})
+
+
 def test_a_name_that_is_none_is_refused(images):
     with pytest.raises(TypeError, match="name must be a string, got 5"):
         degrade(images[0], "derain", name=5)

@@ -610,6 +610,8 @@ def test_the_commands(place, tmp_path):
     assert (tmp_path / "runs" / "results.parquet").exists()
     assert "report.html" in command("report", tmp_path / "runs")
     assert (tmp_path / "runs" / "report.html").exists()
+    command("report", tmp_path / "runs", "-o", tmp_path / "ssim.html", "--measure", "ssim")
+    assert "<h2>SSIM</h2>" in (tmp_path / "ssim.html").read_text()
 
 
 def test_names_are_folders_and_ids(place, tmp_path):

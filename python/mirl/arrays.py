@@ -41,8 +41,7 @@ def as_array(values: Any, what: str) -> Any:
         It is not in the processor's memory, or cannot be exported: it requires a gradient, or has an
         element type that numpy has not. A masked array, whose mask would count for nothing.
     """
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{what}: a masked array; fill it first, its mask would count for nothing")
+    check_unmasked(values, what)
     if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
         return values
     try:
@@ -55,3 +54,9 @@ def as_array(values: Any, what: str) -> Any:
     kind = type(values).__name__
     place = getattr(values, "device", f"DLPack's device {int(device)}")
     raise TypeError(f"{what}: expected a {kind} in the processor's memory, got one on {place}")
+
+
+def check_unmasked(values: Any, what: str) -> None:
+    """Raise a TypeError for a masked array."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{what}: a masked array; fill it first, its mask would count for nothing")

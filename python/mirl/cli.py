@@ -309,11 +309,16 @@ def report(
         Path | None,
         typer.Option("--out", "-o", help="The page; by default report.html in FOLDER."),
     ] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(help="What the quality is: psnr, ssim, or your own; by default the PSNR."),
+    ] = None,
 ) -> None:
     """Draw what runs have come to: figures, and one HTML page."""
     from mirl.lottery import report as write
 
-    typer.echo(f"{write(folder, out)}, and its figures as .png beside it")
+    page = write(folder, out, measure=measure)
+    typer.echo(f"{page}, and its figures as .png beside it")
 
 
 @app.command()

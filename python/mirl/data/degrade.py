@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl import _mirl
+from mirl.arrays import check_unmasked
 from mirl.checks import check_least
 from mirl.io import check_array
 
@@ -101,8 +102,7 @@ def check_photo(image: Any, what: str = "image", *, batches: bool = False) -> No
         Another shape.
     """
     check_array(image, what)
-    if isinstance(image, np.ma.MaskedArray):
-        raise TypeError(f"{what}: a masked array; fill it first, its mask would count for nothing")
+    check_unmasked(image, what)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)
         raise TypeError(f"{what}: expected a numpy array of uint8, got {kind}")
@@ -123,8 +123,10 @@ def check_tasks(
     tasks: Sequence[str], sigmas: Sequence[float | str], synthesize: Sequence[str] = ()
 ) -> None:
     """Raise for tasks or sigmas that are no sequence or none, and for what cannot be synthesised."""
-    if isinstance(tasks, str) or not tasks:
+    if isinstance(tasks, str) or not isinstance(tasks, Collection) or len(tasks) == 0:
         raise ValueError(f"tasks must be a sequence of {TASKS} and your own, got {tasks!r}")
+    if isinstance(synthesize, str) or not isinstance(synthesize, Collection):
+        raise TypeError(f"synthesize must be a sequence of tasks, got {synthesize!r}")
     for task in tasks:
         if not isinstance(task, str):
             raise TypeError(f"tasks must be strings, got {task!r}")
