@@ -977,7 +977,8 @@ def test_counts_that_are_not_whole_are_refused_at_once(root, images):
 @pytest.mark.parametrize("name", ["tasks", "synthesize"])
 @pytest.mark.parametrize("tasks", [5, "derain"])
 def test_tasks_that_are_no_sequence_are_named(root, name, tasks):
-    with pytest.raises((TypeError, ValueError), match=f"{name} must be a sequence of .*, got {tasks!r}"):
+    message = f"{name} must be a sequence of .*, got {tasks!r}"
+    with pytest.raises((TypeError, ValueError), match=message):
         mirl.Loader.from_folder(root, **{name: tasks})
 
 
