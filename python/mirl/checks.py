@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from numbers import Real
 from typing import Any
@@ -47,6 +48,23 @@ def check_least(least: int, **settings: Any) -> None:
     for name, value in settings.items():
         if value is not None:
             whole(name, value, least)
+
+
+def finite(name: str, value: Any) -> float:
+    """Give a number, of numpy or not, as a float.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    ValueError
+        It is infinite, or NaN.
+    """
+    if not is_number(value):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
 
 
 def is_number(value: Any) -> bool:

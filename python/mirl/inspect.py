@@ -11,7 +11,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.groups import prunable
-from mirl.load import NATIVE_KEY, as_float32, file_format, is_native
+from mirl.load import as_float32, file_format, is_native, told_of
 from mirl.models import Density, PromptIR, load_native
 from mirl.pytorch import read_checkpoint
 from mirl.safetensors import read_metadata, read_safetensors
@@ -198,7 +198,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
 
 def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
     model = load_native(path)
-    about = json.loads(metadata[NATIVE_KEY])
+    about = told_of(metadata)
     masks = model.mask
     candidates = set(prunable(model._network, "default"))
     format_ = about["format"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,12 @@ def file_format(path: str | os.PathLike[str]) -> str:
 def is_native(metadata: Mapping[str, str]) -> bool:
     """Whether a safetensors file with this metadata is of ours, packed or dense."""
     return NATIVE_KEY in metadata
+
+
+def told_of(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What the metadata of a file of ours tell, which are JSON in one of safetensors' strings."""
+    told: dict[str, Any] = json.loads(metadata[NATIVE_KEY])
+    return told
 
 
 def as_float32(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
-from mirl.checks import is_number, whole, wholes
+from mirl.checks import finite, whole, wholes
 from mirl.errors import DeviceError
 from mirl.groups import prunable, select
 from mirl.machine import device_choice
@@ -150,7 +149,7 @@ class PromptIR:
             "num_blocks": wholes("num_blocks", num_blocks, 4),
             "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
             "heads": wholes("heads", heads, 4),
-            "ffn_expansion_factor": _finite("ffn_expansion_factor", ffn_expansion_factor),
+            "ffn_expansion_factor": finite("ffn_expansion_factor", ffn_expansion_factor),
             "prompt_dims": wholes("prompt_dims", prompt_dims, 3),
             "prompt_sizes": wholes("prompt_sizes", prompt_sizes, 3),
             "prompt_len": whole("prompt_len", prompt_len),
@@ -521,14 +520,6 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise TypeError(f"expected arrays by parameter name, got {type(values).__name__}")
     return {name: as_array(each, name) for name, each in values.items()}
-
-
-def _finite(name: str, value: Any) -> float:
-    if not is_number(value):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-    return float(value)
 
 
 def check_model(model: Any) -> None:

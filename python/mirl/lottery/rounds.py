@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
 from mirl.errors import FormatError
 from mirl.groups import select
+from mirl.load import told_of
 from mirl.lottery.control import controlled_masks, reinitialised
 from mirl.models import load_native
 from mirl.prune import prune, rewind
@@ -73,7 +73,7 @@ class Rounds:
         kept = load_native(path).snapshot()
         initial = fingerprint(self.initial)
         # Earlier versions did not tell.
-        if json.loads(read_metadata(path)["mirl"]).get("initial", initial) != initial:
+        if told_of(read_metadata(path)).get("initial", initial) != initial:
             raise FormatError(f"{path}: of a run that began with other values")
         return kept
 

@@ -16,6 +16,7 @@ from mirl.criteria import Criterion, scores_of
 from mirl.data.batches import batches_of
 from mirl.errors import FormatError
 from mirl.groups import prunable, select
+from mirl.load import told_of
 from mirl.lottery.folder import differences, without_rounds
 from mirl.lottery.measuring import check_evaluate, measure
 from mirl.lottery.rounds import Rounds, fingerprint
@@ -177,7 +178,7 @@ class Run:
 
     def _resume(self, folder: RunFolder, initial: str) -> None:
         try:
-            told = json.loads(read_metadata(folder.checkpoint)["mirl"])
+            told = told_of(read_metadata(folder.checkpoint))
             place = Progress(**json.loads(told["progress"]))
         except (LookupError, TypeError, ValueError) as error:
             raise FormatError(f"{folder.checkpoint}: no place of a run: {error}") from error
