@@ -184,10 +184,13 @@ def test_every_length_is_found(tiny, tmp_path):
 
 
 def rewritten(data, change):
-    """The file with another header, and its checksum as it was."""
+    """The file with another header, whose checksum is as it was, and the header's own left out."""
     end = 8 + struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8:end])
     change(header)
+    metadata = json.loads(header["__metadata__"]["mirl"])
+    metadata.pop("header_crc32", None)
+    header["__metadata__"]["mirl"] = json.dumps(metadata)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data[end:]
 
@@ -236,6 +239,29 @@ def test_hostile_headers_are_refused(tiny, tmp_path, change):
     path.write_bytes(rewritten(tiny[0], change))
     with pytest.raises(mirl.errors.FormatError, match=r"x\.mirl\.safetensors"):
         mirl.load(path)
+
+
+@pytest.mark.parametrize("name", ["x.mirl.safetensors", "x.safetensors"])
+def test_every_changed_byte_of_a_header_is_found(tmp_path, name):
+    """What it tells is the same, too: a round, a mask's name."""
+    model = mirl.PromptIR(seed=0, **TINY)
+    mirl.prune(model, 0.7)
+    path = tmp_path / name
+    model.save(path, {"round": "3"})
+    data, told = path.read_bytes(), mirl.inspect(path).metadata
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    draw = np.random.default_rng(0)
+    for place in range(8, end, 11):
+        changed = bytearray(data)
+        changed[place] ^= int(draw.integers(1, 256))
+        path.write_bytes(changed)
+        try:
+            mirl.models.load_native(path)
+        except mirl.errors.FormatError:
+            continue
+        # Changed in the key of the checksum itself.
+        found = mirl.inspect(path).metadata
+        assert all(found[key] == told[key] for key in told.keys() - {"header_crc32"}), place
 
 
 @pytest.mark.parametrize("name", ["t.mirl.safetensors", "t.safetensors"])

@@ -273,7 +273,7 @@ def _parsed(key: str, text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     scalar = not isinstance(value, (dict, list))
-    return text if key == "crc32" or (scalar and json.dumps(value) != text) else value
+    return text if key.endswith("crc32") or (scalar and json.dumps(value) != text) else value
 
 
 def _rounding(about: Any) -> Any:

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, Metadata as Header, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 pub type Metadata = BTreeMap<String, String>;
@@ -18,11 +18,19 @@ const KEY: &str = "mirl";
 
 /// Metadata key: CRC-32 of everything behind the header, in hexadecimal.
 pub const CHECKSUM: &str = "crc32";
+/// Metadata key: CRC-32 of what the header tells: all other metadata, and the names of the tensors.
+pub const HEADER_CHECKSUM: &str = "header_crc32";
 
 fn checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
     let mut hasher = crc32fast::Hasher::new();
     parts.for_each(|part| hasher.update(part));
     format!("{:08x}", hasher.finalize())
+}
+
+fn header_checksum<'a>(metadata: &'a Metadata, names: impl Iterator<Item = &'a String>) -> String {
+    let entries = metadata.iter().filter(|(key, _)| *key != HEADER_CHECKSUM);
+    let told = entries.flat_map(|(key, value)| [key, value]).chain(names);
+    checksum(told.flat_map(|text| [text.as_bytes(), b"\0"]))
 }
 
 /// The tensors of a file to write, in no particular order.
@@ -118,6 +126,8 @@ impl Tensors {
     fn header(&self) -> Result<Option<HashMap<String, String>>> {
         let mut all = self.metadata.clone();
         all.insert(CHECKSUM.to_owned(), checksum(self.data()));
+        let of_header = header_checksum(&all, self.tensors.keys());
+        all.insert(HEADER_CHECKSUM.to_owned(), of_header);
         let json = serde_json::to_string(&all).map_err(|error| Error::value(error.to_string()))?;
         Ok(Some(HashMap::from([(KEY.to_owned(), json)])))
     }
@@ -228,10 +238,15 @@ impl File {
         &(*self.bytes).as_ref()[self.start..]
     }
 
-    /// Whether the data has the checksum that was written with it; files of others tell none.
+    /// Whether header and data have the checksums that were written with them; files of others tell none,
+    /// and those of earlier versions none of the header.
     pub fn is_intact(&self) -> Option<bool> {
         let told = self.metadata.get(CHECKSUM)?;
-        Some(*told == checksum(std::iter::once(self.data())))
+        let of_header = self.metadata.get(HEADER_CHECKSUM);
+        let names = BTreeSet::from_iter(self.names());
+        let is_told =
+            of_header.is_none_or(|told| *told == header_checksum(&self.metadata, names.iter()));
+        Some(is_told && *told == checksum(std::iter::once(self.data())))
     }
 
     fn get(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
@@ -295,6 +310,14 @@ mod tests {
         assert_eq!(loaded.is_intact(), Some(true));
         assert!(loaded.floats("b").is_none() && loaded.bytes("a").is_none());
         drop(loaded);
+        let told = String::from_utf8_lossy(&whole).find("värde").unwrap();
+        let name = whole.windows(3).position(|at| at == b"\"d\"").unwrap() + 1;
+        for (place, letter) in [(told, b'w'), (name, b'e')] {
+            let mut damaged = whole.clone();
+            damaged[place] = letter;
+            let damaged = File::of(&path, Box::new(damaged)).unwrap();
+            assert_eq!(damaged.is_intact(), Some(false), "{place}");
+        }
         for place in whole.len() - data.len()..whole.len() {
             let mut damaged = whole.clone();
             damaged[place] ^= 0x10;

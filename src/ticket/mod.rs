@@ -7,7 +7,7 @@ mod dense;
 mod packed;
 mod rice;
 
-use crate::io::safetensors::{CHECKSUM, File, Float, Tensors};
+use crate::io::safetensors::{CHECKSUM, File, Float, HEADER_CHECKSUM, Tensors};
 use crate::models::{Network, PromptIrConfig};
 use crate::{Error, Result};
 use std::path::Path;
@@ -17,7 +17,7 @@ const NETWORK: &str = "PromptIR";
 const MASK: &str = "mask.";
 const DENSE: &str = "mirl";
 const PACKED: &str = "mirl-packed";
-const DAMAGED: &str = "damaged: the checksum is not that of the data";
+const DAMAGED: &str = "damaged: the checksum is not that of what the file holds";
 
 /// How a network is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,8 @@ pub fn save(
 ) -> Result<()> {
     let mut file = pack(network, storage)?;
     for (key, value) in metadata {
-        if key == CHECKSUM || file.metadata.contains_key(&key) {
+        let is_ours = [CHECKSUM, HEADER_CHECKSUM].contains(&&*key);
+        if is_ours || file.metadata.contains_key(&key) {
             return Err(Error::value(format!(
                 "metadata: {key:?} tells what the file is, and cannot be another"
             )));

@@ -11,17 +11,24 @@ import mirl
 TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "U8": np.dtype("u1")}
 
 
+def crc32(data):
+    return f"{zlib.crc32(data):08x}"
+
+
 def read(path):
     data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     metadata = json.loads(header.pop("__metadata__")["mirl"])
+    entries = sorted(item for item in metadata.items() if item[0] != "header_crc32")
+    told = [text for entry in entries for text in entry] + sorted(header)
+    assert metadata["header_crc32"] == crc32("".join(f"{text}\0" for text in told).encode())
+    assert metadata["crc32"] == crc32(data[end:])
     tensors = {}
     for name, entry in header.items():
         start, stop = (end + offset for offset in entry["data_offsets"])
         values = np.frombuffer(data[start:stop], TYPES[entry["dtype"]])
         tensors[name] = values.reshape(entry["shape"])
-    metadata["of the data"] = f"{zlib.crc32(data[end:]):08x}"
     return metadata, tensors
 
 
@@ -154,7 +161,6 @@ def test_packed_files(small, tmp_path, density, dtype):
     metadata, tensors = read(tmp_path / "packed.mirl.safetensors")
     config = json.loads(metadata["config"])
     assert (metadata["format"], metadata["version"]) == ("mirl-packed", "2")
-    assert metadata["crc32"] == metadata["of the data"]
     assert metadata["dtype"] == dtype
     unused = {name for name in state if name.startswith(("chnl_reduce", "reduce_noise_channel"))}
     used = state.keys() - unused
