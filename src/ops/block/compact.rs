@@ -8,7 +8,6 @@ use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use rayon::prelude::*;
 use std::borrow::Cow;
-use std::iter;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -138,45 +137,6 @@ impl Compact {
         }
         let made = OnGpu::new(beside.gpu(), &self.channels, &self.from)?;
         Ok(self.on_gpu.get_or_init(|| made))
-    }
-}
-
-/// The places of a half's parameters: γ, β, then `before` others, W [wide, dim], the taps.
-#[derive(Clone, Copy)]
-pub struct Front {
-    pub dim: usize,
-    pub wide: usize,
-    pub before: usize,
-}
-
-impl Front {
-    fn weight(self) -> usize {
-        2 * self.dim + self.before
-    }
-
-    fn taps(self) -> usize {
-        self.weight() + self.wide * self.dim
-    }
-
-    /// Where the parameters behind the taps begin.
-    pub fn end(self) -> usize {
-        self.taps() + self.wide * 9
-    }
-
-    /// Whether a channel behind the taps can be anything but zero.
-    pub fn lives(self, mask: &Mask, channel: usize) -> bool {
-        mask.count(self.weight() + channel * self.dim, self.dim) > 0
-            && mask.count(self.taps() + channel * 9, 9) > 0
-    }
-
-    /// What the front has of some channels: all before W, their rows of W and their taps.
-    pub fn parts(self, channels: Vec<usize>) -> impl Iterator<Item = Range<usize>> {
-        let part = |first: usize, size: usize| {
-            let channels = channels.clone().into_iter();
-            channels.map(move |i| first + i * size..first + (i + 1) * size)
-        };
-        let (rows, taps) = (part(self.weight(), self.dim), part(self.taps(), 9));
-        iter::once(0..self.weight()).chain(rows).chain(taps)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The front of both halves of a block: layer normalisation, 1×1 convolution, depthwise 3×3.
 
+use super::layout::Layout;
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{TILE, Target};
-use crate::kernels::{Matrix, Real};
+use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{Grid, Place, Rows, clear_borders, clear_missing, load_tiles};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
@@ -26,6 +27,27 @@ pub struct Expand<'a, T> {
 }
 
 impl<'a, T: Real> Expand<'a, T> {
+    pub fn new(
+        grid: Grid,
+        layout: Layout,
+        (parameters, mask): (&'a [T], Option<&'a Sparsity>),
+        precision: Precision,
+    ) -> Self {
+        let Layout { dim, wide, .. } = layout;
+        let weight = Strided::rows(&parameters[layout.weight()..layout.taps()], dim);
+        let first = layout.weight();
+        let alive = mask.map(|of| Alive { of, first });
+        Self {
+            grid,
+            dim,
+            wide,
+            gamma: &parameters[..layout.beta()],
+            beta: &parameters[layout.beta()..layout.others()],
+            weight: Matrix::new(precision, (wide, dim), weight, alive, grid.h * grid.w),
+            taps: &parameters[layout.taps()..layout.out()],
+        }
+    }
+
     /// Elements of x in one row.
     pub fn x_row(&self) -> usize {
         self.dim * self.grid.w

@@ -2,6 +2,7 @@
 
 use super::back::{Back, Image};
 use super::expand::Expand;
+use super::layout::Layout;
 use super::stream::{Ring, Runs, Source, stream};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
@@ -32,37 +33,18 @@ impl<'a, T: Real> FeedForward<'a, T> {
         (parameters, mask): (&'a [T], Option<&'a Sparsity>),
         precision: Precision,
     ) -> Self {
-        let alive = |first| mask.map(|mask| Alive { of: mask, first });
-        let (gamma, rest) = parameters.split_at(dim);
-        let (beta, rest) = rest.split_at(dim);
-        let (weight, rest) = rest.split_at(2 * hidden * dim);
-        let (taps, project_out) = rest.split_at(2 * hidden * 9);
-        let expand = Expand {
-            grid,
-            dim,
-            wide: 2 * hidden,
-            gamma,
-            beta,
-            weight: Matrix::new(
-                precision,
-                (2 * hidden, dim),
-                Strided::rows(weight, dim),
-                alive(2 * dim),
-                grid.h * grid.w,
-            ),
-            taps,
-        };
-        let first = 2 * dim + 2 * hidden * (dim + 9);
-        let left = Strided::rows(project_out, hidden);
+        let layout = Layout::feed_forward(dim, hidden);
+        let first = layout.out();
+        let project_out = Matrix::new(
+            precision,
+            (dim, hidden),
+            Strided::rows(&parameters[first..], hidden),
+            mask.map(|of| Alive { of, first }),
+            grid.h * grid.w,
+        );
         Self {
-            expand,
-            project_out: Matrix::new(
-                precision,
-                (dim, hidden),
-                left,
-                alive(first),
-                grid.h * grid.w,
-            ),
+            expand: Expand::new(grid, layout, (parameters, mask), precision),
+            project_out,
         }
     }
 

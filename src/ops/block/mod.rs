@@ -24,15 +24,17 @@ mod compact;
 mod cuda;
 mod expand;
 mod feed_forward;
+mod layout;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod whole;
 
 use self::attention::{Attention, Scores};
-use self::compact::{Front, Part, Remains, living_columns};
+use self::compact::{Part, Remains, living_columns};
 use self::expand::Expand;
 use self::feed_forward::FeedForward;
+use self::layout::Layout;
 use self::whole::BlockOp;
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
@@ -163,21 +165,16 @@ impl AttentionOp {
     /// What the mask leaves of the channels of v.
     fn remains(&self, c: usize) -> Arc<Remains> {
         self.half.remains(|mask| {
-            let (wide, before) = (3 * c, self.heads);
-            let front = Front {
-                dim: c,
-                wide,
-                before,
-            };
-            let end = front.end();
-            let mut living: Vec<usize> = (0..c).filter(|v| front.lives(mask, 2 * c + v)).collect();
-            if mask.count(end, c * c) == 0 {
+            let layout = Layout::attention(c, self.heads, c);
+            let out = layout.out()..mask.len();
+            let mut living: Vec<usize> = (0..c).filter(|v| layout.lives(mask, 2 * c + v)).collect();
+            if mask.count(out.start, out.len()) == 0 {
                 living.clear();
             }
             Remains::of((living, c), mask, |living| {
                 let values = living.iter().map(|v| 2 * c + v);
                 let channels: Vec<usize> = (0..2 * c).chain(values).collect();
-                front.parts(channels).chain(iter::once(end..end + c * c))
+                layout.front(channels).chain(iter::once(out))
             })
         })
     }
@@ -283,27 +280,22 @@ impl FeedForwardOp {
     /// What the mask leaves of the hidden channels.
     fn remains(&self, c: usize) -> Arc<Remains> {
         self.half.remains(|mask| {
-            let (hidden, wide) = (self.hidden, 2 * self.hidden);
-            let front = Front {
-                dim: c,
-                wide,
-                before: 0,
-            };
-            let end = front.end();
-            let used = living_columns(mask, end, c, hidden);
+            let hidden = self.hidden;
+            let layout = Layout::feed_forward(c, hidden);
+            let used = living_columns(mask, layout.out(), c, hidden);
             let lives =
-                |&i: &usize| used[i] && front.lives(mask, i) && front.lives(mask, hidden + i);
+                |&i: &usize| used[i] && layout.lives(mask, i) && layout.lives(mask, hidden + i);
             let living = (0..hidden).filter(lives).collect();
             Remains::of((living, hidden), mask, |living| {
                 let second = living.iter().map(|i| hidden + i);
                 let columns = living.to_vec();
                 let out = (0..c).flat_map(move |row| {
-                    let first = end + row * hidden;
+                    let first = layout.out() + row * hidden;
                     let columns = columns.clone().into_iter();
                     columns.map(move |i| first + i..first + i + 1)
                 });
-                front
-                    .parts(living.iter().copied().chain(second).collect())
+                layout
+                    .front(living.iter().copied().chain(second).collect())
                     .chain(out)
             })
         })

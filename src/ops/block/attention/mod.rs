@@ -9,6 +9,7 @@ pub use self::mixing::Mixing;
 pub use self::scores::Scores;
 
 use super::expand::Expand;
+use super::layout::Layout;
 use super::stream::{Runs, Source, stream};
 use crate::kernels::reduce::sum_squares;
 use crate::kernels::simd::dispatch;
@@ -54,42 +55,22 @@ impl<'a, T: Real> Attention<'a, T> {
         (parameters, mask): (&'a [T], Option<&'a Sparsity>),
         precision: Precision,
     ) -> Self {
-        let wide = 2 * dim + values.len();
-        let (gamma, rest) = parameters.split_at(dim);
-        let (beta, rest) = rest.split_at(dim);
-        let (temperature, rest) = rest.split_at(heads);
-        let (weight, rest) = rest.split_at(wide * dim);
-        let (taps, project_out) = rest.split_at(wide * 9);
-        let alive = |first| mask.map(|mask| Alive { of: mask, first });
-        let first = 2 * dim + heads;
-        let expand = Expand {
-            grid,
-            dim,
-            wide,
-            gamma,
-            beta,
-            weight: Matrix::new(
-                precision,
-                (wide, dim),
-                Strided::rows(weight, dim),
-                alive(first),
-                grid.h * grid.w,
-            ),
-            taps,
-        };
+        let layout = Layout::attention(dim, heads, values.len());
+        let first = layout.out();
+        // Only a sparse one meets any tiles, in full precision: a dense one is folded.
+        let project_out = Matrix::new(
+            Precision::Full,
+            (dim, dim),
+            Strided::rows(&parameters[first..], dim),
+            mask.map(|of| Alive { of, first }),
+            0,
+        );
         Self {
-            expand,
+            expand: Expand::new(grid, layout, (parameters, mask), precision),
             heads,
             values,
-            temperature,
-            // Only a sparse one meets any tiles, in full precision: a dense one is folded.
-            project_out: Matrix::new(
-                Precision::Full,
-                (dim, dim),
-                Strided::rows(project_out, dim),
-                alive(first + wide * (dim + 9)),
-                0,
-            ),
+            temperature: &parameters[layout.others()..layout.weight()],
+            project_out,
             precision,
         }
     }

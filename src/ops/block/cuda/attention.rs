@@ -2,6 +2,7 @@
 
 use super::Part;
 use super::expand::Expand;
+use crate::ops::block::layout::Layout;
 use crate::runtime::gpu::{Address, Array, Product, Side};
 use crate::{Result, arguments};
 
@@ -34,9 +35,7 @@ impl Attention {
             n,
             h,
             w,
-            dim,
-            wide: 2 * dim + values.as_ref().map_or(dim, Array::len),
-            others: heads,
+            layout: Layout::attention(dim, heads, values.as_ref().map_or(dim, Array::len)),
         };
         Self {
             front,
@@ -46,12 +45,12 @@ impl Attention {
     }
 
     pub fn dim(&self) -> usize {
-        self.front.dim
+        self.front.layout.dim
     }
 
     /// How many channels of v are there.
     fn cv(&self) -> usize {
-        self.front.wide - 2 * self.front.dim
+        self.front.layout.wide - 2 * self.front.layout.dim
     }
 
     pub fn project(&self) -> Result<Array> {
@@ -59,20 +58,20 @@ impl Attention {
     }
 
     fn temperature(&self) -> Address {
-        self.front.parameters.at(2 * self.front.dim)
+        self.front.parameters.at(self.front.layout.others())
     }
 
     fn out(&self) -> Address {
-        self.front.parameters.at(self.front.out())
+        self.front.parameters.at(self.front.layout.out())
     }
 
     /// Channels of a head.
     fn c(&self) -> usize {
-        self.front.dim / self.heads
+        self.front.layout.dim / self.heads
     }
 
     pub fn forward(&self, projected: &Array) -> Result<(Array, Scores)> {
-        let (front, c) = (&self.front, self.front.dim);
+        let (front, c) = (&self.front, self.front.layout.dim);
         let (gpu, n) = (front.gpu(), front.n);
         let mixed = front.depthwise(projected, false)?; // q, k and v
         let squares = Array::new(gpu, &[2 * c, n])?;
@@ -101,7 +100,7 @@ impl Attention {
 
     /// dx and the gradient of the parameters.
     pub fn backward(&self, projected: Array, scores: &Scores, dy: &Array) -> Result<[Array; 2]> {
-        let (front, c) = (&self.front, self.front.dim);
+        let (front, c) = (&self.front, self.front.layout.dim);
         let gpu = front.gpu();
         let gradient = front.parameters.like()?;
         let mixed = front.depthwise(&projected, false)?;
@@ -126,16 +125,16 @@ impl Attention {
     /// From E to the matrices that take [q; k] to [dq; dk], [n, 2c, 2c]; the gradients of τ and W_out
     /// go to `gradient`.
     fn between(&self, scores: &Scores, outer: &Array, gradient: &Array) -> Result<Array> {
-        let (front, c, ch) = (&self.front, self.front.dim, self.c());
+        let (front, c, ch) = (&self.front, self.front.layout.dim, self.c());
         let (gpu, n) = (front.gpu(), front.n);
         let (a, s) = (&scores.attention, &scores.cosine);
-        let dout = gradient.at(front.out());
+        let dout = gradient.at(front.layout.out());
         let all = arguments![dout, outer, a, c, ch, n];
         outer.each("attention_out_backward", c * c, all)?;
         let (dz, sums) = (a.like()?, Array::new(gpu, &[n, c])?);
         let all = arguments![&dz, &sums, outer, self.out(), a, s, c, ch];
         outer.reduce("attention_scores_backward", (c, n), all)?;
-        let all = arguments![gradient.at(2 * c), &sums, self.heads, ch, n];
+        let all = arguments![gradient.at(front.layout.others()), &sums, self.heads, ch, n];
         sums.each("attention_temperature", self.heads, all)?;
         let between = Array::of(front.x.kind(), gpu, &[n, 2 * c, 2 * c])?;
         let (squares, t, count) = (&scores.squares, self.temperature(), between.len());
@@ -146,7 +145,7 @@ impl Attention {
 
     /// E, [n, c, c]: zero for the channels of v that are not there.
     fn outer_of_values(&self, dy: &Array, mixed: &Array) -> Result<Array> {
-        let (front, c, cv) = (&self.front, self.front.dim, self.cv());
+        let (front, c, cv) = (&self.front, self.front.layout.dim, self.cv());
         let (parts, chunks) = self.outer(dy.at(0), self.channel(mixed, 2 * c), cv)?;
         let (gpu, shape, count) = (front.gpu(), [front.n, c, c], front.n * c * cv);
         let outer = match self.values {
@@ -161,7 +160,7 @@ impl Attention {
 
     /// The columns of M = W_out·A for the channels of v that are there, [n, c, cv].
     fn mixing(&self, scores: &Scores) -> Result<Array> {
-        let (front, c) = (&self.front, self.front.dim);
+        let (front, c) = (&self.front, self.front.layout.dim);
         let mixing = Array::of(front.x.kind(), front.gpu(), &[front.n, c, self.cv()])?;
         let (a, count, values) = (&scores.attention, mixing.len(), self.values.as_ref());
         let all = arguments![
@@ -186,7 +185,7 @@ impl Attention {
     /// Σ over pixels of a·bᵀ of c channels and `others`: [n·chunks, c, others], and the chunks of an
     /// image.
     fn outer(&self, a: Address, b: Address, others: usize) -> Result<(Array, usize)> {
-        let (front, c) = (&self.front, self.front.dim);
+        let (front, c) = (&self.front, self.front.layout.dim);
         let image = front.image();
         let fits = |length: &usize| image.is_multiple_of(*length);
         let length = (1..=CHUNK.min(image)).rev().find(fits).unwrap_or(image);

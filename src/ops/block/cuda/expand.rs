@@ -1,5 +1,6 @@
 //! Layer normalisation, 1×1 convolution, depthwise 3×3; and the way back.
 
+use crate::ops::block::layout::Layout;
 use crate::runtime::gpu::{Address, Argument, Array, Gpu, Product, Side};
 use crate::{Result, arguments};
 use std::sync::Arc;
@@ -13,19 +14,16 @@ const PART: usize = 1 << 12;
 const THREADS: usize = 256;
 const ROWS: usize = 4;
 
-/// x of `dim` channels to `wide` ones.
+/// x of `layout.dim` channels to `layout.wide` ones.
 pub struct Expand {
     /// In the kind of all activations of the block.
     pub x: Array,
-    /// [γ, β, others, W, taps, W_out]
+    /// As the layout has them.
     pub parameters: Array,
     pub n: usize,
     pub h: usize,
     pub w: usize,
-    pub dim: usize,
-    pub wide: usize,
-    /// Parameters between β and W.
-    pub others: usize,
+    pub layout: Layout,
 }
 
 impl Expand {
@@ -43,25 +41,8 @@ impl Expand {
         self.n * self.image()
     }
 
-    /// Where β, W, the taps and W_out begin among the parameters.
-    fn beta(&self) -> usize {
-        self.dim
-    }
-
-    fn weight(&self) -> usize {
-        2 * self.dim + self.others
-    }
-
-    fn taps(&self) -> usize {
-        self.weight() + self.wide * self.dim
-    }
-
-    pub fn out(&self) -> usize {
-        self.taps() + 9 * self.wide
-    }
-
     pub fn tap_address(&self) -> Address {
-        self.parameters.at(self.taps())
+        self.parameters.at(self.layout.taps())
     }
 
     /// Planes of so many channels.
@@ -82,13 +63,13 @@ impl Expand {
 
     /// W
     fn weights(&self) -> Result<Array> {
-        self.rounded(self.weight(), self.wide, self.dim)
+        self.rounded(self.layout.weight(), self.layout.wide, self.layout.dim)
     }
 
     fn normalised(&self) -> Result<Array> {
-        let (y, gamma) = (self.planes(self.dim)?, &self.parameters);
-        let beta = self.parameters.at(self.beta());
-        let all = arguments![&y, &self.x, gamma, beta, self.dim, self.pixels()];
+        let (y, gamma) = (self.planes(self.layout.dim)?, &self.parameters);
+        let beta = self.parameters.at(self.layout.beta());
+        let all = arguments![&y, &self.x, gamma, beta, self.layout.dim, self.pixels()];
         self.by_pixels("layer_norm", all)?;
         Ok(y)
     }
@@ -119,10 +100,10 @@ impl Expand {
 
     /// W·LN(x)
     pub fn project(&self) -> Result<Array> {
-        let (y, x) = (self.planes(self.wide)?, self.normalised()?);
+        let (y, x) = (self.planes(self.layout.wide)?, self.normalised()?);
         let weights = self.weights()?;
-        let size = (self.wide, self.pixels(), self.dim);
-        let weights = Side::rows(&weights, self.dim);
+        let size = (self.layout.wide, self.pixels(), self.layout.dim);
+        let weights = Side::rows(&weights, self.layout.dim);
         let product = Product::new(size, self.rows(&y), weights, self.rows(&x));
         self.gpu().product(&product)?;
         Ok(y)
@@ -133,7 +114,7 @@ impl Expand {
         let (y, taps) = (x.like()?, self.tap_address());
         let (n, h, w, reverse) = (self.n, self.h, self.w, usize::from(reverse));
         let all = arguments![&y, x, taps, n, h, w, reverse];
-        self.by_strips("depthwise", self.wide, all)?;
+        self.by_strips("depthwise", self.layout.wide, all)?;
         Ok(y)
     }
 
@@ -147,39 +128,39 @@ impl Expand {
         gradient: &Array,
     ) -> Result<Array> {
         let (gpu, p) = (self.gpu(), self.pixels());
-        let each = Array::new(gpu, &[self.n, 9 * self.wide])?;
+        let each = Array::new(gpu, &[self.n, 9 * self.layout.wide])?;
         let all = arguments![&each, dh, projected, self.n, self.h, self.w];
-        dh.reduce("depthwise_taps", (self.wide, self.n), all)?;
-        let count = 9 * self.wide;
-        let all = arguments![gradient.at(self.taps()), &each, count, self.n, count];
+        dh.reduce("depthwise_taps", (self.layout.wide, self.n), all)?;
+        let count = 9 * self.layout.wide;
+        let all = arguments![gradient.at(self.layout.taps()), &each, count, self.n, count];
         each.each("sum_parts", count, all)?;
 
         let dp = self.depthwise(dh, true)?;
         let normalised = self.normalised()?;
         let to_weight = Product::new(
-            (self.wide, self.dim, p),
-            Side::rows(gradient.at(self.weight()), self.dim),
+            (self.layout.wide, self.layout.dim, p),
+            Side::rows(gradient.at(self.layout.weight()), self.layout.dim),
             self.rows(&dp),
             self.rows(&normalised).t(),
         );
         gpu.product(&to_weight)?;
         drop(normalised);
-        let dn = self.planes(self.dim)?;
+        let dn = self.planes(self.layout.dim)?;
         let weights = self.weights()?;
-        let weights = Side::rows(&weights, self.dim);
-        let size = (self.dim, p, self.wide);
+        let weights = Side::rows(&weights, self.layout.dim);
+        let size = (self.layout.dim, p, self.layout.wide);
         let to_x = Product::new(size, self.rows(&dn), weights.t(), self.rows(&dp));
         gpu.product(&to_x)?;
         drop(dp);
 
         let (dx, norms) = (self.x.like()?, Array::new(gpu, &[2, p])?);
         let gamma = &self.parameters;
-        let all = arguments![&dx, &norms, &self.x, &dn, dy, gamma, self.dim, p];
+        let all = arguments![&dx, &norms, &self.x, &dn, dy, gamma, self.layout.dim, p];
         self.by_pixels("layer_norm_backward", all)?;
-        let (parts, count) = (p.div_ceil(PART), 2 * self.dim);
+        let (parts, count) = (p.div_ceil(PART), 2 * self.layout.dim);
         let each = Array::new(gpu, &[parts, count])?;
         let all = arguments![&each, &self.x, &dn, &norms, p, PART];
-        dn.reduce("layer_norm_parameters", (self.dim, parts), all)?;
+        dn.reduce("layer_norm_parameters", (self.layout.dim, parts), all)?;
         each.each(
             "sum_parts",
             count,

@@ -2,6 +2,7 @@
 
 use super::Part;
 use super::expand::Expand;
+use crate::ops::block::layout::Layout;
 use crate::runtime::gpu::{Array, Product, Side};
 use crate::{Result, arguments};
 
@@ -16,18 +17,16 @@ impl FeedForward {
             n,
             h,
             w,
-            dim,
-            wide: 2 * hidden,
-            others: 0,
+            layout: Layout::feed_forward(dim, hidden),
         })
     }
 
     pub fn dim(&self) -> usize {
-        self.0.dim
+        self.0.layout.dim
     }
 
     fn hidden(&self) -> usize {
-        self.0.wide / 2
+        self.0.layout.wide / 2
     }
 
     pub fn project(&self) -> Result<Array> {
@@ -42,9 +41,9 @@ impl FeedForward {
         let all = arguments![&gated, projected, taps, hidden, n, h, w];
         front.by_strips("gate", hidden, all)?;
         let y = front.x.copied()?;
-        let out = front.rounded(front.out(), front.dim, hidden)?;
+        let out = front.rounded(front.layout.out(), front.layout.dim, hidden)?;
         let out = Side::rows(&out, hidden);
-        let size = (front.dim, front.pixels(), hidden);
+        let size = (front.layout.dim, front.pixels(), hidden);
         let product = Product::new(size, front.rows(&y), out, front.rows(&gated));
         front.gpu().product(&product.accumulate())?;
         Ok(y)
@@ -56,9 +55,9 @@ impl FeedForward {
         let (gpu, p) = (front.gpu(), front.pixels());
         let gradient = front.parameters.like()?;
         let dgated = front.planes(hidden)?;
-        let out = front.rounded(front.out(), front.dim, hidden)?;
+        let out = front.rounded(front.layout.out(), front.layout.dim, hidden)?;
         let out = Side::rows(&out, hidden);
-        let size = (hidden, p, front.dim);
+        let size = (hidden, p, front.layout.dim);
         let to_gated = Product::new(size, front.rows(&dgated), out.t(), front.rows(dy));
         gpu.product(&to_gated)?;
 
@@ -69,8 +68,8 @@ impl FeedForward {
         front.by_strips("gate_backward", hidden, all)?;
         drop(dgated);
 
-        let dout = Side::rows(gradient.at(front.out()), hidden);
-        let size = (front.dim, hidden, p);
+        let dout = Side::rows(gradient.at(front.layout.out()), hidden);
+        let size = (front.layout.dim, hidden, p);
         let to_out = Product::new(size, dout, front.rows(dy), front.rows(&gated).t());
         gpu.product(&to_out)?;
         drop(gated);

@@ -1,0 +1,68 @@
+//! Where the parameters of a half lie in their vector.
+
+use crate::kernels::Mask;
+use std::iter;
+use std::ops::Range;
+
+/// γ, β, `others`, W [wide, dim], the taps of the `wide` channels, W_out.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    pub dim: usize,
+    pub wide: usize,
+    pub others: usize,
+}
+
+impl Layout {
+    /// That of an attention half with so many channels of v; its temperatures come before W.
+    pub fn attention(dim: usize, heads: usize, values: usize) -> Self {
+        Self {
+            dim,
+            wide: 2 * dim + values,
+            others: heads,
+        }
+    }
+
+    pub fn feed_forward(dim: usize, hidden: usize) -> Self {
+        Self {
+            dim,
+            wide: 2 * hidden,
+            others: 0,
+        }
+    }
+
+    pub fn beta(self) -> usize {
+        self.dim
+    }
+
+    pub fn others(self) -> usize {
+        2 * self.dim
+    }
+
+    pub fn weight(self) -> usize {
+        self.others() + self.others
+    }
+
+    pub fn taps(self) -> usize {
+        self.weight() + self.wide * self.dim
+    }
+
+    pub fn out(self) -> usize {
+        self.taps() + self.wide * 9
+    }
+
+    /// Whether a channel behind the taps can be anything but zero.
+    pub fn lives(self, mask: &Mask, channel: usize) -> bool {
+        mask.count(self.weight() + channel * self.dim, self.dim) > 0
+            && mask.count(self.taps() + channel * 9, 9) > 0
+    }
+
+    /// All before W, and of some channels their rows of W and their taps.
+    pub fn front(self, channels: Vec<usize>) -> impl Iterator<Item = Range<usize>> {
+        let part = |first: usize, size: usize| {
+            let channels = channels.clone().into_iter();
+            channels.map(move |i| first + i * size..first + (i + 1) * size)
+        };
+        let (rows, taps) = (part(self.weight(), self.dim), part(self.taps(), 9));
+        iter::once(0..self.weight()).chain(rows).chain(taps)
+    }
+}
