@@ -15,6 +15,28 @@ const SAMPLE: f64 = COUNT / (COUNT - 1.0);
 /// The means of x, y, x², y² and x·y over a window.
 pub type Means = [f64; 5];
 
+/// Calls `f` with column and means of each window of a band, seven rows of two images.
+pub fn each_window(x: &[f64], y: &[f64], width: usize, mut f: impl FnMut(usize, Means)) {
+    let add = |sums: &mut Means, terms: Means| {
+        for (sum, term) in sums.iter_mut().zip(terms) {
+            *sum += term;
+        }
+    };
+    let mut columns = vec![Means::default(); width];
+    for (x, y) in x.chunks_exact(width).zip(y.chunks_exact(width)) {
+        for ((column, &x), &y) in columns.iter_mut().zip(x).zip(y) {
+            add(column, [x, y, x * x, y * y, x * y]);
+        }
+    }
+    for (col, columns) in columns.windows(WINDOW).enumerate() {
+        let mut sums = Means::default();
+        for &column in columns {
+            add(&mut sums, column);
+        }
+        f(col, sums.map(|sum| sum / COUNT));
+    }
+}
+
 /// The four factors of the similarity: luminance and structure, above and below the line.
 fn factors([x, y, xx, yy, xy]: Means) -> [f64; 4] {
     let (vx, vy, vxy) = (

@@ -1,7 +1,7 @@
 //! Structural similarity, averaged over all windows that lie inside the image and over planes.
 
 use super::Planes;
-use crate::kernels::similarity::{COUNT, Means, WINDOW, similarity};
+use crate::kernels::similarity::{WINDOW, each_window, similarity};
 use crate::{Error, Result};
 use rayon::prelude::*;
 
@@ -16,40 +16,19 @@ pub fn ssim(a: Planes, b: Planes) -> Result<f64> {
         )));
     }
     let (rows, cols) = (a.height - WINDOW + 1, a.width - WINDOW + 1);
-    let sums: Vec<f64> = (0..a.planes * rows)
+    let bands: Vec<f64> = (0..a.planes * rows)
         .into_par_iter()
         .map(|index| {
             let first = index / rows * a.height + index % rows;
             let band = first * a.width..(first + WINDOW) * a.width;
-            band_sum(&a.data[band.clone()], &b.data[band], a.width)
+            let mut sum = 0.0;
+            each_window(&a.data[band.clone()], &b.data[band], a.width, |_, means| {
+                sum += similarity(means);
+            });
+            sum
         })
         .collect();
-    Ok(sums.iter().sum::<f64>() / (a.planes * rows * cols) as f64)
-}
-
-/// The sum over the windows of a band of seven rows.
-fn band_sum(a: &[f64], b: &[f64], width: usize) -> f64 {
-    // Sums over each column of x, y, x², y² and x·y.
-    let mut columns = vec![Means::default(); width];
-    for (a, b) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
-        for ((column, &x), &y) in columns.iter_mut().zip(a).zip(b) {
-            let terms = [x, y, x * x, y * y, x * y];
-            for (sum, term) in column.iter_mut().zip(terms) {
-                *sum += term;
-            }
-        }
-    }
-    columns.windows(WINDOW).map(of_columns).sum()
-}
-
-fn of_columns(columns: &[Means]) -> f64 {
-    let mut sums = Means::default();
-    for column in columns {
-        for (sum, value) in sums.iter_mut().zip(column) {
-            *sum += value;
-        }
-    }
-    similarity(sums.map(|sum| sum / COUNT))
+    Ok(bands.iter().sum::<f64>() / (a.planes * rows * cols) as f64)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! 1 − SSIM, of all 7×7 windows that lie inside a plane: 1 − `mirl.ssim` of the image.
 
-use crate::kernels::similarity::{COUNT, Means, WINDOW, similarity, slopes};
+use crate::kernels::similarity::{self, COUNT, Means, WINDOW, slopes};
 
 /// The windows along a side.
 pub fn windows(length: usize) -> usize {
@@ -11,7 +11,7 @@ pub fn windows(length: usize) -> usize {
 pub fn sum(x: &[f64], y: &[f64], (height, width): (usize, usize)) -> f64 {
     let mut sum = 0.0;
     each_window(x, y, (height, width), |_, _, means| {
-        sum += similarity(means)
+        sum += similarity::similarity(means)
     });
     sum
 }
@@ -52,26 +52,10 @@ fn each_window(
     (height, width): (usize, usize),
     mut f: impl FnMut(usize, usize, Means),
 ) {
-    let mut columns = vec![Means::default(); width];
     for row in 0..windows(height) {
-        for (col, sums) in columns.iter_mut().enumerate() {
-            *sums = Means::default();
-            for at in (row..row + WINDOW).map(|row| row * width + col) {
-                let (x, y) = (x[at], y[at]);
-                for (sum, term) in sums.iter_mut().zip([x, y, x * x, y * y, x * y]) {
-                    *sum += term;
-                }
-            }
-        }
-        for (col, columns) in columns.windows(WINDOW).enumerate() {
-            let mut means = Means::default();
-            for column in columns {
-                means
-                    .iter_mut()
-                    .zip(column)
-                    .for_each(|(sum, term)| *sum += term);
-            }
-            f(row, col, means.map(|sum| sum / COUNT));
-        }
+        let band = row * width..(row + WINDOW) * width;
+        similarity::each_window(&x[band.clone()], &y[band], width, |col, means| {
+            f(row, col, means);
+        });
     }
 }
