@@ -1,6 +1,7 @@
 """Pruning and rewinding."""
 
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -337,6 +338,23 @@ def test_a_snapshot_of_another_network_is_refused(small):
         mirl.rewind(small, mirl.Snapshot(partial))
     for name, values in small.state_dict().items():
         np.testing.assert_array_equal(values, before[name])
+
+
+def test_a_collapse_is_told_once(small, batch):
+    """Where nothing is left of what all goes through, and of no other layer."""
+    image, _ = batch
+    weights = [name for name in small.shapes if name.endswith("weight")]
+    scores = {name: np.full(small.shapes[name], name != "output.weight") for name in weights}
+    scores = {name: each.astype(np.float32) for name, each in scores.items()}
+    share = scores["output.weight"].size / sum(each.size for each in scores.values())
+    with pytest.warns(mirl.errors.CollapseWarning, match=r"left of output\.weight") as told:
+        mirl.prune(small, share, criterion=scores, exclude=())
+    assert len(told) == 1
+    np.testing.assert_array_equal(small(image), image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mirl.prune(small, 0.2)
+        mirl.prune(mirl.PromptIR(**SMALL), 0.99, min_density=0.01)
 
 
 def test_masks_can_be_assigned(small):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from mirl.checks import check_least, whole
 from mirl.criteria import Array, Criterion, criterion_of, first_batches, scores_of
+from mirl.errors import CollapseWarning
 from mirl.groups import excluded, select
 from mirl.models import Density, PromptIR, Snapshot, check_model, preset_choice
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     from mirl.arrays import FloatArray
     from mirl.criteria import Score
+
+BOTTLENECKS = ("patch_embed.proj.weight", "output.weight")
+"""What all goes through on its way to what is added to the input; blocks can be gone around."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,11 @@ def prune(
     TypeError
         An argument of another type, by name.
 
+    Warns
+    -----
+    mirl.errors.CollapseWarning
+        Nothing is left of the first or the last convolution: the network returns its input.
+
     Examples
     --------
     >>> import numpy as np, mirl
@@ -182,6 +192,8 @@ def prune(
         min_density,
     )
 
+    emptied_before = _emptied(network.report(names)[0])
+
     def remove(scores: Mapping[str, Any] | None, amount: float) -> None:
         if scores is not None:
             scores = {name: np.asarray(each, np.float32) for name, each in scores.items()}
@@ -201,7 +213,18 @@ def prune(
                 for share in _shares(amount, rule.steps):
                     remove(scores_of(model, rule, names, images, seeds), share)
     layers, living, total = network.report(names)
+    for name in _emptied(layers) - emptied_before:
+        message = (
+            f"nothing is left of {name}: the network returns its input from here on (layer collapse);"
+            " min_density keeps a share of each layer"
+        )
+        warnings.warn(message, CollapseWarning, stacklevel=2)
     return PruneReport([Layer(*layer) for layer in layers], living, total, model.density(preset))
+
+
+def _emptied(layers: list[tuple[str, int, int]]) -> set[str]:
+    """The bottlenecks that nothing is alive of."""
+    return {name for name, alive, _ in layers if alive == 0 and name in BOTTLENECKS}
 
 
 def _images(criterion: Criterion, data: Any, batches: int) -> list[tuple[Array, Array]]:
