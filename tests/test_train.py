@@ -323,6 +323,8 @@ def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
     ("settings", "message"),
     [
         ({"betas": (1.0, 0.9)}, "betas"),
+        ({"eps": 1e-46}, "eps must be positive"),
+        ({"weight_decay": 1e39}, "weight_decay must be at least 0"),
         ({"eps": -1.0}, "eps"),
         ({"weight_decay": float("nan")}, "weight_decay"),
         ({"clip_grad_norm": 0.0}, "clip_grad_norm"),
@@ -358,14 +360,14 @@ def test_wrong_batches_are_named(small, batch):
     for weights in ([1.0], [1.0, -1.0], [1.0, float("nan")]):
         with pytest.raises(ValueError, match="weights"):
             trainer.step(degraded, clean, weights)
-    trainer.lr = -1.0
-    with pytest.raises(ValueError, match="lr must be at least 0"):
-        trainer.step(degraded, clean)
+    for trainer.lr in (-1.0, 1e39):  # more than float32 has
+        with pytest.raises(ValueError, match="lr must be at least 0"):
+            trainer.step(degraded, clean)
 
 
 def test_weights_that_are_not_finite_replace_no_checkpoint(small, batch, tmp_path, device):
     small.to(device)
-    trainer = mirl.Trainer(small, lr=1e300)
+    trainer = mirl.Trainer(small, lr=1e38)
     trainer.save_checkpoint(tmp_path / "x.safetensors")
     before = (tmp_path / "x.safetensors").read_bytes()
     trainer.step(*batch)

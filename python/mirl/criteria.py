@@ -32,9 +32,8 @@ SYNFLOW_STEPS = 100
 """Prunings of SynFlow (Tanaka et al. 2020, section 6)."""
 SYNFLOW_SIZE = 64
 """Height and width of the image of ones that flows through the network; scores hardly depend on it."""
-HESSIAN_STEP = 3e-4
-"""Norm of the two steps from the weights, relative to theirs, between which gradients differ by Hg:
-with larger ones the kinks of the absolute error show, with smaller ones float32 does."""
+HESSIAN_STEP = 3e-5
+"""Norm of the two steps from the weights, relative to theirs, between which gradients differ by Hg."""
 
 
 @dataclass(frozen=True)
@@ -99,20 +98,27 @@ def _batch_gradients(model: PromptIR, batches: Batches, _: Sequence[int]) -> Ite
 
 
 def _gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) -> Iterator[State]:
-    """The gradient of the mean absolute error of all batches, which is one where there is no batch."""
-    if not batches:
-        yield {}
-        return
+    """The gradient of the mean absolute error of all batches; where there is none, no array."""
+    yield _mean(_batch_gradients(model, batches, seed))
+
+
+def _mean(states: Iterable[State]) -> dict[str, Array]:
     sums: dict[str, NDArray[np.float64]] = {}
-    for gradients in _batch_gradients(model, batches, seed):
-        for name, values in gradients.items():
+    count = 0
+    for count, state in enumerate(states, 1):
+        for name, values in state.items():
             sums[name] = sums.get(name, 0.0) + values.astype(np.float64)
-    yield {name: (total / len(batches)).astype(np.float32) for name, total in sums.items()}
+    return {name: (total / count).astype(np.float32) for name, total in sums.items()}
 
 
 def _hessian_gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) -> Iterator[State]:
-    """The product Hg, as the difference of gradients at two points on the line along g."""
+    """The product Hg, as the difference of gradients at two points on the line along g.
+
+    H is of the error with its signs as they are, as differentiating twice has it: where one turns on
+    the way, the absolute error has a kink, which would be most of the difference.
+    """
     (gradient,) = _gradient(model, batches, seed)
+    slopes = [np.sign(model(degraded) - clean) / clean.size for degraded, clean in batches]
     mask, state = model.mask, model.state_dict()
     alive = {name: values * mask.get(name, True) for name, values in gradient.items()}
     step = HESSIAN_STEP * _norm(state) / (_norm(alive) or 1.0)
@@ -123,14 +129,16 @@ def _hessian_gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) ->
             for name, values in state.items()
             if name in alive
         }
-        (side,) = _gradient(_copy(model, state | moved), batches, seed)
-        sides.append(side)
+        network = _copy(model, state | moved)._network
+        pairs = zip(batches, slopes, strict=True)
+        sides.append(_mean(network.vjp(degraded, slope) for (degraded, _), slope in pairs))
     yield {name: (sides[0][name] - sides[1][name]) / np.float32(2 * step) for name in alive}
 
 
 def _flow(model: PromptIR, _: Batches, __: Sequence[int]) -> Iterator[State]:
     positive = _copy(model, {name: np.abs(values) for name, values in model.state_dict().items()})
-    yield positive._network.flow(np.ones((1, 3, SYNFLOW_SIZE, SYNFLOW_SIZE), np.float32))
+    ones = np.ones((1, 3, SYNFLOW_SIZE, SYNFLOW_SIZE), np.float32)
+    yield positive._network.vjp(ones, ones)
 
 
 CRITERIA: dict[str, Criterion] = {

@@ -352,13 +352,11 @@ impl Network {
         self.gradients_of(loss.backward_mean()?)
     }
 
-    /// The gradient of the sum of all restored values.
-    pub fn flow(&self, images: Images) -> Result<StateDict> {
-        let [_, _, h, w] = images.shape;
-        let padded = images.values("images", self.any().multiple(), self.gpu())?;
-        let restored = self.run(padded, (h, w), Mode::Differentiate)?;
-        let ones = restored.values().filled(1.0)?;
-        self.gradients_of(restored.backward(ones)?)
+    /// The gradient of the sum of all restored values, each times its value in `vector`, which lies as they
+    /// do: the vector-Jacobian product.
+    pub fn vjp(&self, degraded: Images, vector: &[f32]) -> Result<StateDict> {
+        let restored = self.restored(degraded, Mode::Differentiate)?;
+        self.gradients_of(restored.backward(vector)?)
     }
 
     fn gradients_of(&self, gradients: Gradients) -> Result<StateDict> {

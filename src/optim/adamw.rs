@@ -40,12 +40,18 @@ impl AdamWConfig {
                 "clip_grad_norm must be positive, got {norm}"
             )));
         }
-        for (name, value) in [("eps", self.eps), ("weight_decay", self.weight_decay)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::value(format!(
-                    "{name} must be at least 0, got {value}"
-                )));
-            }
+        // As float32, which steps are computed in: a gradient of 0 would be divided by 0.
+        if !(self.eps as f32 > 0.0 && (self.eps as f32).is_finite()) {
+            return Err(Error::value(format!(
+                "eps must be positive, got {:?}",
+                self.eps
+            )));
+        }
+        if !(self.weight_decay >= 0.0 && (self.weight_decay as f32).is_finite()) {
+            return Err(Error::value(format!(
+                "weight_decay must be at least 0, got {:?}",
+                self.weight_decay
+            )));
         }
         Ok(())
     }

@@ -135,16 +135,20 @@ impl Network {
         state_to_dict(py, &gradients)
     }
 
-    /// The gradient of the sum of all restored values.
-    #[pyo3(signature = (images: "NDArray[numpy.float32]") -> "dict[str, NDArray[numpy.float32]]")]
-    fn flow<'py>(
+    /// The gradient of the sum of all restored values, each times its value in `vector`.
+    #[pyo3(signature = (degraded: "NDArray[numpy.float32]", vector: "NDArray[numpy.float32]") -> "dict[str, NDArray[numpy.float32]]")]
+    fn vjp<'py>(
         &self,
         py: Python<'py>,
-        images: &Bound<'py, PyAny>,
+        degraded: &Bound<'py, PyAny>,
+        vector: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let images = owned::<f32>(images, "images")?;
+        let degraded = owned::<f32>(degraded, "degraded")?;
+        let vector = owned::<f32>(vector, "vector")?;
         let gradients = enter_with(py, &self.shared, |network| {
-            network.flow(images.images("images")?)
+            let (degraded, vector) = (degraded.images("degraded")?, vector.images("vector")?);
+            degraded.check_clean(&vector)?;
+            network.vjp(degraded, vector.data)
         })?;
         state_to_dict(py, &gradients)
     }

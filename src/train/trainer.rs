@@ -247,10 +247,10 @@ impl Trainer {
 }
 
 pub(super) fn check_lr(lr: f64) -> Result<()> {
-    if lr.is_finite() && lr >= 0.0 {
+    if (lr as f32).is_finite() && lr >= 0.0 {
         return Ok(());
     }
-    Err(Error::value(format!("lr must be at least 0, got {lr}")))
+    Err(Error::value(format!("lr must be at least 0, got {lr:?}")))
 }
 
 /// # Errors
