@@ -16,6 +16,9 @@ use std::path::Path;
 
 const JPEG_QUALITY: u8 = 95;
 
+/// Of the largest image that is read, in memory: 350 megapixels of 16 bits.
+const MOST_BYTES: u64 = 1 << 31;
+
 /// A segment's length is 16 bits and counts itself and the name `Exif\0\0` (EXIF 2.3, 4.7.2).
 const JPEG_EXIF_BYTES: usize = u16::MAX as usize - 8;
 
@@ -133,11 +136,16 @@ struct Decoded {
     more: bool,
 }
 
-fn reader<R: BufRead + Seek>(path: &Path, stream: R) -> Result<ImageReader<R>> {
+fn reader<R: BufRead + Seek>(path: &Path, mut stream: R) -> Result<ImageReader<R>> {
+    let failed = |source| Error::file(path, source);
+    let head = stream.fill_buf().map_err(failed)?;
+    let is_big_tiff = head.starts_with(b"II+\0") || head.starts_with(b"MM\0+");
     // By content: extensions lie.
-    let reader = ImageReader::new(stream)
-        .with_guessed_format()
-        .map_err(|source| Error::file(path, source))?;
+    let reader = ImageReader::new(stream).with_guessed_format();
+    let mut reader = reader.map_err(failed)?;
+    if is_big_tiff {
+        reader.set_format(ImageFormat::Tiff);
+    }
     if reader.format().is_none() {
         let message = "not an image: expected PNG, JPEG, BMP, TIFF or WebP";
         return Err(Error::format(path, message));
@@ -167,9 +175,14 @@ fn decode(path: &Path) -> Result<Decoded> {
     // EXIF is an extra: where it is damaged the pixels still count.
     let mut exif = decoder.exif_metadata().unwrap_or_default();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    // As `ImageReader::decode` does: a head may promise more pixels than there is memory.
+    // A head may promise more pixels than there is memory.
     let mut limits = Limits::default();
-    limits.reserve(decoder.total_bytes()).map_err(wrong)?;
+    limits.max_alloc = Some(MOST_BYTES);
+    let bytes = decoder.total_bytes();
+    limits.reserve(bytes).map_err(|_| {
+        let message = format!("{bytes} bytes of pixels, more than the {MOST_BYTES} that are read");
+        Error::format(path, message)
+    })?;
     decoder.set_limits(limits).map_err(wrong)?;
     let mut pixels = DynamicImage::from_decoder(decoder).map_err(wrong)?;
     pixels.apply_orientation(orientation);
@@ -324,6 +337,13 @@ mod tests {
                 .contains("a.bmp: is already there")
         );
         write(&folder.join("a.bmp"), &image(1, false), true).unwrap();
+        let big = File::create(folder.join("big.tiff")).unwrap();
+        let mut big = tiff::encoder::TiffEncoder::new_big(big).unwrap();
+        let pixels: Vec<u8> = (0..5 * 7).collect();
+        big.write_image::<tiff::encoder::colortype::Gray8>(7, 5, &pixels)
+            .unwrap();
+        let read_big = read(&folder.join("big.tiff")).unwrap();
+        assert_eq!(read_big.samples, Samples::U8(pixels));
         let whole = std::fs::read(folder.join("3-false.png")).unwrap();
         for length in [0, 10, whole.len() / 2] {
             std::fs::write(folder.join("cut.png"), &whole[..length]).unwrap();
