@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -302,8 +303,51 @@ def test_data_is_called_as_the_argument_is():
 def test_progress_is_a_switch(pairs, capsys):
     mirl.evaluate(None, pairs, progress=False)
     assert capsys.readouterr().err == ""
-    mirl.evaluate(None, pairs)
-    assert "evaluate: 2image" in capsys.readouterr().err
+    mirl.evaluate(None, (pair for pair in pairs))
+    assert "evaluate: 2pair" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("by_task", [False, True])
+def test_the_bar_counts_what_data_gives(pairs, by_task, capsys):
+    batches = [tuple(np.stack(images) for images in zip(*pairs, strict=True)), pairs[0]]
+    mirl.evaluate(None, {"night": batches, "fog": pairs[:1]} if by_task else batches)
+    assert f"{2 + by_task}/{2 + by_task} " in capsys.readouterr().err
+
+
+def test_a_length_may_be_asked_for_in_vain(pairs):
+    class Streamed:
+        def __len__(self):
+            raise TypeError("a stream has none")
+
+        def __iter__(self):
+            return iter(pairs)
+
+    assert mirl.evaluate(None, Streamed()) == mirl.evaluate(None, pairs)
+
+
+def test_a_hidden_bar_needs_no_notebook(pairs, monkeypatch):
+    """It would warn where ipywidgets are missing."""
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    mirl.evaluate(None, pairs, progress=False)
+
+
+def test_a_result_of_another_shape_is_refused(pairs):
+    with pytest.raises(
+        ValueError, match=r"returned \(1, 1, 32, 48\) for images of shape \(1, 3, 32"
+    ):
+        mirl.evaluate(lambda images: images[:, :1], pairs, progress=False)
+
+
+def test_images_lie_plane_by_plane():
+    """As the measures take them without a copy."""
+    pairs = [(photo(0), photo(1))]
+    for test_set in (
+        mirl.TestSet.from_pairs(pairs, "night"),
+        mirl.TestSet.from_images([photo(0)], "denoise_25"),
+    ):
+        for _, degraded, clean in test_set:
+            assert degraded.flags.c_contiguous
+            assert clean.flags.c_contiguous
 
 
 def test_a_function_may_work_in_place(pairs):

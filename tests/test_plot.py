@@ -190,6 +190,16 @@ def test_a_grid_needs_rows():
         image_grid([])
 
 
+def test_a_part_of_a_figure_is_saved_with_it(tmp_path):
+    figure = Figure()
+    part, _ = figure.subfigures(1, 2)
+    axes = part.subplots()
+    axes.plot([1, 2])
+    for name, which in (("whole", figure), ("part", axes.figure)):
+        save_figure(which, tmp_path / f"{name}.png")
+    assert (tmp_path / "part.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
+
+
 def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="nonsense"):
         save_figure(Figure(), tmp_path / "grid.nonsense")

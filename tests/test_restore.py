@@ -139,6 +139,40 @@ def test_a_function_is_restored_by_in_one_piece_or_in_tiles():
         np.testing.assert_array_equal(restore(lambda x: 1 - x, image, **tiling), 255 - image)
 
 
+@pytest.mark.parametrize("tiling", [{}, {"tile": 8, "overlap": 4}])
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x[:, :1], r"returned \(1, 1, (16, 20|8, 8)\) for images of shape \(1, 3, "),
+        (lambda x: x.mean((2, 3), keepdims=True), r"returned \(1, 3, 1, 1\) for"),
+        (lambda x: x.repeat(2, axis=3), r"returned \(1, 3, (16, 40|8, 16)\) for"),
+        (lambda x: x[0], r"returned \(3, (16, 20|8, 8)\) for"),
+        (lambda x: (x, x), "returned tuple for"),
+    ],
+)
+def test_a_result_of_another_shape_is_refused(function, message, tiling):
+    with pytest.raises(ValueError, match=message):
+        restore(function, pixels((16, 20, 3), np.uint8), **tiling)
+
+
+@pytest.mark.parametrize("tiling", [{}, {"tile": 8, "overlap": 4}])
+def test_a_function_may_return_what_exports_itself(tiling):
+    class Exported:
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack__(self, **options):
+            return self.array.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+    images = pixels((2, 3, 16, 20), np.float32)
+    restored = restore(lambda x: Exported(1 - x.astype(float)), images, **tiling)
+    np.testing.assert_allclose(restored, 1 - images, rtol=0, atol=1e-6)
+    assert restored.dtype == np.float32
+
+
 def test_progress_over_tiles_is_a_switch(tmp_path, capsys):
     image = pixels((16, 20, 3), np.uint8)
     restore(Fake(), image, tile=8, overlap=4)

@@ -10,6 +10,7 @@ import pytest
 import mirl
 from lottery_run import Noise, run
 from mirl.loggers import Logger
+from mirl.lottery.measuring import measure
 from mirl.lottery.rounds import GRADUAL_PRUNINGS, gradual_density
 from reference import SMALL
 from test_lottery import assert_same
@@ -347,6 +348,32 @@ def test_what_contradicts_is_named(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "x", **settings)
     assert not (tmp_path / "x" / "checkpoint.safetensors").exists()
+
+
+class Tensor:
+    """One of another library: a number of it tells what it is, of several none does."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def __repr__(self):
+        return f"Tensor{self.values}"
+
+    def item(self):
+        if len(self.values) > 1:
+            raise RuntimeError("a Tensor with several elements")
+        return self.values[0]
+
+
+def test_measures_may_be_tensors_of_one_number(tmp_path):
+    several = {"rain": {"lpips": Tensor(0.1, 0.2)}}
+    with pytest.raises(TypeError, match=r"got Tensor\(0\.1, 0\.2\) for 'lpips' of 'rain'"):
+        measure(lambda _: several, None)
+    with pytest.raises(TypeError, match="for 'lpips' of 'rain'"):
+        measure(lambda _: {"rain": {"lpips": Tensor(True)}}, None)
+    found = {"rain": {"lpips": Tensor(0.25), "psnr": np.full((1, 1), 30, np.float32)}}
+    result = run(tmp_path, rounds=0, epochs=1, evaluate=lambda _: found)
+    assert result.rounds[0]["metrics"] == {"rain": {"lpips": 0.25, "psnr": 30.0}}
 
 
 def test_what_does_not_fit_a_parent_is_named(parent, tmp_path):

@@ -8,8 +8,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +20,7 @@ from mirl.data.batches import batches_of, has_epochs
 from mirl.data.folder import existing
 from mirl.data.sets import Pair, TestSet, test_sets
 from mirl.io import write_text
-from mirl.restore import check_callable, check_restored
+from mirl.restore import check_callable, check_restored, restored_by
 from mirl.terminal import bar, preformatted, shortened
 
 if TYPE_CHECKING:
@@ -217,7 +218,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        Data without an image, or images that do not fit each other.
+        Data without an image, or images that do not fit each other; a model that returns another
+        shape than it was given.
     TypeError
         No such model or data, or images that are no arrays of floating point.
     OSError
@@ -228,16 +230,20 @@ def evaluate(
     if model is not None:
         check_callable(model)
     sets = _test_sets(data, "data")
-    total = sum(len(test_set) for test_set in sets if isinstance(test_set, TestSet)) or None
+    # 0 where one does not tell.
+    lengths = [length_hint(one if isinstance(one, TestSet) else one.pairs) for one in sets]
+    total = sum(lengths) if all(lengths) else None
     rows: list[Row] = []
     images: list[Measurement] = []
-    with bar(progress, total=total, desc="evaluate", unit="image") as done:
+    with bar(progress, total=total, desc="evaluate", unit="pair") as done:
         for test_set in sets:
             done.set_postfix_str(f"{test_set.task} {test_set.name}")
             by_task: dict[str, list[Measurement]] = {}
-            for task, (name, degraded, clean) in _by_task(test_set):
-                # A copy, since a function may work in place.
-                restored = degraded if model is None else model(degraded[np.newaxis].copy())[0]
+            for task, (name, degraded, clean) in _by_task(test_set, done.update):
+                restored = degraded
+                if model is not None:
+                    # A copy, since a function may work in place.
+                    restored = restored_by(model, degraded[np.newaxis].copy())[0]
                 check_restored(restored, name)
                 if clip:
                     restored = np.clip(restored, 0, 1)
@@ -247,7 +253,6 @@ def evaluate(
                 if save_images is not None:
                     place = Path(save_images, _folder(task), _folder(test_set.name))
                     _save_image(place / f"{name}.png", restored)
-                done.update()
             if not by_task:
                 raise ValueError(f"test set {test_set.name} ({test_set.task}) has no image")
             for found in by_task.values():
@@ -264,10 +269,12 @@ class _Pairs(NamedTuple):
     name: str = "data"
 
 
-def _by_task(test_set: TestSet | _Pairs) -> Iterator[tuple[str, Pair]]:
-    """The pairs of a test set, each with its task; batches are taken apart."""
+def _by_task(test_set: TestSet | _Pairs, done: Callable[[], Any]) -> Iterator[tuple[str, Pair]]:
+    """The pairs of a test set, each with its task; batches are taken apart, and done as a whole."""
     if isinstance(test_set, TestSet):
-        yield from ((test_set.task, pair) for pair in test_set)
+        for pair in test_set:
+            yield test_set.task, pair
+            done()
         return
     data = test_set.pairs
     tells = has_epochs(data) and hasattr(data, "tasks")
@@ -286,6 +293,7 @@ def _by_task(test_set: TestSet | _Pairs) -> Iterator[tuple[str, Pair]]:
         for task, *images in zip(tasks, degraded, clean, strict=True):
             yield task, Pair(f"{count:05}", *images)
             count += 1
+        done()
 
 
 def check_data(data: Any, what: str = "data") -> None:
@@ -327,7 +335,8 @@ def _pairs(data: Any, what: str) -> Any:
     """What gives pairs, as far as that shows without going through it."""
     if not isinstance(data, Iterable) and not has_epochs(data):
         raise TypeError(f"{what} must be a folder, test sets or pairs, got {type(data).__name__}")
-    if hasattr(data, "__len__") and len(data) == 0:
+    # Of some a length is asked for in vain: PyTorch's loader of what has none.
+    if hasattr(data, "__len__") and length_hint(data, -1) == 0:
         raise ValueError(f"{what} has no pair")
     return data
 

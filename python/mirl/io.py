@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirl import _mirl
 from mirl.errors import FormatError
@@ -27,8 +27,9 @@ MAX_SUFFIX = 32
 class Image(NamedTuple):
     """An image as its file holds it."""
 
-    pixels: NDArray[np.uint8] | NDArray[np.uint16]
-    """Shape (H, W, C): grey, grey and alpha, RGB, or RGBA. EXIF's orientation has been applied."""
+    pixels: NDArray[Any]
+    """uint8 or uint16, shape (H, W, C): grey, grey and alpha, RGB, or RGBA. EXIF's orientation has been
+    applied."""
     icc: bytes | None
     """Colour profile."""
     exif: bytes | None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from numpy.typing import NDArray
 
     from mirl.lottery import Result
@@ -218,13 +218,13 @@ def image_grid(
     return figure
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure | SubFigure, path: str | os.PathLike[str]) -> None:
     """Write a figure to a file, which appears whole or not at all.
 
     Parameters
     ----------
     figure
-        What to write.
+        What to write; of a part of a figure the whole.
     path
         Where to; the ending tells the format.
 
@@ -237,7 +237,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     with atomic(Path(path)) as temporary:
         # Constrained layout alone cuts long labels beside pictures of a fixed aspect.
-        figure.savefig(temporary, dpi=150, bbox_inches="tight")
+        figure.figure.savefig(temporary, dpi=150, bbox_inches="tight")
 
 
 def style(index: int) -> dict[str, Any]:

@@ -107,7 +107,8 @@ def restore(
     TypeError
         Another element type, or a model that is none.
     ValueError
-        Another shape, NaN, or a tile that is not larger than its overlap.
+        Another shape, NaN, or a tile that is not larger than its overlap; a model that returns another
+        shape than it was given.
     mirl.errors.DivergenceError
         The network gives NaN or infinity.
 
@@ -294,7 +295,7 @@ def _restore_batch(
             _blend(model, images[start : start + starts.step], rows, columns, done)
             for start in starts
         ]
-    restored = np.concatenate(parts)
+    restored = np.concatenate(parts, dtype=np.float32)
     check_restored(restored)
     return np.clip(restored, 0, 1, out=restored)
 
@@ -315,6 +316,15 @@ def check_callable(model: Any) -> None:
         raise TypeError(f"model must be a network or a function of images, got {model!r}")
 
 
+def restored_by(model: Network, images: Images) -> Images:
+    """What a model makes of images (N, 3, H, W); what numpy would broadcast is refused."""
+    restored = as_array(model(images), "what the model returned")
+    shape = getattr(restored, "shape", type(restored).__name__)
+    if shape != images.shape:
+        raise ValueError(f"the model returned {shape} for images of shape {images.shape}")
+    return np.asarray(restored)
+
+
 def check_restored(images: NDArray[Any], name: str = "") -> None:
     """Raise a DivergenceError for what a network gives where its weights have diverged."""
     if not np.isfinite(images).all():
@@ -331,14 +341,14 @@ def _blend(
 ) -> Images:
     """Tiles, each weighted by how far it reaches into its neighbours."""
     if len(rows) == len(columns) == 1:
-        restored = model(images)
+        restored = restored_by(model, images)
         done()
         return restored
     # Doubles, since many tiles may meet at a pixel where the overlap is large.
     total = np.zeros(images.shape)
     weighted = (zip(spans, _ramps(spans), strict=True) for spans in (rows, columns))
     for (row, down), (column, across) in product(*weighted):
-        restored = model(np.ascontiguousarray(images[:, :, row, column]))
+        restored = restored_by(model, np.ascontiguousarray(images[:, :, row, column]))
         total[:, :, row, column] += restored * (down[:, np.newaxis] * across)
         done()
     return total.astype(np.float32)

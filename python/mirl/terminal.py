@@ -47,8 +47,11 @@ class _Screen:
 
 def bar(progress: bool, **settings: Any) -> Any:
     """A progress bar of tqdm, which takes the settings; hidden where there is no stderr."""
-    from tqdm.auto import tqdm
+    import tqdm
 
     if not progress or sys.stderr is None:
-        return tqdm(disable=True, **settings)
-    return tqdm(file=_Screen(sys.stderr), **settings)
+        return tqdm.tqdm(disable=True, **settings)
+    # Which warns in a notebook that lacks ipywidgets.
+    import tqdm.auto
+
+    return tqdm.auto.tqdm(file=_Screen(sys.stderr), **settings)

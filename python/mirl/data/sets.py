@@ -292,5 +292,5 @@ def _crop(image: NDArray[np.uint8], name: str, most: int | None) -> NDArray[np.u
 
 
 def _planar(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    planes = image.transpose(2, 0, 1).astype(np.float32)
+    planes = image.transpose(2, 0, 1).astype(np.float32, order="C")
     return planes / np.float32(255)

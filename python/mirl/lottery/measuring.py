@@ -75,11 +75,20 @@ def _checked(found: Any) -> Metrics:
     for task, measured in found.items():
         if not isinstance(task, str) or not isinstance(measured, Mapping):
             raise TypeError(f"{WANTED}, got {type(measured).__name__} for {task!r}")
+        metrics[task] = {}
         for name, value in measured.items():
-            if not isinstance(name, str) or not is_number(value):
+            number = _number(value)
+            if not isinstance(name, str) or not is_number(number):
                 raise TypeError(f"{WANTED}, got {value!r} for {name!r} of {task!r}")
-        # NaN is no measure; null of record.jsonl is infinity.
-        metrics[task] = {
-            name: float(value) for name, value in measured.items() if value > -math.inf
-        }
+            # NaN is no measure; null of record.jsonl is infinity.
+            if number > -math.inf:
+                metrics[task][name] = float(number)
     return metrics
+
+
+def _number(value: Any) -> Any:
+    """The one number that a tensor holds, wherever it lies; all else is given back as it is."""
+    try:
+        return value.item()
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return value
