@@ -49,7 +49,7 @@ nitpicky = True
 # There is no network where the site is built, so that names of other libraries lead nowhere.
 nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|pandas|matplotlib|pathlib|os|tqdm)\..+"),
-    (r"py:class", r"NDArray|Path|DataFrame|Axes|Figure"),
+    (r"py:class", r"NDArray|Path|DataFrame|Axes|(Sub)?Figure"),
     # See reference/index.md.
     (r"py:class", r"(mirl\.\w+\.)?(FloatArray|Folders|LossFunction|Network|Pixels|Runs)"),
     (r"py:class", r"(mirl\.\w+\.)?SupportsDLPack"),

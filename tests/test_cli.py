@@ -162,6 +162,29 @@ def test_changes_that_cannot_be_are_named(recipe, tmp_path, options, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_setting_without_an_option_is_set(folder, tmp_path):
+    change = ("--task", "derain", "--set", "data.repeats={derain=4}")
+    train(folder, tmp_path / "run", "--no-evaluate", *change)
+    held = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert held["data"]["tasks"] == {"derain": 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ("ticket.rounds=2", "--rounds"),
+        ("network.num_blocks=[1, 1, 1, 2]", "--num-blocks"),
+        ('data.tasks=["denoise"]', "--task"),
+        ("seed=2", "--seed"),
+        ("ticket={lr=1e-3}", "--rounds"),
+    ],
+)
+def test_an_option_and_a_change_do_not_contradict_each_other(folder, tmp_path, change, option):
+    with pytest.raises(ValueError, match=f"^{option}: --set says something else"):
+        train(folder, tmp_path / "run", "--task", "derain", "--seed", 1, "--set", change)
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluate_prints_and_saves(folder, network, tmp_path):
     table = mirl_command(
         *["evaluate", folder, "-m", network, "--task", "denoise", "--quiet"],

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
+    from mirl.lottery import Experiment
+
 EXPECTED = (
     OSError,
     ValueError,
@@ -109,7 +111,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A minute, for a first look.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find a ticket on photos that scikit-image ships: no download, some minutes."""
+    """Find a first ticket on photos that scikit-image ships."""
     from mirl.demo import demo as run
 
     with _resumable():
@@ -191,7 +193,8 @@ def train(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Another value than the recipe's, in TOML: ticket.lr=1e-3, seed=2; once for each.",
+            help="Any other setting, or another value than the recipe's, in TOML: ticket.rewind=500,"
+            ' "data.repeats={derain=120}"; once for each.',
             show_default=False,
         ),
     ] = None,
@@ -199,7 +202,7 @@ def train(
     device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
-    """Train, prune, rewind, and train again; the same command resumes a run."""
+    """Train, prune, rewind, train again; repeat it to resume."""
     from mirl.loggers import WeightsAndBiases, default_loggers
     from mirl.lottery import Experiment
 
@@ -243,7 +246,9 @@ def train(
             seed=seed,
             device=device,
         )
-    experiment = experiment.changed(_values(changes or ()))
+    said = experiment
+    experiment = said.changed(_values(changes or ()))
+    _once(context, said, experiment)
     loggers = None
     if wandb is not None:
         identity = {"name": out.name, "id": f"{out.name}-{experiment.hash()}"}
@@ -273,7 +278,7 @@ def sweep(
     wandb: Annotated[str | None, PROJECT] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run a grid of experiments, here or on a cluster; the same command resumes it."""
+    """Run a grid of experiments; repeat it to resume."""
     from mirl.lottery import Sweep, save_results
     from mirl.lottery.results import check_pandas
 
@@ -578,6 +583,19 @@ def _only(context: typer.Context, *names: str) -> None:
         if _is_said(context, name):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: the recipe says it; change it there, or by --set")
+
+
+def _once(context: typer.Context, said: Experiment, changed: Experiment) -> None:
+    """Refuse what --set changes of what an option says."""
+    before, after = (
+        {**each.data, **each.network, **each.ticket, "seed": each.seed, "device": each.device}
+        for each in (said, changed)
+    )
+    for name in {**before, **after}:
+        parameter = "task" if name == "tasks" else name
+        if before.get(name) != after.get(name) and _is_said(context, parameter):
+            option = f"--{parameter.replace('_', '-')}"
+            raise ValueError(f"{option}: --set says something else; say it once")
 
 
 @contextmanager

@@ -60,8 +60,7 @@ def demo(
     out
         Folder of the results.
     quick
-        One round of pruning and less training, in about a minute, instead of three rounds in
-        about five on two cores.
+        One round of pruning and less training instead of three rounds, for a first look.
     progress
         Whether to show progress bars.
 

@@ -44,8 +44,11 @@ class Pair(NamedTuple):
     """A degraded image and the clean one, float32 (3, H, W) in [0, 1]."""
 
     name: str
+    """Of the degraded image's file, without its ending."""
     degraded: NDArray[np.float32]
+    """What a network gets."""
     clean: NDArray[np.float32]
+    """What it is measured against."""
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,7 @@ def summary(table: DataFrame) -> DataFrame:
 
 
 def differences(table: DataFrame, method: str) -> DataFrame:
-    """What a method is ahead of the others, run by run of the same seed.
+    """How far one method is ahead of the others, run by run of the same seed.
 
     Runs of one seed share initial values and data, so that differences vary less than the runs.
 
@@ -241,7 +241,7 @@ def differences(table: DataFrame, method: str) -> DataFrame:
     table
         As `results` gives it.
     method
-        That is compared with each other one.
+        The method to compare with each of the others.
 
     Returns
     -------
