@@ -137,7 +137,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".mirl-{writer}.tmp{path.suffix[:MAX_SUFFIX]}")
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("rb+") as file:  # Windows syncs only what is open to be written
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:

@@ -26,11 +26,12 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<(
     let created = File::create(&temporary).and_then(|file| file.metadata());
     let permissions = created.map_err(failed)?.permissions();
     let result = write(&temporary).and_then(|()| {
-        let sync = |path: &Path| File::open(path)?.sync_all();
-        fs::set_permissions(&temporary, permissions)
-            .and_then(|()| sync(&temporary))
+        // Windows syncs only what is open to be written.
+        let sync = File::options().write(true).open(&temporary);
+        sync.and_then(|file| file.sync_all())
+            .and_then(|()| fs::set_permissions(&temporary, permissions))
             .and_then(|()| fs::rename(&temporary, path))
-            .and_then(|()| sync(folder(path)))
+            .and_then(|()| sync_folder(path))
             .map_err(failed)
     });
     if result.is_err() {
@@ -38,6 +39,14 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<(
         drop(fs::remove_file(&temporary));
     }
     result
+}
+
+/// So that a file's name is there after a power cut, where the system has folders synced.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(folder(path))?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn folder(path: &Path) -> &Path {

@@ -6,12 +6,15 @@
 
 use super::tiles::{GROUP, TILE, Target, tiled_at, tiled_len};
 use super::{Real, Strided};
+#[cfg(target_arch = "x86_64")]
 use crate::runtime::cpu;
 use half::bf16;
 
 /// Rows of the result that are summed up in registers.
+#[cfg(target_arch = "x86_64")]
 const ROWS: usize = 6;
 /// Depth in pairs of the part of a tile that stays in the first cache.
+#[cfg(target_arch = "x86_64")]
 const DEPTH: usize = 96;
 
 /// The left side of a product: [m][⌈k/2⌉] pairs.

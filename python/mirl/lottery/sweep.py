@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ from mirl.machine import devices, get_num_threads, set_num_threads
 from mirl.terminal import bar
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
 
     from mirl.loggers import Logger
@@ -259,7 +259,7 @@ class Sweep:
                     set_num_threads(threads)
                 self._one_by_one(out, wandb, done)
             else:
-                threads = threads or max(1, (os.cpu_count() or 1) // workers)
+                threads = threads or max(1, get_num_threads() // workers)
                 self._on_ray(out, workers, threads, address, wandb, done)
         if failures:
             lines = "\n".join(f"{name}: {failure}" for name, failure in failures.items())
