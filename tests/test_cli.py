@@ -380,6 +380,7 @@ def test_a_table_comes_out_in_any_encoding(folder, network, encoding):
 
 def test_runs_of_a_sweep_that_failed_are_an_error_without_a_traceback(tmp_path, monkeypatch):
     pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
 
     class Failing:
         def run(self, *_, **__):
