@@ -345,6 +345,18 @@ def test_two_epochs_may_be_read_at_once(images):
     assert [bits(first), bits(second)] == expected
 
 
+def test_numbers_of_numpy_are_described_as_json_holds_them(images):
+    settings = {"patch_size": 8, "batch_size": 2, "seed": 1, "mix": {"denoise": 3, "derain": 0.5}}
+    numbers = {name: np.int64(settings[name]) for name in ("patch_size", "batch_size", "seed")}
+    numbers["mix"] = {"denoise": np.int64(3), "derain": np.float32(0.5)}
+    tasks = ("denoise", "derain")
+    data = mirl.Loader.from_images(images, tasks=tasks, **numbers)
+    plain = mirl.Loader.from_images(images, tasks=tasks, **settings)
+    assert json.loads(json.dumps(data.describe())) == plain.describe()
+    stages, own = Progressive([(np.int64(2), data)]), Progressive([(2, plain)])
+    assert json.loads(json.dumps(stages.describe())) == own.describe()
+
+
 def test_the_description_is_json_and_tells_data_apart(images):
     def describe(chosen=images, **settings):
         return mirl.Loader.from_images(chosen, patch_size=8, **settings).describe()

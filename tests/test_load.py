@@ -78,6 +78,54 @@ def test_a_published_checkpoint_gets_its_mask_from_the_zeros(pruned, tmp_path):
     assert_equal_networks(loaded, pruned)
 
 
+@pytest.mark.parametrize(
+    "prefix", ["net.", "module.", "model.", "_orig_mod.", "net._orig_mod.", "generator.module.net."]
+)
+def test_every_way_in_takes_the_names_of_other_training_code(pruned, tmp_path, prefix):
+    state = {f"{prefix}{name}": values for name, values in state_of(pruned).items()}
+    loss = {"lpips.lin0.weight": np.ones(1, np.float32)}
+    pickled = write_state(tmp_path / "x.ckpt", state | loss, lambda held: {"state_dict": held})
+    for path in (pickled, write_safetensors(tmp_path / "x.safetensors", state | loss, {})):
+        with pytest.raises(FormatError, match=r"unexpected parameters: lpips\.lin0\.weight"):
+            load(path)
+        assert_equal_networks(load(path, strict=False), pruned)
+    assert_equal_networks(load(write_safetensors(tmp_path / "y", state, {})), pruned)
+    assert_equal_networks(mirl.PromptIR.from_state_dict(state), pruned)
+
+
+def test_parameters_that_pytorch_has_masked_are_pruned(pruned, tmp_path):
+    """torch.nn.utils.prune keeps what a weight was, and a mask, until prune.remove."""
+    rng, state = np.random.default_rng(0), {}
+    for name, values in state_of(pruned).items():
+        if name in pruned.mask:
+            mask = pruned.mask[name]
+            noise = rng.random(values.shape, np.float32)
+            state[f"net.{name}_orig"] = np.where(mask, values, noise)
+            state[f"net.{name}_mask"] = mask.astype(np.float32)
+        else:
+            state[f"net.{name}"] = values
+    assert_equal_networks(load(write_state(tmp_path / "x.pth", state)), pruned)
+    assert_equal_networks(load(write_safetensors(tmp_path / "y", state, {})), pruned)
+    assert_equal_networks(mirl.PromptIR.from_state_dict(state), pruned)
+
+
+def test_of_several_networks_that_of_the_published_module_or_none(small, tmp_path):
+    state = state_of(small)
+
+    def both(name):
+        average = {f"ema.{key}": np.zeros_like(values) for key, values in state.items()}
+        return average | {f"{name}.{key}": values for key, values in state.items()}
+
+    assert_equal_networks(load(write_state(tmp_path / "x.pth", both("net")), strict=False), small)
+    path = write_state(tmp_path / "x.pth", both("model"))
+    for strict in (True, False):
+        with pytest.raises(FormatError, match=r"x\.pth: .*several networks, ema\.\* and model\.\*"):
+            load(path, strict)
+    with pytest.raises(ValueError, match=r"several networks, ema\.\* and model\.\*"):
+        mirl.PromptIR.from_state_dict(both("model"))
+    assert mirl.inspect(path).config is None  # which looks into all that load refuses
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_precisions_become_float32(small, tmp_path, dtype):
     state = {name: values.astype(dtype) for name, values in state_of(small).items()}

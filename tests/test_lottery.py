@@ -459,6 +459,22 @@ def test_data_that_tells_nan_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_data_that_tells_what_json_does_not_hold_is_refused(tmp_path):
+    class Counted(Noise):
+        def describe(self):
+            return {"seed": 5, "images": np.int64(3)}
+
+    with pytest.raises(TypeError, match=r"data\.describe\(\) must .* got int64 in it: .*3"):
+        run(tmp_path, data=Counted())
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_numpy_determine_a_run(tmp_path):
+    settings = {"betas": [np.float32(0.5), 0.75], "loss": {"l1": np.float32(1)}}
+    run(tmp_path, rounds=0, **settings)
+    run(tmp_path, rounds=0, betas=(0.5, 0.75), loss={"l1": 1})  # resumes it
+
+
 @pytest.mark.parametrize(
     ("seconds", "error"),
     [("a", TypeError), (None, TypeError), (np.nan, ValueError), (-1, ValueError)],

@@ -323,6 +323,8 @@ def test_metadata_and_progress_are_strings(small, tmp_path):
         (lambda _: mirl.prune("x"), TypeError, "model must be a mirl.PromptIR, got str"),
         (lambda m: mirl.rewind(m, None), TypeError, "expected arrays by parameter name, got None"),
         (lambda m: m.load_state_dict(None), TypeError, "expected arrays by parameter name"),
+        (lambda m: m.load_state_dict({1: [1]}), TypeError, "expected names as str, got 1"),
+        (lambda m: m.from_state_dict({1: [1]}), TypeError, "expected names as str, got 1"),
         (lambda m: setattr(m, "mask", [1]), TypeError, "expected arrays by parameter name, got"),
         (lambda m: mirl.prune(m, include=5), TypeError, "include and exclude are sequences"),
         (lambda m: mirl.prune(m, include=(5,)), TypeError, "sequences of names, got 5 in one"),

@@ -315,6 +315,18 @@ def test_wrong_arguments_are_named(small, arguments, message):
     assert small.mask == {}
 
 
+@pytest.mark.parametrize("name", ["amount", "output_rate", "min_density"])
+def test_numbers_that_are_none_are_named(small, name):
+    with pytest.raises(TypeError, match=f"{name} must be a number, got '0.2'"):
+        mirl.prune(small, **{name: "0.2"})
+    assert small.mask == {}
+
+
+def test_an_amount_may_be_a_tensor_of_no_dimension(small):
+    mirl.prune(small, np.array(0.5))
+    assert small.density().prunable == pytest.approx(0.5, abs=1e-3)
+
+
 def test_nothing_is_left_to_prune(small):
     with pytest.raises(ValueError, match="would leave none"):
         mirl.prune(small, 0.999999999)

@@ -31,6 +31,8 @@ ARRAYS = {
     "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "a.bias": np.array([0.5, -2], np.float32),
 }
+LANDMARK = "patch_embed.proj.weight"
+NETWORK = {LANDMARK: ARRAYS["a.weight"], "a.bias": ARRAYS["a.bias"]}
 NAMESPACE = Call(
     Name("argparse", "Namespace"), (), new=True, state={"lr": 2e-4, "mode": ["derain"]}
 )
@@ -49,6 +51,8 @@ def assert_same(state, arrays):
         lambda s: s,
         lambda s: Call(Name("collections", "OrderedDict"), ([[k, v] for k, v in s.items()],)),
         lambda s: {"params": s},
+        lambda s: {"model_state_dict": s, "model": "PromptIR"},
+        lambda s: {"model": {f"_orig_mod.{k}": v for k, v in s.items()}, "optimizer": {}},
         lambda s: {"params": {"old": 1}, "params_ema": s},
         lambda s: {"epoch": 3, "state_dict": {f"net.{k}": v for k, v in s.items()}},
         lambda s: {"state_dict": {"params": {f"module.{k}": v for k, v in s.items()}}},
@@ -60,13 +64,32 @@ def assert_same(state, arrays):
 )
 @pytest.mark.parametrize("write", [write_zip, write_legacy])
 def test_state_dicts_are_found_in_every_wrapping(tmp_path, wrap, write):
-    records, storages = tensors(ARRAYS)
+    records, storages = tensors(NETWORK)
     path = write(tmp_path / "x.pth", wrap(records), storages)
-    assert_same(read_checkpoint(path).state_dict, ARRAYS)
+    assert_same(read_checkpoint(path).state_dict, NETWORK)
 
 
-def test_a_prefix_that_not_all_names_carry_stays(tmp_path):
-    arrays = {"net.a": ARRAYS["a.bias"], "b": ARRAYS["a.bias"]}
+@pytest.mark.parametrize(
+    ("names", "own"),
+    [
+        (["net.a", "net.b"], ["net.a", "net.b"]),  # another network
+        (["lpips.a", f"net.{LANDMARK}", "net.a"], ["lpips.a", LANDMARK, "a"]),
+        ([f"ema.{LANDMARK}", f"net.{LANDMARK}"], [f"ema.{LANDMARK}", LANDMARK]),
+        ([f"net.{LANDMARK}", LANDMARK], [f"net.{LANDMARK}", LANDMARK]),
+        ([f"overlap_{LANDMARK}", "a"], [f"overlap_{LANDMARK}", "a"]),
+        ([f"ema.{LANDMARK}", f"model.{LANDMARK}"], [f"ema.{LANDMARK}", f"model.{LANDMARK}"]),
+    ],
+)
+def test_what_stands_before_the_names_of_the_network_is_left_out(tmp_path, names, own):
+    arrays = {name: np.full(2, index, np.float32) for index, name in enumerate(names)}
+    path = write_state(tmp_path / "x.pth", arrays)
+    assert_same(read_checkpoint(path).state_dict, dict(zip(own, arrays.values(), strict=True)))
+
+
+def test_masks_that_are_of_no_parameter_stay(tmp_path):
+    one, two = np.zeros(1, np.float32), np.zeros(2, np.float32)
+    arrays = {"a_orig": two, "a_mask": one, "b_mask": one, "c_orig": one, "d_mask": one}
+    arrays |= {"d_orig": one, "d": one}
     path = write_state(tmp_path / "x.pth", arrays)
     assert_same(read_checkpoint(path).state_dict, arrays)
 
@@ -117,6 +140,7 @@ def test_what_else_a_checkpoint_tells(tmp_path):
         "state_dict": records,
         "epoch": 119,
         "hyper_parameters": NAMESPACE,
+        "model": "PromptIR",  # no state dict
         "optimizer_states": [{"exp_avg": records["a.weight"]}],
         "best": Call(Name("numpy.core.multiarray", "scalar"), (1, 0.5)),
         "folder": Call(Name("pathlib", "PosixPath"), ("runs", "1")),
@@ -126,6 +150,7 @@ def test_what_else_a_checkpoint_tells(tmp_path):
     info = read_checkpoint(write_zip(tmp_path / "x.ckpt", content, storages)).info
     assert info == {
         "epoch": 119,
+        "model": "PromptIR",
         "hyper_parameters": {"class": "argparse.Namespace", "lr": 2e-4, "mode": ["derain"]},
         "optimizer_states": [{"exp_avg": "tensor of f4, shape (2, 3)"}],
         "best": {"class": "numpy.core.multiarray.scalar", "args": [1, 0.5]},
@@ -343,7 +368,8 @@ def test_big_endian_files_are_refused(tmp_path):
     ("content", "message"),
     [
         ({}, "empty"),
-        ({"model": {}}, "'model' is no tensor, but dict"),
+        ({"model": {}}, "empty"),
+        ({"network": {}}, "'network' is no tensor, but dict"),
         ({"state_dict": {"a": 1}}, "'a' is no tensor, but int"),
         ([1, 2], "no state dict, but list"),
         (Call(Name("mymodel", "Net"), (), new=True, state={}), "no state dict, but mymodel.Net"),

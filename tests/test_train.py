@@ -1,5 +1,6 @@
 """Training steps against the published code, and what a checkpoint keeps."""
 
+import copy
 import os
 import time
 
@@ -336,11 +337,52 @@ def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
         ({"micro_batch": -1}, "micro_batch must be at least 1, got -1"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"precision": "float16"}, "precision"),
+        ({"precision": None}, "precision must be one of .*, got None"),
     ],
 )
 def test_wrong_settings_are_named(small, settings, message):
     with pytest.raises(ValueError, match=message):
         mirl.Trainer(small, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": "2e-4"}, "lr must be a number, got '2e-4'"),
+        ({"betas": (0.9,)}, r"betas must be two numbers, got \(0.9,\)"),
+        ({"betas": ["0.9", 0.99]}, "betas must be two numbers"),
+        ({"eps": "1e-8"}, "eps must be a number, got '1e-8'"),
+        ({"weight_decay": None}, "weight_decay must be a number, got None"),
+        ({"clip_grad_norm": "1"}, "clip_grad_norm must be a number, got '1'"),
+        ({"ema_decay": "0.9"}, "ema_decay must be a number, got '0.9'"),
+        ({"loss": {"l1": "1"}}, "weight of the loss 'l1' must be a number, got '1'"),
+        ({"movement": 1}, "movement must be True or False, got 1"),
+    ],
+)
+def test_settings_of_other_types_are_named(small, settings, message):
+    with pytest.raises(TypeError, match=message):
+        mirl.Trainer(small, **settings)
+
+
+def test_lists_and_numbers_of_numpy_will_do(small, batch):
+    numbers = {
+        "betas": [np.float64(0.8), 0.95],
+        "eps": np.float64(1e-6),
+        "loss": {"l1": np.array(1)},
+    }
+    trainers = [
+        mirl.Trainer(small, np.array(1e-3), **numbers, movement=np.False_),
+        mirl.Trainer(copy.deepcopy(small), 1e-3, betas=(0.8, 0.95), eps=1e-6),
+    ]
+    for trainer in trainers:
+        trainer.step(*batch, np.array([1, 2]))
+        trainer.lr = np.array(1e-2)
+        trainer.step(*batch)
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, trainers[1].model.state_dict()[name])
+    trainers[0].lr = "1e-3"
+    with pytest.raises(TypeError, match="lr must be a number, got '1e-3'"):
+        trainers[0].step(*batch)
 
 
 def test_training_in_bfloat16_is_for_gpus(small):

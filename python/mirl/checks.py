@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -51,7 +52,7 @@ def check_least(least: int, **settings: Any) -> None:
 
 
 def finite(name: str, value: Any) -> float:
-    """Give a number, of numpy or not, as a float.
+    """Give a number, of numpy or not, or a tensor of no dimension, as a float.
 
     Raises
     ------
@@ -60,11 +61,20 @@ def finite(name: str, value: Any) -> float:
     ValueError
         It is infinite, or NaN.
     """
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
     if not is_number(value):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
     return float(value)
+
+
+def two_numbers(name: str, values: Any) -> tuple[float, float]:
+    """Give a sequence of two numbers as a tuple; TypeError where it is none."""
+    if not isinstance(values, Sequence) or len(values) != 2 or not all(map(is_number, values)):
+        raise TypeError(f"{name} must be two numbers, got {values!r}")
+    return float(values[0]), float(values[1])
 
 
 def is_number(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from mirl import _mirl
 from mirl.groups import prunable
 from mirl.load import as_float32, file_format, is_native, told_of
 from mirl.models import Density, PromptIR, load_native
-from mirl.pytorch import read_checkpoint
+from mirl.pytorch import own_names, read_checkpoint
 from mirl.safetensors import read_metadata, read_safetensors
 from mirl.terminal import preformatted, shortened
 
@@ -34,7 +35,7 @@ class TensorSummary:
     """One tensor of a file."""
 
     name: str
-    """As in the file; in checkpoints without the prefix of Lightning's module."""
+    """As in the file, without what other training code puts before all names of a network."""
     shape: tuple[int, ...]
     """Of the parameter, also where the file is packed to its survivors."""
     dtype: str
@@ -226,6 +227,8 @@ def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
 def _inspection(
     path: Path, format_: str, state: Mapping[str, NDArray[Any]], metadata: dict[str, Any]
 ) -> Inspection:
+    with suppress(ValueError):  # parameters of several networks
+        state = own_names(state)
     model = _network(state)
     shapes = {} if model is None else model.shapes
     weights = {name for name in state if "weight" in name}  # the published rule

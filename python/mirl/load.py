@@ -30,6 +30,11 @@ def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:
     of prunable parameters are taken for pruned weights, as in the published checkpoints. Nothing
     from a PyTorch file is imported or executed.
 
+    Of other training code, what stands before all names of the network is left out (``net.``,
+    ``module.``, ``_orig_mod.``, whatever its attribute is called), and parameters that
+    torch.nn.utils.prune has masked are pruned ones. Where a file holds several networks, an average of
+    the weights say, the one under ``net.`` is taken, or else none.
+
     Parameters
     ----------
     path
@@ -49,8 +54,8 @@ def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:
         The file cannot be opened; FileNotFoundError where there is none, IsADirectoryError where it
         is a folder.
     mirl.errors.FormatError
-        The file is damaged, of another kind, or its parameters are missing, unexpected or
-        misshapen: the message names path and culprit.
+        The file is damaged, of another kind, holds several networks, or its parameters are missing,
+        unexpected or misshapen: the message names path and culprit.
     """
     if file_format(path) == "safetensors":
         if is_native(read_metadata(path)):

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mirl import _mirl
-from mirl.arrays import FloatArray, as_array
+from mirl.arrays import FloatArray, SupportsDLPack, as_array
 from mirl.checks import finite, whole, wholes
 from mirl.errors import DeviceError
 from mirl.groups import prunable, select
 from mirl.machine import device_choice
+from mirl.pytorch import own_names
 from mirl.rounding import cost_of_rounding
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class PromptIR:
     def from_state_dict(
         cls,
         state: Mapping[str, FloatArray],
-        mask: Mapping[str, NDArray[np.bool_]] | None = None,
+        mask: Mapping[str, NDArray[np.bool_] | SupportsDLPack] | None = None,
         *,
         strict: bool = True,
     ) -> PromptIR:
@@ -182,10 +183,11 @@ class PromptIR:
         Parameters
         ----------
         state
-            float32 arrays by parameter name, or what DLPack views as such, a PyTorch module's own.
+            float32 arrays by parameter name, or what DLPack views as such, a PyTorch module's own. What
+            other training code puts around names is understood: see `mirl.load`.
         mask
-            Boolean arrays, True where alive. By default, zeros of prunable parameters are taken for
-            pruned weights, as in the published checkpoints.
+            Boolean arrays by the network's own names, True where alive. By default, zeros of prunable
+            parameters are taken for pruned weights, as in the published checkpoints.
         strict
             Whether every parameter must be there and no other. Otherwise what is missing keeps its
             initial value (seed 0), and what is unknown is left out.
@@ -198,11 +200,11 @@ class PromptIR:
         Raises
         ------
         ValueError
-            Missing, unexpected or misshapen parameters, by name.
+            Missing, unexpected or misshapen parameters, by name; several networks.
         TypeError
             Something else than float32 arrays.
         """
-        arrays = _arrays(state)
+        arrays = own_names(_arrays(state))
         network = _mirl.Network(_mirl.Network.infer(arrays), None if strict else 0)
         network.load_state_dict(arrays, strict)
         if mask is None:
@@ -372,7 +374,7 @@ class PromptIR:
         return self._network.masks()
 
     @mask.setter
-    def mask(self, mask: Mapping[str, NDArray[np.bool_]]) -> None:
+    def mask(self, mask: Mapping[str, NDArray[np.bool_] | SupportsDLPack]) -> None:
         self._network.set_masks(_arrays(mask))
 
     def density(self, preset: str = "default") -> Density:
@@ -519,6 +521,9 @@ def _joined(about: dict[str, str], metadata: Mapping[str, str] | None) -> dict[s
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise TypeError(f"expected arrays by parameter name, got {type(values).__name__}")
+    for name in values:
+        if not isinstance(name, str):
+            raise TypeError(f"expected names as str, got {name!r}")
     return {name: as_array(each, name) for name, each in values.items()}
 
 

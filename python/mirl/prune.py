@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.checks import check_least, whole
+from mirl.checks import check_least, finite, whole
 from mirl.criteria import Array, Criterion, criterion_of, first_batches, scores_of
 from mirl.errors import CollapseWarning
 from mirl.groups import excluded, select
@@ -181,6 +181,7 @@ def prune(
     """
     check_model(model)
     paper = preset_choice(preset) == "paper-code"
+    amount = finite("amount", amount)
     network = model._network
     names = select(network, include, excluded(preset) if exclude is None else exclude)
     settings = (
@@ -188,8 +189,8 @@ def prune(
         *granularity_of(granularity),
         threshold or ("percentile" if paper else "exact"),
         alive or ("nonzero" if paper else "mask"),
-        output_rate,
-        min_density,
+        finite("output_rate", output_rate),
+        finite("min_density", min_density),
     )
 
     emptied_before = _emptied(network.report(names)[0])

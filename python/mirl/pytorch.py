@@ -10,6 +10,7 @@ import re
 import reprlib
 import struct
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from mirl.errors import FormatError
 from mirl.unpickle import Global, Record, UnpickleError, unpickle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -59,10 +60,13 @@ DAMAGE = (
 )
 """What wrong bytes lead to within zipfile, struct and numpy."""
 
-WRAPPERS = ("state_dict", "params_ema", "params")
-"""Keys under which Lightning and BasicSR keep the state dict; averaged weights before others."""
-PREFIXES = ("module.", "net.")
-"""What DataParallel and the published LightningModule put before every name."""
+WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model")
+"""Keys under which Lightning, BasicSR (averaged weights before others) and PyTorch's tutorials keep the
+state dict."""
+LANDMARK = "patch_embed.proj.weight"
+"""A parameter of every network, whatever its sizes: what stands before it is a prefix."""
+PREFERRED = ("", "net.")
+"""Prefixes that are taken where there are several: none, and that of the published LightningModule."""
 
 MAX_WRAPPERS = 8
 """A dict may hold itself."""
@@ -77,8 +81,8 @@ class Checkpoint:
     """What a checkpoint file holds."""
 
     state_dict: dict[str, NDArray[Any]]
-    """Arrays by the network's own parameter names, in the file's order and element types;
-    bfloat16, which numpy does not have, as float32."""
+    """Arrays in the file's order and element types; bfloat16, which numpy does not have, as float32.
+    By the network's own names, where `own_names` finds them."""
     info: dict[str, Any]
     """The rest (epoch, hyper-parameters, …) as numbers, strings, lists and dicts. Objects are dicts
     with their class under ``"class"``, tensors strings that tell type and shape."""
@@ -88,8 +92,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a Lightning ``.ckpt`` or a ``.pth`` file.
 
     Files of ``torch.save`` in the zip format and in the one before version 1.6. The state dict may
-    lie under ``state_dict``, ``params`` or ``params_ema``; the prefixes ``net.`` and ``module.``
-    are stripped where all names carry them. Nothing from the file is imported or executed.
+    lie under any of `WRAPPERS`. Nothing from the file is imported or executed.
 
     Parameters
     ----------
@@ -118,6 +121,52 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             raise FormatError(f"{path}: {error}") from error
         except DAMAGE as error:
             raise FormatError(f"{path}: damaged PyTorch file: {error}") from error
+
+
+def own_names(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Take off what training code has put around the names of a network's parameters.
+
+    What stands before the name of the first convolution (``net.``, ``module.``, ``_orig_mod.``) is left
+    out of all names that begin with it. ``NAME_orig`` and ``NAME_mask``, as which torch.nn.utils.prune
+    keeps a pruned parameter, become ``NAME``.
+
+    Parameters
+    ----------
+    state
+        Arrays by name.
+
+    Returns
+    -------
+    dict
+        The arrays by the network's own names, after what is not its own.
+
+    Raises
+    ------
+    ValueError
+        Parameters of several networks, none of them under a prefix that is `PREFERRED`.
+    """
+    state = _unpruned(state)
+    prefixes = [
+        name.removesuffix(LANDMARK) for name in state if f".{name}".endswith(f".{LANDMARK}")
+    ]
+    likely = [prefix for prefix in PREFERRED if prefix in prefixes][:1] or prefixes
+    if len(likely) > 1:
+        under = " and ".join(f"{prefix}*" for prefix in likely)
+        raise ValueError(f"parameters of several networks, {under}: take those of one")
+    prefix = likely[0] if likely else ""
+    own = {n.removeprefix(prefix): array for n, array in state.items() if n.startswith(prefix)}
+    return {n: array for n, array in state.items() if not n.startswith(prefix)} | own
+
+
+def _unpruned(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state with the parameters that torch.nn.utils.prune has masked, zero where pruned."""
+    merged = dict(state)
+    for name in [name.removesuffix("_orig") for name in state if name.endswith("_orig")]:
+        values, alive = state[f"{name}_orig"], state.get(f"{name}_mask")
+        if alive is not None and name not in state and np.shape(values) == np.shape(alive):
+            del merged[f"{name}_orig"], merged[f"{name}_mask"]
+            merged[name] = np.where(alive, values, 0)
+    return merged
 
 
 @dataclass(frozen=True)
@@ -235,8 +284,9 @@ def _state_dict(archive: _Archive) -> dict[str, NDArray[Any]]:
                 f"the tensors claim to hold far more than the {archive.size:,} bytes"
             )
         arrays[name] = array
-    while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in arrays)), None):
-        arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    # Of several networks, only who wants one of them is to say which.
+    with suppress(ValueError):
+        arrays = own_names(arrays)
     return arrays
 
 
@@ -315,9 +365,10 @@ def _kind(value: Any) -> str:
 def _info(archive: _Archive) -> dict[str, Any]:
     """Return what the file holds beside the state dict."""
     content = archive.content
-    if not any(key in content for key in WRAPPERS):
+    wrappers = {key for key in WRAPPERS if isinstance(content.get(key), dict)}
+    if not wrappers:
         return {}
-    rest = {key: value for key, value in content.items() if key not in WRAPPERS}
+    rest = {key: value for key, value in content.items() if key not in wrappers}
     left = [MAX_INFO]
     try:
         info: dict[str, Any] = _plain(rest, left)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
-from mirl.checks import check_least
-from mirl.models import check_model
+from mirl.checks import check_least, finite, two_numbers
+from mirl.models import PRECISIONS, check_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +84,8 @@ class Trainer:
     ------
     ValueError
         A setting out of range.
+    TypeError
+        A setting of another type.
     mirl.errors.DeviceError
         ``"bfloat16"`` for a network on the processor.
     """
@@ -106,22 +108,26 @@ class Trainer:
     ) -> None:
         if recompute not in (None, "block"):
             raise ValueError(f"recompute must be None or 'block', got {recompute!r}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+        if not isinstance(movement, bool | np.bool_):
+            raise TypeError(f"movement must be True or False, got {movement!r}")
         check_model(model)
         check_least(1, micro_batch=micro_batch)
         self.model = model
-        self.lr = lr
+        self.lr = finite("lr", lr)
         self._loss = loss if callable(loss) else None
         self._trainer = _mirl.Trainer(
             model._network,
             _terms(loss),
-            betas,
-            eps,
-            weight_decay,
-            clip_grad_norm,
+            two_numbers("betas", betas),
+            finite("eps", eps),
+            finite("weight_decay", weight_decay),
+            None if clip_grad_norm is None else finite("clip_grad_norm", clip_grad_norm),
             recompute is not None,
             precision,
             micro_batch,
-            ema_decay,
+            None if ema_decay is None else finite("ema_decay", ema_decay),
             movement,
         )
 
@@ -147,7 +153,7 @@ class Trainer:
         self,
         degraded: FloatArray,
         clean: FloatArray,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | NDArray[Any] | None = None,
     ) -> float:
         """Train on one batch.
 
@@ -171,23 +177,18 @@ class Trainer:
         KeyboardInterrupt
             Ctrl-C. The step may have been taken all the same: `steps` tells.
         TypeError, ValueError
-            Arrays that do not fit, or what a loss of your own returns. Whatever such a loss raises, the
-            network is as before the step, too.
+            Arrays or an `lr` that do not fit, or what a loss of your own returns. Whatever such a loss
+            raises, the network is as before the step, too.
         """
-        if weights is not None:
-            weights = [float(weight) for weight in weights]
+        counts = None if weights is None else [float(weight) for weight in weights]
+        lr = finite("lr", self.lr)
         images = as_array(degraded, "degraded"), as_array(clean, "clean")
         if self._loss is None:
-            return self._trainer.step(*images, weights, self.lr)
-        return self._step_by(self._loss, *images, weights)
-
-    def _step_by(
-        self, loss: LossFunction, degraded: Images, clean: Images, weights: list[float] | None
-    ) -> float:
-        """A step by a loss that Python computes."""
-        step = self._trainer.begin(degraded, clean, weights, self.lr)
+            return self._trainer.step(*images, counts, lr)
+        # A step by a loss that Python computes.
+        step = self._trainer.begin(*images, counts, lr)
         while part := step.restore():
-            step.backward(*_checked(loss(*part), part[0].shape))
+            step.backward(*_checked(self._loss(*part), part[0].shape))
         return self._trainer.finish(step)
 
     def average(self) -> dict[str, NDArray[np.float32]]:
@@ -273,12 +274,17 @@ class Trainer:
         return self._trainer.load_checkpoint(os.fspath(path))
 
 
+def loss_weights(loss: Mapping[str, Any]) -> dict[str, float]:
+    """The weights of losses by their names; TypeError or ValueError for one that is no finite number."""
+    return {name: finite(f"weight of the loss {name!r}", each) for name, each in loss.items()}
+
+
 def _terms(loss: Any) -> list[tuple[str, float]] | None:
     """Names and weights of losses; None for one that is not the package's."""
     if isinstance(loss, str):
         return [(loss, 1.0)]
     if isinstance(loss, Mapping):
-        return list(loss.items())
+        return list(loss_weights(loss).items())
     if callable(loss):
         return None
     kind = type(loss).__name__

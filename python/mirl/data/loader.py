@@ -289,14 +289,15 @@ class Loader:
             ],
             "images": len(sources),
             "fingerprint": _fingerprint(sources),
-            "batch_size": settings.batch_size,
-            "patch_size": settings.patch_size,
+            "batch_size": int(settings.batch_size),
+            "patch_size": int(settings.patch_size),
             "augment": settings.augment,
-            "seed": settings.seed,
+            "seed": int(settings.seed),
             "on_error": settings.on_error,
         }
         if settings.mix is not None:
-            loader._description["mix"] = dict(settings.mix)
+            mix = {task: float(share) for task, share in settings.mix.items()}
+            loader._description["mix"] = mix
         loader._next_epoch = 0
         loader._orders = {}
         return loader

@@ -41,7 +41,7 @@ class Progressive:
                 raise TypeError(f"epochs of a stage must be a whole number, got {epochs!r}")
         if not stages or any(epochs < 1 for epochs, _ in stages):
             raise ValueError("stages must be one or more, each of one epoch or more")
-        self.stages = list(stages)
+        self.stages = [(int(epochs), loader) for epochs, loader in stages]
 
     def __repr__(self) -> str:
         return f"Progressive({self.stages!r})"

@@ -138,10 +138,12 @@ class RunFolder:
         ValueError
             The folder holds another run, or more rounds of this one; the message names what differs.
             Or a description with NaN, which nothing is equal to.
+        TypeError
+            A description with what JSON does not hold.
         BlockingIOError
             Another process is at the run.
         """
-        wanted = json.loads(json.dumps(description))
+        wanted = json.loads(json.dumps(description, default=_refuse))
         unequal = [line.partition(" is ")[0] for line in differences("", wanted, wanted)]
         if unequal:
             raise ValueError(f"{', '.join(unequal)}: NaN, with which a run could not be resumed")
@@ -225,6 +227,12 @@ def _leave_all() -> None:
 if hasattr(os, "register_at_fork"):
     # A worker of the data would hold the lock for as long as it lives.
     os.register_at_fork(after_in_child=_leave_all)
+
+
+def _refuse(value: Any) -> None:
+    """Raise for what JSON does not hold; settings are looked at before."""
+    kind = type(value).__name__
+    raise TypeError(f"data.describe() must return what JSON holds, got {kind} in it: {value!r}")
 
 
 def _is_description(value: Any) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mirl.checks import is_number, whole
+from mirl.checks import is_number, two_numbers, whole
 from mirl.criteria import CRITERIA
 from mirl.groups import excluded
 from mirl.lottery.control import CONTROLS
@@ -17,6 +17,7 @@ from mirl.lottery.naming import function_name
 from mirl.models import preset_choice
 from mirl.optim import linear_warmup_cosine
 from mirl.prune import granularity_of
+from mirl.train import loss_weights
 
 WARMUP_SHARE = 15 / 120
 """Share of the epochs that warm up in the published run."""
@@ -101,16 +102,14 @@ class Recipe:
             # What is wrong with the epochs is said below.
             epochs = settings["epochs"]
             settings["warmup_epochs"] = WARMUP_SHARE * epochs if isinstance(epochs, int) else 0
-        loss, exclude, betas = settings["loss"], settings["exclude"], settings["betas"]
-        if not isinstance(betas, Sequence) or len(betas) != 2 or not all(map(is_number, betas)):
-            raise TypeError(f"betas must be two numbers, got {betas!r}")
+        loss, exclude = settings["loss"], settings["exclude"]
         settings |= {
             "include": tuple(settings["include"]),
             "exclude": None if exclude is None else tuple(exclude),
             "rewind_biases": settings["rewind_biases"] or ("first" if paper else "every"),
             "schedule": settings["schedule"] or ("epoch" if paper else "step"),
-            "loss": dict(loss) if isinstance(loss, Mapping) else loss,
-            "betas": (betas[0], betas[1]),
+            "loss": loss_weights(loss) if isinstance(loss, Mapping) else loss,
+            "betas": two_numbers("betas", settings["betas"]),
         }
         return cls(**settings)
 
