@@ -36,7 +36,7 @@ def test_gradient_criteria_are_their_formulas(small, batches):
 
 
 def test_grasp_is_what_the_error_bends_along_the_gradient(small, batches):
-    """With the gradient for weights, the sum of the scores is gᵀHg, of the error with its signs kept."""
+    """With the gradient for weights the scores sum up to gᵀHg, of the error with its signs kept."""
     (degraded, clean), weights = batches[0], small.state_dict()
     gradients, signs = small.gradients(degraded, clean), np.sign(small(degraded) - clean)
     (product,) = CRITERIA["grasp"].signals(small, batches[:1], [0])

@@ -105,7 +105,8 @@ def _gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) -> Iterato
 def _mean(states: Iterable[State]) -> dict[str, Array]:
     sums: dict[str, NDArray[np.float64]] = {}
     count = 0
-    for count, state in enumerate(states, 1):
+    for state in states:
+        count += 1
         for name, values in state.items():
             sums[name] = sums.get(name, 0.0) + values.astype(np.float64)
     return {name: (total / count).astype(np.float32) for name, total in sums.items()}

@@ -275,7 +275,7 @@ class Trainer:
 
 
 def loss_weights(loss: Mapping[str, Any]) -> dict[str, float]:
-    """The weights of losses by their names; TypeError or ValueError for one that is no finite number."""
+    """The weights of losses by their names; raises for one that is no finite number."""
     return {name: finite(f"weight of the loss {name!r}", each) for name, each in loss.items()}
 
 
