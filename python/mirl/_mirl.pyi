@@ -174,15 +174,15 @@ class Network:
     def set_masks(self, /, masks: dict[str, NDArray[numpy.bool_]]) -> None: ...
     def snapshot(self, /) -> Snapshot: ...
     def state_dict(self, /) -> dict[str, NDArray[numpy.float32]]: ...
+    def to(self, /, device: str) -> None:
+        """
+        Moves the network to "cpu" or "cuda".
+        """
     def vjp(
         self, /, degraded: NDArray[numpy.float32], vector: NDArray[numpy.float32]
     ) -> dict[str, NDArray[numpy.float32]]:
         """
         The gradient of the sum of all restored values, each times its value in `vector`.
-        """
-    def to(self, /, device: str) -> None:
-        """
-        Moves the network to "cpu" or "cuda".
         """
 
 @final
