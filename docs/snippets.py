@@ -64,9 +64,11 @@ def run(page: Path) -> None:
 
 def main() -> None:
     """Run all pages, or those that are named."""
-    for page in sorted(PAGES.glob("*.md")):
-        if sys.argv[1:] and page.stem not in sys.argv[1:]:
-            continue
+    pages = {page.stem: page for page in sorted(PAGES.glob("*.md"))}
+    wanted = sys.argv[1:] or pages
+    if unknown := ", ".join(set(wanted) - pages.keys()):
+        sys.exit(f"no page {unknown}; there are {', '.join(pages)}")
+    for page in (pages[name] for name in wanted):
         began = time.monotonic()
         said = io.StringIO()
         with tempfile.TemporaryDirectory() as folder:
