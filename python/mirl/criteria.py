@@ -187,10 +187,9 @@ def scores_of(
         Scores of another shape than the weights.
     """
     state = model.state_dict()
-    sums: dict[str, NDArray[np.float64]] = {}
-    count = 0
-    for signal in criterion.signals(model, batches, seed):
-        count += 1
+
+    def scored(signal: State) -> dict[str, Array]:
+        found = {}
         for name in names:
             weights = state[name]
             scores = np.asarray(criterion.score(weights, signal.get(name, np.zeros_like(weights))))
@@ -199,8 +198,10 @@ def scores_of(
                     f"{name}: the criterion returned scores of shape {scores.shape}"
                     f" for weights of shape {weights.shape}"
                 )
-            sums[name] = sums.get(name, 0.0) + scores.astype(np.float64)
-    return {name: (total / count).astype(np.float32) for name, total in sums.items()}
+            found[name] = scores
+        return found
+
+    return _mean(map(scored, criterion.signals(model, batches, seed)))
 
 
 def first_batches(data: Any, count: int) -> list[tuple[Array, Array]]:

@@ -42,7 +42,7 @@ impl<'a, T: Real> Expand<'a, T> {
             dim,
             wide,
             gamma: &parameters[..layout.beta()],
-            beta: &parameters[layout.beta()..layout.others()],
+            beta: &parameters[layout.beta()..layout.temperatures()],
             weight: Matrix::new(precision, (wide, dim), weight, alive, grid.h * grid.w),
             taps: &parameters[layout.taps()..layout.out()],
         }

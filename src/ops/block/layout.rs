@@ -4,21 +4,22 @@ use crate::kernels::Mask;
 use std::iter;
 use std::ops::Range;
 
-/// γ, β, `others`, W [wide, dim], the taps of the `wide` channels, W_out.
+/// γ, β, the temperatures of the `heads`, W [wide, dim], the taps of the `wide` channels, W_out.
 #[derive(Clone, Copy)]
 pub struct Layout {
     pub dim: usize,
     pub wide: usize,
-    pub others: usize,
+    /// None in a feed-forward half.
+    pub heads: usize,
 }
 
 impl Layout {
-    /// That of an attention half with so many channels of v; its temperatures come before W.
+    /// That of an attention half with so many channels of v.
     pub fn attention(dim: usize, heads: usize, values: usize) -> Self {
         Self {
             dim,
             wide: 2 * dim + values,
-            others: heads,
+            heads,
         }
     }
 
@@ -26,7 +27,7 @@ impl Layout {
         Self {
             dim,
             wide: 2 * hidden,
-            others: 0,
+            heads: 0,
         }
     }
 
@@ -34,12 +35,12 @@ impl Layout {
         self.dim
     }
 
-    pub fn others(self) -> usize {
+    pub fn temperatures(self) -> usize {
         2 * self.dim
     }
 
     pub fn weight(self) -> usize {
-        self.others() + self.others
+        self.temperatures() + self.heads
     }
 
     pub fn taps(self) -> usize {

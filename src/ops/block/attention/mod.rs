@@ -69,7 +69,7 @@ impl<'a, T: Real> Attention<'a, T> {
             expand: Expand::new(grid, layout, (parameters, mask), precision),
             heads,
             values,
-            temperature: &parameters[layout.others()..layout.weight()],
+            temperature: &parameters[layout.temperatures()..layout.weight()],
             project_out,
             precision,
         }

@@ -58,7 +58,7 @@ impl Attention {
     }
 
     fn temperature(&self) -> Address {
-        self.front.parameters.at(self.front.layout.others())
+        self.front.parameters.at(self.front.layout.temperatures())
     }
 
     fn out(&self) -> Address {
@@ -134,7 +134,13 @@ impl Attention {
         let (dz, sums) = (a.like()?, Array::new(gpu, &[n, c])?);
         let all = arguments![&dz, &sums, outer, self.out(), a, s, c, ch];
         outer.reduce("attention_scores_backward", (c, n), all)?;
-        let all = arguments![gradient.at(front.layout.others()), &sums, self.heads, ch, n];
+        let all = arguments![
+            gradient.at(front.layout.temperatures()),
+            &sums,
+            self.heads,
+            ch,
+            n
+        ];
         sums.each("attention_temperature", self.heads, all)?;
         let between = Array::of(front.x.kind(), gpu, &[n, 2 * c, 2 * c])?;
         let (squares, t, count) = (&scores.squares, self.temperature(), between.len());
