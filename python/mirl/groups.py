@@ -18,6 +18,8 @@ GROUPS = {
 }
 """Patterns of the groups, but for ``"dead"``: what the forward never uses. ``"weights"`` is the
 published rule of what may be pruned."""
+BOTTLENECKS = ("patch_embed.proj.weight", "output.weight")
+"""What all goes through on its way to what is added to the input; blocks can be gone around."""
 
 
 def select(

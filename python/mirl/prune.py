@@ -13,7 +13,7 @@ import numpy as np
 from mirl.checks import check_least, finite, whole
 from mirl.criteria import Array, Criterion, criterion_of, first_batches, scores_of
 from mirl.errors import CollapseWarning
-from mirl.groups import excluded, select
+from mirl.groups import BOTTLENECKS, excluded, select
 from mirl.models import Density, PromptIR, Snapshot, check_model, preset_choice
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from mirl.arrays import FloatArray
     from mirl.criteria import Score
-
-BOTTLENECKS = ("patch_embed.proj.weight", "output.weight")
-"""What all goes through on its way to what is added to the input; blocks can be gone around."""
 
 
 @dataclass(frozen=True)
