@@ -117,6 +117,8 @@ fn emulate(sources: &[PathBuf], out: &Path) {
             .define("EMULATED", None);
         // fmaf is an instruction then, not a call; the tests run where they are built.
         build.flag_if_supported("-march=native");
+        // Loops are unrolled for a GPU.
+        build.flag_if_supported("-Wno-unknown-pragmas");
         build
             .opt_level(2)
             .out_dir(out.join(format!("emulated{suffix}")));

@@ -33,7 +33,7 @@ __device__ inline float value(__nv_bfloat16 x) { return __bfloat162float(x); }
 // Offsets in memory. What is divided is an int: GPUs take ten times as long to divide 64 bits.
 typedef long long Index;
 
-constexpr int THREADS = 256;
+constexpr int THREADS = 256, WARP = 32;
 
 // The number of this thread among those of all blocks.
 __device__ inline int element() { return blockIdx.x * blockDim.x + threadIdx.x; }
@@ -84,6 +84,16 @@ template <class T> __device__ T block_max(T value) {
     block_join(values, Max());
     return values[0];
 }
+
+#ifndef EMULATED
+// Sums up each of N values over the threads of a warp, in an order that is always the same; all get the
+// results. A warp comes here as a whole.
+template <int N> __device__ void warp_sums(float (&values)[N]) {
+    for (int apart = WARP / 2; apart > 0; apart /= 2) {
+        for (int v = 0; v < N; v++) values[v] += __shfl_xor_sync(~0u, values[v], apart);
+    }
+}
+#endif
 
 // What knows `Element` belongs to one compilation alone.
 namespace {

@@ -9,18 +9,6 @@ __device__ static float direction(float square) {
 // The number of a channel of those that are there: all where no list says otherwise.
 __device__ static int channel(const int *channels, int i) { return channels ? channels[i] : i; }
 
-// Σ x² of each plane.
-COOPERATIVE(squares, (float *sums, const Element *x, int pixels)) {
-    const Element *plane = x + (Index)blockIdx.x * pixels;
-    float sum = 0;
-    for (int i = threadIdx.x; i < pixels; i += THREADS) {
-        float v = value(plane[i]);
-        sum = fmaf(v, v, sum);
-    }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
-}
-
 // S = q̂·k̂ᵀ and softmax(τ·S) of each head, [n][c][ch]: a block for each row and image. `parts` holds
 // q·kᵀ of all channels for each of an image's `chunks`, [n][chunks][c][c]; squares [2c][n].
 COOPERATIVE(attention_scores, (float *attention, float *cosine, const float *parts, const float *squares,
@@ -73,35 +61,60 @@ KERNEL(attention_outer, (float *outer, const float *parts, const int *channels, 
     outer[((Index)image * c + row) * c + channel(channels, at % cv)] = sum;
 }
 
-// dW_out = Σ E·Aᵀ over images, from E [n][c][c].
-KERNEL(attention_out_backward, (float *dout, const float *outer, const float *attention, int c, int ch,
-                                int n)) {
-    int at = element();
-    if (at >= (Index)c * c) return;
-    Index i = at % c, d = at / c, first = i / ch * ch;
-    float sum = 0;
-    for (Index image = 0; image < n; image++) {
-        for (Index j = 0; j < ch; j++) {
-            sum = fmaf(outer[(image * c + d) * c + first + j], attention[(image * c + i) * ch + j], sum);
-        }
-    }
-    dout[at] = sum;
+constexpr int TILE = 16;
+
+// Adds a[own row]·b[own column] of two tiles in rows of k, of a block of TILE x TILE threads.
+__device__ static float tile_product(float sum, float (&a)[TILE][TILE + 1], float (&b)[TILE][TILE + 1]) {
+    for (int k = 0; k < TILE; k++) sum = fmaf(a[threadIdx.y][k], b[threadIdx.x][k], sum);
+    return sum;
 }
 
-// dZ, the gradient of τ·S, [n][c][ch], and Σ dZ·S of each row, [n][c]: a block for each row and image.
-COOPERATIVE(attention_scores_backward, (float *dz, float *sums, const float *outer, const float *out,
-                                        const float *attention, const float *cosine, int c, int ch)) {
-    Index i = blockIdx.x, image = blockIdx.y, first = i / ch * ch, row = (image * c + i) * ch;
-    float mean = 0;
-    for (Index j = threadIdx.x; j < ch; j += THREADS) {
-        // dA = W_outᵀ·E in the columns of the head.
-        float da = 0;
-        for (Index d = 0; d < c; d++) {
-            da = fmaf(out[d * c + i], outer[(image * c + d) * c + first + j], da);
+// dW_out = Σ E·Aᵀ over images, from E [n][c][c]: blocks for tiles of the columns of each head.
+COOPERATIVE(attention_out_backward, (float *dout, const float *outer, const float *attention, int c, int ch,
+                                     int n)) {
+    __shared__ float e[TILE][TILE + 1], a[TILE][TILE + 1];
+    int tiles = (ch + TILE - 1) / TILE, first = blockIdx.x / tiles * ch;
+    int x = threadIdx.x, y = threadIdx.y, tile = blockIdx.x % tiles * TILE, d = blockIdx.y * TILE + y;
+    float sum = 0;
+    for (Index image = 0; image < n; image++) {
+        for (int j = 0; j < ch; j += TILE) {
+            bool there = j + x < ch;
+            e[y][x] = there && d < c ? outer[(image * c + d) * c + first + j + x] : 0;
+            a[y][x] = there && tile + y < ch ? attention[(image * c + first + tile + y) * ch + j + x] : 0;
+            __syncthreads();
+            sum = tile_product(sum, e, a);
+            __syncthreads();
         }
-        dz[row + j] = da;
-        mean = fmaf(attention[row + j], da, mean);
     }
+    if (d < c && tile + x < ch) dout[(Index)d * c + first + tile + x] = sum;
+}
+
+// dA = W_outᵀ·E in the columns of each head, [n][c][ch]: blocks for tiles of the rows of each head.
+COOPERATIVE(attention_backward, (float *da, const float *outer, const float *out, int c, int ch)) {
+    __shared__ float o[TILE][TILE + 1], e[TILE][TILE + 1];
+    int tiles = (ch + TILE - 1) / TILE, first = blockIdx.x / tiles * ch;
+    int x = threadIdx.x, y = threadIdx.y, tile = blockIdx.x % tiles * TILE, j = blockIdx.y * TILE;
+    Index image = blockIdx.z;
+    float sum = 0;
+    for (int d = 0; d < c; d += TILE) {
+        // Turned over: the threads of a row read side by side.
+        bool there = d + y < c;
+        o[x][y] = there && tile + x < ch ? out[(Index)(d + y) * c + first + tile + x] : 0;
+        e[x][y] = there && j + x < ch ? outer[(image * c + d + y) * c + first + j + x] : 0;
+        __syncthreads();
+        sum = tile_product(sum, o, e);
+        __syncthreads();
+    }
+    if (tile + y < ch && j + x < ch) da[(image * c + first + tile + y) * ch + j + x] = sum;
+}
+
+// From dA to dZ, the gradient of τ·S, in its place, and Σ dZ·S of each row, [n][c]: a block for each row and
+// image.
+COOPERATIVE(attention_scores_backward, (float *dz, float *sums, const float *attention, const float *cosine, int c,
+                                        int ch)) {
+    Index i = blockIdx.x, image = blockIdx.y, row = (image * c + i) * ch;
+    float mean = 0;
+    for (Index j = threadIdx.x; j < ch; j += THREADS) mean = fmaf(attention[row + j], dz[row + j], mean);
     mean = block_sum(mean);
     float along = 0;
     for (Index j = threadIdx.x; j < ch; j += THREADS) {

@@ -1,5 +1,4 @@
-#include "kernel.cuh"
-#include "strip.cuh"
+#include "patch.cuh"
 
 constexpr float EPSILON = 1e-5f;
 
@@ -38,97 +37,113 @@ struct Norm {
 
 } // namespace
 
-// x [channels][pixels] to γ·x̂ + β.
-COOPERATIVE(layer_norm, (Element *y, const Element *x, const float *gamma, const float *beta, int channels,
-                         int pixels)) {
+// x [channels][pixels] to γ·x̂ + β, and where there is room for it a copy of x.
+COOPERATIVE(layer_norm, (Element *y, Element *copy, const Element *x, const float *gamma, const float *beta,
+                         int channels, int pixels)) {
     Index pixel = (Index)blockIdx.x * PIXELS + threadIdx.x;
     int end = pixel < pixels ? channels : 0;
     Norm norm(x + pixel, end, channels, pixels);
     for (int c = threadIdx.y; c < end; c += GROUPS) {
         Index i = (Index)c * pixels + pixel;
         y[i] = fmaf((value(x[i]) - norm.mean) * norm.scale, gamma[c], beta[c]);
+        if (copy) copy[i] = x[i];
     }
 }
 
-// dx = dy + the gradient by way of the norm, whose results have the gradient dn; mean and scale of
-// each pixel to `norms` [2][pixels].
-COOPERATIVE(layer_norm_backward, (Element *dx, float *norms, const Element *x, const Element *dn, const Element *dy,
-                                  const float *gamma, int channels, int pixels)) {
-    Index pixel = (Index)blockIdx.x * PIXELS + threadIdx.x;
-    int end = pixel < pixels ? channels : 0;
-    Norm norm(x + pixel, end, channels, pixels);
-    float g_mean = 0, gx_mean = 0;
-    for (int c = threadIdx.y; c < end; c += GROUPS) {
-        Index i = (Index)c * pixels + pixel;
-        float g = value(dn[i]) * gamma[c];
-        g_mean += g;
-        gx_mean = fmaf(g, (value(x[i]) - norm.mean) * norm.scale, gx_mean);
-    }
-    g_mean = pixel_sum(g_mean) / channels;
-    gx_mean = pixel_sum(gx_mean) / channels;
-    for (int c = threadIdx.y; c < end; c += GROUPS) {
-        Index i = (Index)c * pixels + pixel;
-        float normal = (value(x[i]) - norm.mean) * norm.scale;
-        float g = value(dn[i]) * gamma[c];
-        dx[i] = value(dy[i]) + norm.scale * (g - g_mean - normal * gx_mean);
-    }
-    if (threadIdx.y == 0 && end > 0) {
-        norms[pixel] = norm.mean;
-        norms[pixels + pixel] = norm.scale;
-    }
-}
-
-// dγ and dβ, [parts][2][channels]: a block for each channel and `part` pixels.
-COOPERATIVE(layer_norm_parameters, (float *sums, const Element *x, const Element *dn, const float *norms,
-                                    int pixels, int part)) {
-    Index channel = blockIdx.x, first = (Index)blockIdx.y * part;
-    Index end = first + part < pixels ? first + part : pixels;
-    float by_gamma = 0, by_beta = 0;
-    for (Index pixel = first + threadIdx.x; pixel < end; pixel += THREADS) {
-        Index i = channel * pixels + pixel;
-        float d = value(dn[i]);
-        by_gamma = fmaf(d, (value(x[i]) - norms[pixel]) * norms[pixels + pixel], by_gamma);
-        by_beta += d;
-    }
-    float both[2] = {by_gamma, by_beta};
-    block_join(both, Add());
-    if (threadIdx.x == 0) {
-        float *to = sums + (Index)blockIdx.y * 2 * gridDim.x + channel;
-        to[0] = both[0];
-        to[gridDim.x] = both[1];
-    }
-}
-
-// The depthwise convolution of planes [channels][n], or its transposed with the taps in reverse.
-KERNEL(depthwise, (Element *y, const Element *x, const float *taps, int n, int h, int w, int reverse)) {
-    Strip strip;
-    if (strip.col >= w) return;
-    float sums[Strip::ROWS];
-    strip.sum(sums, Plane(x, strip.plane, h, w), taps + strip.plane / n * 9, reverse);
-    strip.write(y, sums, h, w);
-}
-
-// The gradient of the taps, [n][channels][9]: a block for each channel and image. A thread goes down a
-// column with the nine values around it, three of which are new in each row.
-COOPERATIVE(depthwise_taps, (float *dtaps, const Element *dy, const Element *x, int n, int h, int w)) {
-    Index channel = blockIdx.x, image = blockIdx.y;
-    Plane d(dy, channel * n + image, h, w), plane(x, channel * n + image, h, w);
-    int lanes = w > 16 ? 32 : 16, groups = THREADS / lanes;
-    int rows = (h + groups - 1) / groups, first = threadIdx.x / lanes * rows;
-    int end = first + rows < h ? first + rows : h;
-    float sums[9] = {};
-    for (int col = threadIdx.x % lanes; col < w; col += lanes) {
-        float around[9];
-        for (int i = 3; i < 9; i++) around[i] = plane.at(first + i / 3 - 2, col + i % 3 - 1);
-        for (int row = first; row < end; row++) {
-            for (int i = 0; i < 6; i++) around[i] = around[i + 3];
-            for (int i = 6; i < 9; i++) around[i] = plane.at(row + 1, col + i % 3 - 1);
-            float value = d.at(row, col);
-            for (int tap = 0; tap < 9; tap++) sums[tap] = fmaf(value, around[tap], sums[tap]);
+// dx = dy + the gradient by way of the norm, whose results have the gradient dn, and dγ and dβ of a block's
+// pixels, [blocks][2][channels]. A block takes `tiles` of 32 pixels one after the other.
+COOPERATIVE(layer_norm_backward, (Element *dx, float *sums, const Element *x, const Element *dn, const Element *dy,
+                                  const float *gamma, int channels, int pixels, int tiles)) {
+    float *by_gamma = sums + (Index)blockIdx.x * 2 * channels, *by_beta = by_gamma + channels;
+    for (int tile = 0; tile < tiles; tile++) {
+        Index pixel = ((Index)blockIdx.x * tiles + tile) * PIXELS + threadIdx.x;
+        int end = pixel < pixels ? channels : 0;
+        Norm norm(x + pixel, end, channels, pixels);
+        float g_mean = 0, gx_mean = 0;
+        for (int c = threadIdx.y; c < end; c += GROUPS) {
+            Index i = (Index)c * pixels + pixel;
+            float g = value(dn[i]) * gamma[c];
+            g_mean += g;
+            gx_mean = fmaf(g, (value(x[i]) - norm.mean) * norm.scale, gx_mean);
+        }
+        g_mean = pixel_sum(g_mean) / channels;
+        gx_mean = pixel_sum(gx_mean) / channels;
+        for (int first = 0; first < channels; first += GROUPS) {
+            int c = first + threadIdx.y;
+            float both[2] = {};
+            if (c < end) {
+                Index i = (Index)c * pixels + pixel;
+                float normal = (value(x[i]) - norm.mean) * norm.scale, d = value(dn[i]);
+                dx[i] = value(dy[i]) + norm.scale * (d * gamma[c] - g_mean - normal * gx_mean);
+                both[0] = d * normal;
+                both[1] = d;
+            }
+            warp_sums(both);
+            if (threadIdx.x == 0 && c < channels) {
+                by_gamma[c] = tile > 0 ? by_gamma[c] + both[0] : both[0];
+                by_beta[c] = tile > 0 ? by_beta[c] + both[1] : both[1];
+            }
         }
     }
-    block_join(sums, Add());
-    for (int tap = 0; tap < 9 && threadIdx.x == 0; tap++) {
-        dtaps[(image * gridDim.x + channel) * 9 + tap] = sums[tap];
-    }
+}
+
+// The depthwise convolution of `planes`, [channels][n], and Σ y² of the parts of the first `squared` of them,
+// [parts][squared].
+COOPERATIVE(depthwise, (Element *y, float *squares, const Element *x, const float *taps, int planes, int squared,
+                        int n, int h, int w)) {
+    Part part(h, w);
+    if (part.plane >= planes) return;
+    Plane plane(x, part.plane, h, w);
+    float square[1] = {};
+    part.each([&](Patch patch) {
+        Values values;
+        patch.sum(values, plane, taps + part.plane / n * 9);
+        patch.write(y, part.plane, h, w, values);
+        for (int i = 0; i < SIDE; i++) {
+            for (int j = 0; j < SIDE; j++) {
+                float v = patch.row + i < h && patch.col + j < w ? values[i][j] : 0;
+                square[0] = fmaf(v, v, square[0]);
+            }
+        }
+    });
+    if (part.plane >= squared) return;
+    warp_sums(square);
+    if (threadIdx.x % WARP == 0) squares[(Index)part.part * squared + part.plane] = square[0];
+}
+
+// Its gradient by x, from dy, and the parts of that by the taps, [n][parts][channels][9].
+COOPERATIVE(depthwise_backward, (Element *dx, float *dtaps, const Element *dy, const Element *x, const float *taps,
+                                 int planes, int n, int h, int w)) {
+    Part part(h, w);
+    if (part.plane >= planes) return;
+    int channel = part.plane / n, image = part.plane % n;
+    Plane d(dy, part.plane, h, w), plane(x, part.plane, h, w);
+    float own[9], sums[9] = {};
+    for (int tap = 0; tap < 9; tap++) own[tap] = taps[channel * 9 + 8 - tap];
+    part.each([&](Patch patch) {
+        Values centres, results = {};
+        patch.read(centres, plane);
+#pragma unroll
+        for (int from = -1; from <= SIDE; from++) {
+            float around[LINE];
+            patch.line(around, d, from);
+#pragma unroll
+            for (int tap = 0; tap < 9; tap++) {
+                int to = from + 1 - tap / 3;
+                if (to < 0 || to >= SIDE) continue;
+#pragma unroll
+                for (int i = 0; i < SIDE; i++) {
+                    float value = around[i + tap % 3];
+                    results[to][i] = fmaf(own[tap], value, results[to][i]);
+                    // dy at this place has x at the centre under the tap on the other side.
+                    sums[8 - tap] = fmaf(centres[to][i], value, sums[8 - tap]);
+                }
+            }
+        }
+        patch.write(dx, part.plane, h, w, results);
+    });
+    warp_sums(sums);
+    if (threadIdx.x % WARP != 0) return;
+    Index first = ((Index)image * part.parts() + part.part) * (planes / n) + channel;
+    for (int tap = 0; tap < 9; tap++) dtaps[first * 9 + tap] = sums[tap];
 }

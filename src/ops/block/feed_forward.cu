@@ -1,4 +1,4 @@
-#include "strip.cuh"
+#include "patch.cuh"
 
 namespace {
 
@@ -8,13 +8,13 @@ __device__ float normal_density(float a) { return 0.39894228f * expf(-0.5f * a *
 
 // Both halves of gated channels before the gate: u holds planes [2·hidden][n].
 struct Halves {
-    float a[Strip::ROWS], b[Strip::ROWS];
+    Values a, b;
 
-    __device__ Halves(Strip strip, const Element *u, const float *taps, int hidden, int n, int h, int w) {
-        int channel = strip.plane / n;
-        strip.sum(a, Plane(u, strip.plane, h, w), taps + channel * 9, false);
-        Plane other(u, strip.plane + (Index)hidden * n, h, w);
-        strip.sum(b, other, taps + (channel + hidden) * 9, false);
+    __device__ Halves(const Part &part, Patch patch, const Element *u, const float *taps, int hidden, int n) {
+        int channel = part.plane / n;
+        patch.sum(a, Plane(u, part.plane, part.h, part.w), taps + channel * 9);
+        Plane other(u, part.plane + (Index)hidden * n, part.h, part.w);
+        patch.sum(b, other, taps + (channel + hidden) * 9);
     }
 };
 
@@ -22,24 +22,37 @@ struct Halves {
 
 // gelu(a)·b of [hidden][n] planes.
 KERNEL(gate, (Element *gated, const Element *u, const float *taps, int hidden, int n, int h, int w)) {
-    Strip strip;
-    if (strip.col >= w) return;
-    Halves half(strip, u, taps, hidden, n, h, w);
-    for (int i = 0; i < Strip::ROWS; i++) half.a[i] *= normal_cdf(half.a[i]) * half.b[i];
-    strip.write(gated, half.a, h, w);
+    Part part(h, w);
+    if (part.plane >= hidden * n) return;
+    part.each([&](Patch patch) {
+        Halves half(part, patch, u, taps, hidden, n);
+        for (int i = 0; i < SIDE; i++) {
+            for (int j = 0; j < SIDE; j++) half.a[i][j] *= normal_cdf(half.a[i][j]) * half.b[i][j];
+        }
+        patch.write(gated, part.plane, h, w, half.a);
+    });
 }
 
 // The gate again, and the gradient of both halves.
 KERNEL(gate_backward, (Element *gated, Element *dhalves, const Element *dgated, const Element *u,
                        const float *taps, int hidden, int n, int h, int w)) {
-    Strip strip;
-    if (strip.col >= w) return;
-    Halves half(strip, u, taps, hidden, n, h, w);
-    Index at = strip.first(h, w), other = (Index)hidden * n * h * w;
-    for (int i = 0; i < strip.rows(h); i++, at += w) {
-        float a = half.a[i], b = half.b[i], cdf = normal_cdf(a), d = value(dgated[at]);
-        gated[at] = a * cdf * b;
-        dhalves[at] = d * b * fmaf(a, normal_density(a), cdf);
-        dhalves[at + other] = d * a * cdf;
-    }
+    Part part(h, w);
+    if (part.plane >= hidden * n) return;
+    part.each([&](Patch patch) {
+        Halves half(part, patch, u, taps, hidden, n);
+        Values d;
+        patch.read(d, Plane(dgated, part.plane, h, w));
+        Values &da = half.a, &db = half.b;
+        for (int i = 0; i < SIDE; i++) {
+            for (int j = 0; j < SIDE; j++) {
+                float a = half.a[i][j], b = half.b[i][j], cdf = normal_cdf(a), along = d[i][j];
+                d[i][j] = a * cdf * b;
+                da[i][j] = along * b * fmaf(a, normal_density(a), cdf);
+                db[i][j] = along * a * cdf;
+            }
+        }
+        patch.write(gated, part.plane, h, w, d);
+        patch.write(dhalves, part.plane, h, w, da);
+        patch.write(dhalves, part.plane + (Index)hidden * n, h, w, db);
+    });
 }

@@ -231,9 +231,8 @@ impl Operator for AttentionOp {
         let Some(op) = self.of_cuda(inputs)? else {
             return inputs[0].cast(self.half.mode.kind());
         };
-        let projected = op.project()?;
-        let (y, scores) = op.forward(&projected)?;
-        self.half.put((projected, scores));
+        let (y, kept) = op.forward()?;
+        self.half.put(kept);
         Ok(y)
     }
 
@@ -245,11 +244,7 @@ impl Operator for AttentionOp {
         let kept: Option<(Array, cuda::Scores)> = self.half.take();
         let (projected, scores) = match kept {
             Some(kept) => kept,
-            None => {
-                let projected = op.project()?;
-                let (_, scores) = op.forward(&projected)?;
-                (projected, scores)
-            }
+            None => op.forward()?.1,
         };
         let [dx, dp] = op.backward(projected, &scores, gradient)?;
         Ok(vec![dx.cast(inputs[0].kind())?, remains.expand_cuda(dp)?])
@@ -346,8 +341,7 @@ impl Operator for FeedForwardOp {
         let Some(op) = self.of_cuda(inputs)? else {
             return inputs[0].cast(self.half.mode.kind());
         };
-        let projected = op.project()?;
-        let y = op.forward(&projected)?;
+        let [y, projected] = op.forward()?;
         self.half.put(projected);
         Ok(y)
     }

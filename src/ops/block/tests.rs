@@ -276,10 +276,16 @@ fn rounding_on_a_gpu_is_small() {
     );
 }
 
-/// Where a channel's pixels are summed up by several blocks on a GPU.
+/// Where a GPU sums up a channel's pixels in several blocks, and the products of a weight in parts.
 #[test]
 fn gradients_over_many_pixels_agree_on_a_gpu() {
-    let (n, c, hidden, h, w) = (2, 3, 2, 70, 64);
+    let (n, c, heads, hidden, h, w) = (2, 3, 1, 2, 96, 172);
+    let inputs = attention_inputs(n, c, heads, h, w);
+    check_cuda(
+        "attention of many pixels",
+        |t| attention(&t[0], &t[1], heads, TRAIN),
+        &inputs,
+    );
     let inputs = feed_forward_inputs(n, c, hidden, h, w);
     check_cuda(
         "feed_forward of many pixels",

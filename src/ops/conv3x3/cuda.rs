@@ -1,7 +1,7 @@
 //! The nine neighbours of every pixel as lines of a matrix, some rows of images at a time.
 
 use super::Dims;
-use crate::runtime::gpu::{Array, Kind, Product, Side};
+use crate::runtime::gpu::{Array, Kind, Matrix, Product, Side};
 use crate::{Result, arguments};
 
 /// Elements of the matrix of neighbours that are worth having at once: 64 MiB.
@@ -28,11 +28,11 @@ fn by_rows(
 
 pub fn forward(d: Dims, kind: Kind, x: &Array, weight: &Array) -> Result<Array> {
     let (p, k) = (d.n * d.grid.h * d.grid.w, 9 * d.ci);
-    let (x, weight) = (x.cast(kind)?, weight.cast(kind)?);
+    let (x, weight) = (x.cast(kind)?, Matrix::new(weight, k, kind)?);
     let y = Array::of(kind, x.gpu(), &[d.n, d.grid.h, d.co, d.grid.w])?;
     by_rows(d, &x, |neighbours, first, pixels| {
-        let (w, x) = (Side::rows(&weight, k), Side::rows(neighbours, pixels));
-        let product = Product::new((d.co, pixels, k), Side::rows(y.at(first), p), w, x);
+        let (to, x) = (Side::rows(y.at(first), p), Side::rows(neighbours, pixels));
+        let product = Product::new((d.co, pixels, k), to, weight.side(), x);
         y.gpu().product(&product)
     })?;
     Ok(y)
@@ -51,7 +51,7 @@ pub fn backward_weight(d: Dims, x: &Array, dy: &Array) -> Result<Array> {
     by_rows(d, &x.cast(dy.kind())?, |neighbours, first, pixels| {
         let (dy, x) = (Side::rows(dy.at(first), p), Side::rows(neighbours, pixels));
         let product = Product::new((d.co, k, pixels), Side::rows(&dw, k), dy, x.t());
-        dw.gpu().product(&product.accumulate())
+        product.accumulate().in_parts(&dw)
     })?;
     Ok(dw)
 }

@@ -138,6 +138,16 @@ impl Array {
         self.gpu().reduce((kernel, self.kind()), blocks, all)
     }
 
+    /// The sums over the first of the sizes, of f32, to where there is room for them.
+    pub fn sum_parts(&self, to: impl Into<Address>) -> Result<()> {
+        let count = self.shape[1..].iter().product::<usize>();
+        let all = arguments![to.into(), self, count, self.shape[0]];
+        // As sum_parts.cu has it.
+        let (blocks, threads) = ([count.div_ceil(32), 1, 1], [32, 8, 1]);
+        self.gpu()
+            .launch(("sum_parts", Kind::F32), blocks, threads, all)
+    }
+
     pub fn kind(&self) -> Kind {
         self.address.kind
     }

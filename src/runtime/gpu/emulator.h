@@ -136,6 +136,24 @@ using std::isfinite;
 
 inline void __syncthreads() { emulator::yield(); }
 
+// Of kernel.cuh: in place of a shuffle of each value, all lanes of a warp see the values of all.
+template <int N> void warp_sums(float (&values)[N]) {
+    constexpr unsigned WARP = 32, MOST = 1024;
+    static thread_local float all[N][MOST];
+    unsigned t = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+    for (int v = 0; v < N; v++) all[v][t] = values[v];
+    __syncthreads();
+    for (int v = 0; v < N; v++) {
+        float sums[WARP];
+        for (unsigned i = 0; i < WARP; i++) sums[i] = all[v][t / WARP * WARP + i];
+        for (unsigned apart = WARP / 2; apart > 0; apart /= 2) {
+            for (unsigned i = 0; i < apart; i++) sums[i] += sums[i + apart];
+        }
+        values[v] = sums[0];
+    }
+    __syncthreads();
+}
+
 inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
 
 inline unsigned atomicAdd(unsigned *sum, unsigned value) {

@@ -8,11 +8,13 @@ mod array;
 mod cuda;
 #[cfg(feature = "emulated-gpu")]
 mod emulated;
+mod matrix;
 mod product;
 mod recording;
 mod repeated;
 
 pub use array::Array;
+pub use matrix::Matrix;
 pub use product::{Product, Side};
 pub use recording::{Recording, records};
 pub use repeated::Repeated;

@@ -3,11 +3,13 @@
 use super::Part;
 use super::expand::Expand;
 use crate::ops::block::layout::Layout;
-use crate::runtime::gpu::{Address, Array, Product, Side};
+use crate::runtime::gpu::{Address, Array, Kind, Product, Side};
 use crate::{Result, arguments};
 
 /// Pixels that one matrix product sums up, at most.
 const CHUNK: usize = 1024;
+/// Threads along the sides of a block that multiplies tiles, as attention.cu has it.
+const TILE: usize = 16;
 
 pub struct Attention {
     front: Expand,
@@ -53,10 +55,6 @@ impl Attention {
         self.front.layout.wide - 2 * self.front.layout.dim
     }
 
-    pub fn project(&self) -> Result<Array> {
-        self.front.project()
-    }
-
     fn temperature(&self) -> Address {
         self.front.parameters.at(self.front.layout.temperatures())
     }
@@ -70,13 +68,13 @@ impl Attention {
         self.front.layout.dim / self.heads
     }
 
-    pub fn forward(&self, projected: &Array) -> Result<(Array, Scores)> {
+    /// y, and what backward needs: W's results and the scores.
+    pub fn forward(&self) -> Result<(Array, (Array, Scores))> {
         let (front, c) = (&self.front, self.front.layout.dim);
-        let (gpu, n) = (front.gpu(), front.n);
-        let mixed = front.depthwise(projected, false)?; // q, k and v
-        let squares = Array::new(gpu, &[2 * c, n])?;
-        let all = arguments![&squares, &mixed, front.image()];
-        mixed.reduce("squares", (2 * c * n, 1), all)?;
+        let (gpu, n, y) = (front.gpu(), front.n, front.x.like()?);
+        let projected = front.project(Some(&y))?;
+        // q, k and v
+        let [mixed, squares] = front.depthwise_squares(&projected, 2 * c)?;
         let (parts, chunks) = self.outer(mixed.at(0), self.channel(&mixed, c), c)?;
         let attention = Array::new(gpu, &[n, c, self.c()])?;
         let cosine = attention.like()?;
@@ -90,12 +88,11 @@ impl Attention {
             squares,
         };
         let mixing = self.mixing(&scores)?;
-        let y = front.x.copied()?;
         let values = self.channel(&mixed, 2 * c);
         let size = (c, self.cv());
         let product = self.by_image(size, y.at(0), Side::rows(&mixing, self.cv()), values);
         gpu.product(&product.accumulate())?;
-        Ok((y, scores))
+        Ok((y, (projected, scores)))
     }
 
     /// dx and the gradient of the parameters.
@@ -103,7 +100,7 @@ impl Attention {
         let (front, c) = (&self.front, self.front.layout.dim);
         let gpu = front.gpu();
         let gradient = front.parameters.like()?;
-        let mixed = front.depthwise(&projected, false)?;
+        let mixed = front.depthwise(&projected)?;
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
         let outer = self.outer_of_values(dy, &mixed)?;
 
@@ -130,10 +127,24 @@ impl Attention {
         let (a, s) = (&scores.attention, &scores.cosine);
         let dout = gradient.at(front.layout.out());
         let all = arguments![dout, outer, a, c, ch, n];
-        outer.each("attention_out_backward", c * c, all)?;
+        let tiles = [self.heads * ch.div_ceil(TILE), c.div_ceil(TILE), 1];
+        gpu.launch(
+            ("attention_out_backward", Kind::F32),
+            tiles,
+            [TILE, TILE, 1],
+            all,
+        )?;
         let (dz, sums) = (a.like()?, Array::new(gpu, &[n, c])?);
-        let all = arguments![&dz, &sums, outer, self.out(), a, s, c, ch];
-        outer.reduce("attention_scores_backward", (c, n), all)?;
+        let all = arguments![&dz, outer, self.out(), c, ch];
+        let tiles = [self.heads * ch.div_ceil(TILE), ch.div_ceil(TILE), n];
+        gpu.launch(
+            ("attention_backward", Kind::F32),
+            tiles,
+            [TILE, TILE, 1],
+            all,
+        )?;
+        let all = arguments![&dz, &sums, a, s, c, ch];
+        dz.reduce("attention_scores_backward", (c, n), all)?;
         let all = arguments![
             gradient.at(front.layout.temperatures()),
             &sums,

@@ -1,18 +1,20 @@
 //! Layer normalisation, 1×1 convolution, depthwise 3×3; and the way back.
 
 use crate::ops::block::layout::Layout;
-use crate::runtime::gpu::{Address, Argument, Array, Gpu, Product, Side};
+use crate::runtime::gpu::{Address, Argument, Array, Gpu, Matrix, Product, Side};
 use crate::{Result, arguments};
 use std::sync::Arc;
 
 /// Pixels of a block of the layer norm's threads, and threads that share the channels of one.
 const PIXELS: usize = 32;
 const GROUPS: usize = 8;
-/// Pixels of a block that sums up the gradients of γ and β of a channel: a few channels fill a GPU.
-const PART: usize = 1 << 12;
-/// Threads of a block, and rows of a strip.
-const THREADS: usize = 256;
-const ROWS: usize = 4;
+/// Tiles of the backward that a block takes, at most, and blocks that are enough.
+const TILES: usize = 16;
+const BLOCKS: usize = 512;
+/// Warps of a block, patches of a part of a plane, and pixels along a side of a patch, as patch.cuh has them.
+const WARPS: usize = 8;
+const PATCHES: usize = 64;
+const SIDE: usize = 4;
 
 /// x of `layout.dim` channels to `layout.wide` ones.
 pub struct Expand {
@@ -55,67 +57,91 @@ impl Expand {
         Side::rows(planes, self.pixels())
     }
 
-    /// Some of the parameters, in the kind of the activations.
-    pub fn rounded(&self, first: usize, rows: usize, columns: usize) -> Result<Array> {
+    /// A matrix of the parameters, in the kind of the activations.
+    pub fn matrix(&self, first: usize, rows: usize, columns: usize) -> Result<Matrix> {
         let part = self.parameters.part(first, &[rows, columns]);
-        part.cast(self.x.kind())
+        Matrix::new(&part, columns, self.x.kind())
     }
 
     /// W
-    fn weights(&self) -> Result<Array> {
-        self.rounded(self.layout.weight(), self.layout.wide, self.layout.dim)
+    fn weights(&self) -> Result<Matrix> {
+        self.matrix(self.layout.weight(), self.layout.wide, self.layout.dim)
     }
 
-    fn normalised(&self) -> Result<Array> {
+    /// LN(x); x to `copy`, too, where there is one.
+    fn normalised(&self, copy: Option<&Array>) -> Result<Array> {
         let (y, gamma) = (self.planes(self.layout.dim)?, &self.parameters);
         let beta = self.parameters.at(self.layout.beta());
-        let all = arguments![&y, &self.x, gamma, beta, self.layout.dim, self.pixels()];
-        self.by_pixels("layer_norm", all)?;
+        let (x, c, p) = (&self.x, self.layout.dim, self.pixels());
+        self.by_tiles("layer_norm", 1, arguments![&y, copy, x, gamma, beta, c, p])?;
         Ok(y)
     }
 
-    /// A block for each 32 pixels.
-    fn by_pixels(&self, kernel: &'static str, arguments: &[Argument]) -> Result<()> {
-        let blocks = [self.pixels().div_ceil(PIXELS), 1, 1];
+    /// A block for each so many tiles of pixels.
+    fn by_tiles(&self, kernel: &'static str, tiles: usize, arguments: &[Argument]) -> Result<()> {
+        let blocks = [self.pixels().div_ceil(PIXELS * tiles), 1, 1];
         let kernel = (kernel, self.x.kind());
         self.gpu()
             .launch(kernel, blocks, [PIXELS, GROUPS, 1], arguments)
     }
 
-    /// Threads for the strips of the planes of so many channels, as strip.cuh takes them.
-    pub fn by_strips(
+    /// Parts of a plane.
+    fn parts(&self) -> usize {
+        (self.h.div_ceil(SIDE) * self.w.div_ceil(SIDE)).div_ceil(PATCHES)
+    }
+
+    /// A warp for each part of the planes of so many channels.
+    pub fn by_parts(
         &self,
         kernel: &'static str,
         channels: usize,
         arguments: &[Argument],
     ) -> Result<()> {
-        let columns = self.w.next_power_of_two().clamp(8, 32);
-        let rows = THREADS / columns;
-        let (down, across) = (self.h.div_ceil(rows * ROWS), self.w.div_ceil(columns));
-        let blocks = [channels * self.n, down, across];
-        let kernel = (kernel, self.x.kind());
-        self.gpu()
-            .launch(kernel, blocks, [columns, rows, 1], arguments)
+        let blocks = (channels * self.n * self.parts()).div_ceil(WARPS);
+        self.x.reduce(kernel, (blocks, 1), arguments)
     }
 
-    /// W·LN(x)
-    pub fn project(&self) -> Result<Array> {
-        let (y, x) = (self.planes(self.layout.wide)?, self.normalised()?);
+    /// W·LN(x); x to `copy`, too, where there is one.
+    pub fn project(&self, copy: Option<&Array>) -> Result<Array> {
+        let (y, x) = (self.planes(self.layout.wide)?, self.normalised(copy)?);
         let weights = self.weights()?;
         let size = (self.layout.wide, self.pixels(), self.layout.dim);
-        let weights = Side::rows(&weights, self.layout.dim);
-        let product = Product::new(size, self.rows(&y), weights, self.rows(&x));
+        let product = Product::new(size, self.rows(&y), weights.side(), self.rows(&x));
         self.gpu().product(&product)?;
         Ok(y)
     }
 
-    /// The depthwise convolution of all channels, or its transposed.
-    pub fn depthwise(&self, x: &Array, reverse: bool) -> Result<Array> {
-        let (y, taps) = (x.like()?, self.tap_address());
-        let (n, h, w, reverse) = (self.n, self.h, self.w, usize::from(reverse));
-        let all = arguments![&y, x, taps, n, h, w, reverse];
-        self.by_strips("depthwise", self.layout.wide, all)?;
+    /// The depthwise convolution of all channels.
+    pub fn depthwise(&self, x: &Array) -> Result<Array> {
+        let (y, none) = (x.like()?, None::<&Array>);
+        self.depthwise_to(&y, none, x, 0)?;
         Ok(y)
+    }
+
+    /// The same, and the sums of the squares of the first of them in each image, [squared, n].
+    pub fn depthwise_squares(&self, x: &Array, squared: usize) -> Result<[Array; 2]> {
+        let (parts, count) = (self.parts(), squared * self.n);
+        let (y, each) = (
+            x.like()?,
+            Array::new(self.gpu(), &[parts, squared, self.n])?,
+        );
+        self.depthwise_to(&y, Some(&each), x, count)?;
+        let squares = Array::new(self.gpu(), &[squared, self.n])?;
+        each.sum_parts(&squares)?;
+        Ok([y, squares])
+    }
+
+    fn depthwise_to(
+        &self,
+        y: &Array,
+        squares: Option<&Array>,
+        x: &Array,
+        squared: usize,
+    ) -> Result<()> {
+        let (n, h, w, taps) = (self.n, self.h, self.w, self.tap_address());
+        let planes = self.layout.wide * n;
+        let all = arguments![y, squares, x, taps, planes, squared, n, h, w];
+        self.by_parts("depthwise", self.layout.wide, all)
     }
 
     /// dx from the gradient after the depthwise convolution, and from dy, which goes past the block;
@@ -128,44 +154,36 @@ impl Expand {
         gradient: &Array,
     ) -> Result<Array> {
         let (gpu, p) = (self.gpu(), self.pixels());
-        let each = Array::new(gpu, &[self.n, 9 * self.layout.wide])?;
-        let all = arguments![&each, dh, projected, self.n, self.h, self.w];
-        dh.reduce("depthwise_taps", (self.layout.wide, self.n), all)?;
-        let count = 9 * self.layout.wide;
-        let all = arguments![gradient.at(self.layout.taps()), &each, count, self.n, count];
-        each.each("sum_parts", count, all)?;
+        let (n, h, w, count) = (self.n, self.h, self.w, 9 * self.layout.wide);
+        let (planes, parts) = (self.layout.wide * n, n * self.parts());
+        let (dp, each) = (dh.like()?, Array::new(gpu, &[parts, count])?);
+        let taps = self.tap_address();
+        let all = arguments![&dp, &each, dh, projected, taps, planes, n, h, w];
+        self.by_parts("depthwise_backward", self.layout.wide, all)?;
+        each.sum_parts(gradient.at(self.layout.taps()))?;
 
-        let dp = self.depthwise(dh, true)?;
-        let normalised = self.normalised()?;
+        let normalised = self.normalised(None)?;
         let to_weight = Product::new(
             (self.layout.wide, self.layout.dim, p),
             Side::rows(gradient.at(self.layout.weight()), self.layout.dim),
             self.rows(&dp),
             self.rows(&normalised).t(),
         );
-        gpu.product(&to_weight)?;
+        to_weight.in_parts(gradient)?;
         drop(normalised);
         let dn = self.planes(self.layout.dim)?;
         let weights = self.weights()?;
-        let weights = Side::rows(&weights, self.layout.dim);
         let size = (self.layout.dim, p, self.layout.wide);
-        let to_x = Product::new(size, self.rows(&dn), weights.t(), self.rows(&dp));
+        let to_x = Product::new(size, self.rows(&dn), weights.side().t(), self.rows(&dp));
         gpu.product(&to_x)?;
         drop(dp);
 
-        let (dx, norms) = (self.x.like()?, Array::new(gpu, &[2, p])?);
-        let gamma = &self.parameters;
-        let all = arguments![&dx, &norms, &self.x, &dn, dy, gamma, self.layout.dim, p];
-        self.by_pixels("layer_norm_backward", all)?;
-        let (parts, count) = (p.div_ceil(PART), 2 * self.layout.dim);
-        let each = Array::new(gpu, &[parts, count])?;
-        let all = arguments![&each, &self.x, &dn, &norms, p, PART];
-        dn.reduce("layer_norm_parameters", (self.layout.dim, parts), all)?;
-        each.each(
-            "sum_parts",
-            count,
-            arguments![gradient, &each, count, parts, count],
-        )?;
+        let (dx, x, c) = (self.x.like()?, &self.x, self.layout.dim);
+        let tiles = (p / (PIXELS * BLOCKS)).clamp(1, TILES);
+        let each = Array::new(gpu, &[p.div_ceil(PIXELS * tiles), 2, c])?;
+        let all = arguments![&dx, &each, x, &dn, dy, &self.parameters, c, p, tiles];
+        self.by_tiles("layer_norm_backward", tiles, all)?;
+        each.sum_parts(gradient)?;
         Ok(dx)
     }
 }

@@ -30,23 +30,24 @@ impl FeedForward {
     }
 
     pub fn project(&self) -> Result<Array> {
-        self.0.project()
+        self.0.project(None)
     }
 
-    pub fn forward(&self, projected: &Array) -> Result<Array> {
+    /// y, and what backward needs: W's results.
+    pub fn forward(&self) -> Result<[Array; 2]> {
         let (front, hidden) = (&self.0, self.hidden());
+        let y = front.x.like()?;
+        let projected = front.project(Some(&y))?;
         let gated = front.planes(hidden)?;
         let (n, h, w) = (front.n, front.h, front.w);
         let taps = front.tap_address();
-        let all = arguments![&gated, projected, taps, hidden, n, h, w];
-        front.by_strips("gate", hidden, all)?;
-        let y = front.x.copied()?;
-        let out = front.rounded(front.layout.out(), front.layout.dim, hidden)?;
-        let out = Side::rows(&out, hidden);
+        let all = arguments![&gated, &projected, taps, hidden, n, h, w];
+        front.by_parts("gate", hidden, all)?;
+        let out = front.matrix(front.layout.out(), front.layout.dim, hidden)?;
         let size = (front.layout.dim, front.pixels(), hidden);
-        let product = Product::new(size, front.rows(&y), out, front.rows(&gated));
+        let product = Product::new(size, front.rows(&y), out.side(), front.rows(&gated));
         front.gpu().product(&product.accumulate())?;
-        Ok(y)
+        Ok([y, projected])
     }
 
     /// dx and the gradient of the parameters.
@@ -55,23 +56,22 @@ impl FeedForward {
         let (gpu, p) = (front.gpu(), front.pixels());
         let gradient = front.parameters.like()?;
         let dgated = front.planes(hidden)?;
-        let out = front.rounded(front.layout.out(), front.layout.dim, hidden)?;
-        let out = Side::rows(&out, hidden);
+        let out = front.matrix(front.layout.out(), front.layout.dim, hidden)?;
         let size = (hidden, p, front.layout.dim);
-        let to_gated = Product::new(size, front.rows(&dgated), out.t(), front.rows(dy));
+        let to_gated = Product::new(size, front.rows(&dgated), out.side().t(), front.rows(dy));
         gpu.product(&to_gated)?;
 
         let (gated, dh) = (front.planes(hidden)?, front.planes(2 * hidden)?);
         let (n, h, w) = (front.n, front.h, front.w);
         let taps = front.tap_address();
         let all = arguments![&gated, &dh, &dgated, &projected, taps, hidden, n, h, w];
-        front.by_strips("gate_backward", hidden, all)?;
+        front.by_parts("gate_backward", hidden, all)?;
         drop(dgated);
 
         let dout = Side::rows(gradient.at(front.layout.out()), hidden);
         let size = (front.layout.dim, hidden, p);
         let to_out = Product::new(size, dout, front.rows(dy), front.rows(&gated).t());
-        gpu.product(&to_out)?;
+        to_out.in_parts(&gradient)?;
         drop(gated);
         let dx = front.backward(&projected, &dh, dy, &gradient)?;
         Ok([dx, gradient])
