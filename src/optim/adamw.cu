@@ -12,30 +12,54 @@ struct Variable {
     const unsigned *mask;
     Index first_block, count;
 
-    __device__ bool alive(Index i) const { return !mask || mask[i / 32] >> (i % 32) & 1; }
+    // Bits of values from `i` on, a multiple of four.
+    __device__ unsigned alive(Index i) const { return mask ? mask[i / 32] >> (i % 32) : ~0u; }
 };
 
-// The variable that this block is for: the last whose first block is not beyond it.
-__device__ static Variable find(const Variable *all, int count) {
-    int low = 0, high = count;
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (all[middle].first_block <= blockIdx.x) {
-            low = middle;
-        } else {
-            high = middle;
+// Values that are read at once.
+constexpr int FOUR = 4;
+
+struct alignas(FOUR * sizeof(float)) Four {
+    float values[FOUR];
+};
+
+// As many as are there; memory may begin anywhere.
+__device__ static Four read(const float *from, int there) {
+    Four four = {};
+    if (there == FOUR && (size_t)from % sizeof(Four) == 0) {
+        four = *reinterpret_cast<const Four *>(from);
+    } else {
+        for (int i = 0; i < FOUR; i++) {
+            if (i < there) four.values[i] = from[i];
         }
     }
-    return all[low];
+    return four;
 }
 
+__device__ static void write(float *to, const Four &four, int there) {
+    if (there == FOUR && (size_t)to % sizeof(Four) == 0) {
+        *reinterpret_cast<Four *>(to) = four;
+    } else {
+        for (int i = 0; i < FOUR; i++) {
+            if (i < there) to[i] = four.values[i];
+        }
+    }
+}
+
+// What is there of the four values from `i` on.
+__device__ static int there(Index i, Index count) { return count - i < FOUR ? (int)(count - i) : FOUR; }
+
 // Σ g² over the living values of each block.
-COOPERATIVE(gradient_squares, (double *sums, const Variable *all, int count)) {
-    Variable x = find(all, count);
-    Index first = (blockIdx.x - x.first_block) * CHUNK;
+COOPERATIVE(gradient_squares, (double *sums, const Variable *all, const int *variables)) {
+    Variable x = all[variables[blockIdx.x]];
+    Index first = (blockIdx.x - x.first_block) * CHUNK, end = first + CHUNK < x.count ? first + CHUNK : x.count;
     double sum = 0;
-    for (Index i = first + threadIdx.x; i < first + CHUNK && i < x.count; i += THREADS) {
-        if (x.g && x.alive(i)) sum += (double)x.g[i] * x.g[i];
+    for (Index i = first + threadIdx.x * FOUR; x.g && i < end; i += THREADS * FOUR) {
+        unsigned alive = x.alive(i);
+        Four g = read(x.g + i, there(i, end));
+        for (int k = 0; k < FOUR; k++) {
+            if (alive >> k & 1) sum += (double)g.values[k] * g.values[k];
+        }
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
@@ -59,30 +83,42 @@ struct Scalars {
 // Added to the norm by PyTorch's clip_grad_norm_.
 constexpr double CLIP_EPSILON = 1e-6;
 
-// Where the gradient of a variable lies.
-KERNEL(adamw_gradient, (Variable *all, int variable, const float *gradient)) {
-    if (element() == 0) all[variable].g = gradient;
+// Where the gradients of `count` variables from `first` on lie: eight at most.
+KERNEL(adamw_gradients, (Variable *all, int first, int count, const float *a, const float *b, const float *c,
+                         const float *d, const float *e, const float *f, const float *g, const float *h)) {
+    const float *gradients[] = {a, b, c, d, e, f, g, h};
+    if (element() > 0) return;
+    for (int i = 0; i < 8; i++) {
+        if (i < count) all[first + i].g = gradients[i];
+    }
 }
 
-// One step of all variables, or none where loss or norm, the `outcome`, are not finite.
-KERNEL(adamw, (const Variable *all, int count, const Scalars *scalars, const float *outcome)) {
+// One step of all variables, or none where loss or norm, the `outcome`, are not finite; `variables` says which
+// one each block is for.
+KERNEL(adamw, (const Variable *all, const int *variables, const Scalars *scalars, const float *outcome)) {
     float loss = outcome[0], norm = outcome[1];
     if (!isfinite(loss) || !isfinite(norm)) return;
     Scalars s = *scalars;
     float gradient_scale = (float)fmin(s.clip_grad_norm / (norm + CLIP_EPSILON), 1.0);
-    Variable x = find(all, count);
+    Variable x = all[variables[blockIdx.x]];
     if (!x.g) return;
-    Index first = (blockIdx.x - x.first_block) * CHUNK;
-    for (Index i = first + threadIdx.x; i < first + CHUNK && i < x.count; i += THREADS) {
-        if (!x.alive(i)) {
-            x.p[i] = x.m[i] = x.v[i] = 0;
-            continue;
+    Index first = (blockIdx.x - x.first_block) * CHUNK, end = first + CHUNK < x.count ? first + CHUNK : x.count;
+    for (Index i = first + threadIdx.x * FOUR; i < end; i += THREADS * FOUR) {
+        int size = there(i, end);
+        unsigned alive = x.alive(i);
+        Four p = read(x.p + i, size), g = read(x.g + i, size), m = read(x.m + i, size), v = read(x.v + i, size);
+        for (int k = 0; k < FOUR; k++) {
+            float gradient = g.values[k] * gradient_scale;
+            float mean = fmaf(gradient - m.values[k], s.one_minus_beta1, m.values[k]);
+            float square = fmaf(s.one_minus_beta2 * gradient, gradient, v.values[k] * s.beta2);
+            float down = s.step_size * (mean / (sqrtf(square) / s.root_correction2 + s.eps));
+            bool lives = alive >> k & 1;
+            p.values[k] = lives ? p.values[k] * s.decay - down : 0;
+            m.values[k] = lives ? mean : 0;
+            v.values[k] = lives ? square : 0;
         }
-        float g = x.g[i] * gradient_scale;
-        float m = fmaf(g - x.m[i], s.one_minus_beta1, x.m[i]);
-        float v = fmaf(s.one_minus_beta2 * g, g, x.v[i] * s.beta2);
-        x.m[i] = m;
-        x.v[i] = v;
-        x.p[i] = x.p[i] * s.decay - s.step_size * (m / (sqrtf(v) / s.root_correction2 + s.eps));
+        write(x.p + i, p, size);
+        write(x.m + i, m, size);
+        write(x.v + i, v, size);
     }
 }

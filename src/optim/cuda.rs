@@ -2,9 +2,10 @@
 
 use super::adamw::{Moments, Scalars};
 use crate::nn::Parameters;
-use crate::ops::{Gradients, Values};
+use crate::ops::{Gradients, Tensor, Values};
 use crate::runtime::gpu::{Array, Gpu, Kind};
 use crate::{Result, arguments};
+use std::iter;
 use std::sync::Arc;
 
 /// Values of a block of threads, as adamw.cu has it.
@@ -24,9 +25,10 @@ pub struct State {
 /// Of each variable the addresses of p, g, m, v and the bits of its mask, first block and count.
 struct Table {
     words: Array,
+    /// The variable that each block is for.
+    owners: Array,
     /// Held for the table.
     _bits: Vec<Option<Array>>,
-    variables: usize,
     blocks: usize,
 }
 
@@ -82,17 +84,19 @@ impl State {
     /// Writes the norm of the gradients beside the loss in `outcome`.
     pub fn norm(&self, all: &Parameters, gradients: &Gradients, outcome: &Array) -> Result<()> {
         let (gpu, table) = (&self.gpu, &self.table);
-        for (i, variable) in all.variables().iter().enumerate() {
-            if let Some(Values::Cuda(gradient)) = gradients.get(variable) {
-                gpu.each(
-                    ("adamw_gradient", Kind::F32),
-                    1,
-                    arguments![&table.words, i, gradient],
-                )?;
-            }
+        let variables = all.variables();
+        let of = |variable: Option<&Tensor>| match gradients.get(variable?) {
+            Some(Values::Cuda(gradient)) => Some(gradient),
+            _ => None,
+        };
+        for first in (0..variables.len()).step_by(8) {
+            let [a, b, c, d, e, f, g, h] = std::array::from_fn(|i| of(variables.get(first + i)));
+            let (words, count) = (&table.words, 8.min(variables.len() - first));
+            let all = arguments![words, first, count, a, b, c, d, e, f, g, h];
+            gpu.each(("adamw_gradients", Kind::F32), 1, all)?;
         }
         let sums = Array::new(gpu, &[table.blocks, 2])?; // f64
-        let each = arguments![&sums, &table.words, table.variables];
+        let each = arguments![&sums, &table.words, &table.owners];
         gpu.reduce(("gradient_squares", Kind::F32), (table.blocks, 1), each)?;
         let norm = outcome.at(1);
         gpu.reduce(
@@ -105,7 +109,7 @@ impl State {
     /// Takes a step by the gradients of [`Self::norm`], where loss and norm are finite.
     pub fn step(&self, outcome: &Array) -> Result<()> {
         let (gpu, table) = (&self.gpu, &self.table);
-        let all = arguments![&table.words, table.variables, &self.scalars, outcome];
+        let all = arguments![&table.words, &table.owners, &self.scalars, outcome];
         gpu.reduce(("adamw", Kind::F32), (table.blocks, 1), all)
     }
 }
@@ -117,21 +121,21 @@ impl Table {
             mask.map(|words| Array::from_words(gpu, words)).transpose()
         });
         let bits = bits.collect::<Result<Vec<_>>>()?;
-        let (mut words, mut blocks): (Vec<u64>, _) = (vec![], 0);
+        let (mut words, mut owners): (Vec<u64>, Vec<u32>) = (vec![], vec![]);
         for (i, variable) in all.variables().iter().enumerate() {
             let p = variable.values().cuda()?;
             let of = |array: &Array| array.address().number();
             let (m, v) = (of(&moments[0][i]), of(&moments[1][i]));
             let no_gradient = 0;
             words.extend([of(p), no_gradient, m, v, bits[i].as_ref().map_or(0, of)]);
-            words.extend([blocks, p.len()].map(|size| size as u64));
-            blocks += p.len().div_ceil(CHUNK);
+            words.extend([owners.len(), p.len()].map(|size| size as u64));
+            owners.extend(iter::repeat_n(i as u32, p.len().div_ceil(CHUNK)));
         }
         Ok(Self {
             words: Array::from_words(gpu, &words)?,
+            owners: Array::from_words(gpu, &owners)?,
             _bits: bits,
-            variables: all.variables().len(),
-            blocks,
+            blocks: owners.len(),
         })
     }
 }
