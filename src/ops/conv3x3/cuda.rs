@@ -6,6 +6,8 @@ use crate::{Result, arguments};
 
 /// Elements of the matrix of neighbours that are worth having at once: 64 MiB.
 const NEIGHBOURS: usize = 1 << 24;
+/// Of a block.
+const THREADS: usize = 256;
 
 /// Calls `work` with the neighbours, [ci·9, pixels], of rows of pixels: the first one and how many.
 fn by_rows(
@@ -18,10 +20,12 @@ fn by_rows(
     let all = Array::of(x.kind(), x.gpu(), &[9 * d.ci, most * w])?;
     for first in (0..d.n * h).step_by(most) {
         let rows = most.min(d.n * h - first);
-        let count = 9 * d.ci * rows * w;
-        let arguments = arguments![&all, x, count, first, rows, d.n, h, w];
-        x.each("neighbours", count, arguments)?;
-        work(&all, first * w, rows * w)?;
+        let pixels = rows * w;
+        let arguments = arguments![&all, x, pixels, first, d.n, h, w];
+        let blocks = [pixels.div_ceil(4 * THREADS), 9 * d.ci, 1]; // as conv3x3.cu has it
+        let kernel = ("neighbours", x.kind());
+        x.gpu().launch(kernel, blocks, [THREADS, 1, 1], arguments)?;
+        work(&all, first * w, pixels)?;
     }
     Ok(())
 }
