@@ -1,5 +1,6 @@
 //! Numbers in the memory of a GPU.
 
+use super::arena::{Arena, Place};
 use super::{Address, Argument, Gpu, Kind};
 use crate::{Error, Result, arguments};
 use std::ops::Range;
@@ -24,11 +25,33 @@ pub struct Array {
 struct Memory {
     gpu: Arc<Gpu>,
     address: u64,
+    /// In an arena, or beside it where that only measures.
+    place: Option<Place>,
+}
+
+impl Memory {
+    fn new(gpu: &Arc<Gpu>, bytes: usize) -> Result<Self> {
+        let place = Arena::take(bytes)?;
+        let address = match place.as_ref().and_then(Place::address) {
+            Some(address) => {
+                gpu.with(|backend| backend.handed_out(address, bytes))?;
+                address
+            }
+            None => gpu.with(|backend| backend.allocate(bytes))?,
+        };
+        Ok(Self {
+            gpu: gpu.clone(),
+            address,
+            place,
+        })
+    }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.gpu.with(|backend| backend.free(self.address));
+        if self.place.as_ref().and_then(Place::address).is_none() {
+            self.gpu.with(|backend| backend.free(self.address));
+        }
     }
 }
 
@@ -47,11 +70,8 @@ impl Array {
     /// Values that are still to be written.
     pub fn of(kind: Kind, gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
         let bytes = shape.iter().product::<usize>() * kind.bytes();
-        let number = gpu.with(|backend| backend.allocate(bytes))?;
-        let memory = Memory {
-            gpu: gpu.clone(),
-            address: number,
-        };
+        let memory = Memory::new(gpu, bytes)?;
+        let number = memory.address;
         Ok(Self {
             memory: Arc::new(memory),
             address: Address { number, kind },

@@ -184,37 +184,15 @@ impl Backend for Cuda {
         // SAFETY: the pool is the device's own, and the attribute is a u64.
         unsafe { result::mem_pool::get_attribute(self.pool, PEAK, (&raw mut bytes).cast()) }
             .map_err(failed("memory"))?;
-        let mut graphs = 0u64;
-        // SAFETY: as above, of the memory that graphs hold.
-        unsafe {
-            sys::cuDeviceGetGraphMemAttribute(
-                self.context.cu_device(),
-                sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH,
-                (&raw mut graphs).cast(),
-            )
-            .result()
-        }
-        .map_err(failed("memory"))?;
-        Ok((bytes + graphs) as usize)
+        Ok(bytes as usize)
     }
 
     fn reset_peak(&self) -> Result<()> {
         self.bound()?;
         let mut zero = 0u64;
         // SAFETY: as above; 0 is the value that resets it.
-        unsafe {
-            result::mem_pool::set_attribute(self.pool, PEAK, (&raw mut zero).cast()).and_then(
-                |()| {
-                    sys::cuDeviceSetGraphMemAttribute(
-                        self.context.cu_device(),
-                        sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH,
-                        (&raw mut zero).cast(),
-                    )
-                    .result()
-                },
-            )
-        }
-        .map_err(failed("memory"))
+        unsafe { result::mem_pool::set_attribute(self.pool, PEAK, (&raw mut zero).cast()) }
+            .map_err(failed("memory"))
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -230,6 +208,12 @@ impl Backend for Cuda {
             // Nothing can be done about a failure; a process that ends takes the context with it.
             let _ = unsafe { result::free_async(address, stream) };
         }
+    }
+
+    fn release(&self) -> Result<()> {
+        self.wait()?;
+        // SAFETY: the pool is the device's own.
+        unsafe { result::mem_pool::trim_to(self.pool, 0) }.map_err(failed("memory"))
     }
 
     fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
@@ -300,17 +284,13 @@ impl Backend for Cuda {
     }
 
     fn finish(&self) -> Result<Box<dyn Replay>> {
-        // Arrays that were made and dropped meanwhile are made and dropped by the graph.
+        // One has to be given; without allocations this one says nothing.
         let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
         let graph = self
             .stream
             .end_capture(flags)
             .map_err(failed("recording"))?;
         let graph = graph.ok_or_else(|| Error::Device("nothing was recorded".into()))?;
-        // The graph has memory of its own: what the warm-up took goes back.
-        self.wait()?;
-        // SAFETY: the pool is the device's own.
-        unsafe { result::mem_pool::trim_to(self.pool, 0) }.map_err(failed("recording"))?;
         Ok(Box::new(Graph(graph)))
     }
 

@@ -43,24 +43,18 @@ enum Work {
     Product(Product),
     Copy(u64, u64, usize),
     Clear(u64, usize),
-    /// A buffer is made: it holds anything.
-    Fresh(u64),
-}
-
-/// What a thread has asked for while it records; the buffers that it made are kept for that.
-#[derive(Default)]
-struct Recorded {
-    works: Vec<Work>,
-    buffers: Vec<u64>,
+    /// Memory is handed out again: it holds anything.
+    Fresh(u64, usize),
 }
 
 thread_local! {
-    static RECORDED: RefCell<Option<Recorded>> = const { RefCell::new(None) };
+    /// What this thread has asked for while it records.
+    static RECORDED: RefCell<Option<Vec<Work>>> = const { RefCell::new(None) };
 }
 
 struct Again {
     state: Arc<State>,
-    recorded: Recorded,
+    works: Vec<Work>,
 }
 
 /// As a small GPU has.
@@ -156,11 +150,11 @@ impl State {
                 unsafe { std::ptr::write_bytes(*to as *mut u8, 0, *bytes) };
                 Ok(())
             }
-            Work::Fresh(address) => {
-                let words = self.room(*address)? / WORD;
-                // SAFETY: as above, in whole words.
-                unsafe { std::slice::from_raw_parts_mut(*address as *mut u64, words) }
-                    .fill(NOTHING);
+            Work::Fresh(address, bytes) => {
+                self.check(*address, *bytes)?;
+                // SAFETY: as above; f32 elements or pairs of bfloat16.
+                unsafe { std::slice::from_raw_parts_mut(*address as *mut u32, *bytes / 4) }
+                    .fill(NOTHING as u32);
                 Ok(())
             }
         }
@@ -291,7 +285,7 @@ impl Emulated {
     fn now_or_later(&self, work: Work) -> Result<()> {
         RECORDED.with_borrow_mut(|recorded| match recorded {
             Some(recorded) => {
-                recorded.works.push(work);
+                recorded.push(work);
                 Ok(())
             }
             None => self.0.run(&work),
@@ -302,7 +296,7 @@ impl Emulated {
 fn not_recording() -> Result<()> {
     if RECORDED.with_borrow(Option::is_some) {
         return Err(Error::internal(
-            "the processor's memory is out of reach while a GPU records",
+            "the processor's memory and allocations are out of reach while a GPU records",
         ));
     }
     Ok(())
@@ -323,26 +317,19 @@ impl Backend for Emulated {
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
-        let address = self.0.allocate(bytes);
-        RECORDED.with_borrow_mut(|recorded| {
-            if let Some(recorded) = recorded {
-                recorded.buffers.push(address);
-                recorded.works.push(Work::Fresh(address));
-            }
-        });
-        Ok(address)
+        not_recording()?;
+        Ok(self.0.allocate(bytes))
+    }
+
+    fn handed_out(&self, address: u64, bytes: usize) -> Result<()> {
+        self.now_or_later(Work::Fresh(address, bytes))
     }
 
     fn free(&self, address: u64) {
-        let kept = RECORDED.with_borrow(|recorded| {
-            let own = |recorded: &Recorded| recorded.buffers.contains(&address);
-            recorded.as_ref().map(own)
-        });
-        match kept {
-            None => self.0.free(address),
-            // As CUDA says it, less clearly.
-            Some(own) => assert!(own, "a recording frees what was there before"),
-        }
+        // As CUDA says it, less clearly.
+        let records = RECORDED.with_borrow(Option::is_some);
+        assert!(!records, "a recording frees what was there before");
+        self.0.free(address);
     }
 
     fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
@@ -394,30 +381,19 @@ impl Backend for Emulated {
     }
 
     fn begin(&self) -> Result<()> {
-        RECORDED.set(Some(Recorded::default()));
+        RECORDED.set(Some(vec![]));
         Ok(())
     }
 
     fn finish(&self) -> Result<Box<dyn Replay>> {
-        let recorded = RECORDED.take().unwrap_or_default();
+        let works = RECORDED.take().unwrap_or_default();
         let state = self.0.clone();
-        Ok(Box::new(Again { state, recorded }))
+        Ok(Box::new(Again { state, works }))
     }
 }
 
 impl Replay for Again {
     fn replay(&self) -> Result<()> {
-        self.recorded
-            .works
-            .iter()
-            .try_for_each(|work| self.state.run(work))
-    }
-}
-
-impl Drop for Again {
-    fn drop(&mut self) {
-        for &address in &self.recorded.buffers {
-            self.state.free(address);
-        }
+        self.works.iter().try_for_each(|work| self.state.run(work))
     }
 }

@@ -3,6 +3,7 @@
 //! Without the feature `cuda` there is none. The feature `emulated-gpu` puts the same kernels,
 //! compiled for the processor, in its place: what the tests of a machine without a GPU run.
 
+mod arena;
 mod array;
 #[cfg(all(feature = "cuda", not(feature = "emulated-gpu")))]
 mod cuda;
@@ -140,8 +141,18 @@ trait Backend: Send + Sync {
 
     fn reset_peak(&self) -> Result<()>;
 
-    /// Bytes that hold anything.
+    /// Bytes that hold anything. Recordings have memory already.
     fn allocate(&self, bytes: usize) -> Result<u64>;
+
+    /// Memory becomes another array's, and holds anything.
+    fn handed_out(&self, _address: u64, _bytes: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives back what is kept without being used.
+    fn release(&self) -> Result<()> {
+        Ok(())
+    }
 
     fn free(&self, address: u64);
 

@@ -2,6 +2,7 @@
 //! times.
 
 use super::Gpu;
+use super::arena::Arena;
 use crate::Result;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -49,22 +50,27 @@ impl Drop for Begun<'_> {
 pub struct Recording {
     gpu: Arc<Gpu>,
     work: Box<dyn Replay>,
+    /// The memory of what it makes meanwhile.
+    _arena: Arc<Arena>,
 }
 
 impl Recording {
-    /// Records all that `work` asks for, without doing it. Arrays that it makes are gone afterwards;
-    /// it must neither read nor write any from the processor.
+    /// Records all that `work` asks for, without doing it. Arrays that it makes take `bytes` at most, and
+    /// hold anything afterwards; it must neither read nor write any from the processor.
     ///
     /// # Errors
-    /// `work` fails, or the GPU cannot record it.
-    pub fn of(gpu: &Arc<Gpu>, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+    /// `work` fails or takes more memory, there is not as much, or the GPU cannot record it.
+    pub fn of(gpu: &Arc<Gpu>, bytes: usize, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        gpu.with(|backend| backend.release())?;
+        let arena = Arena::new(gpu, bytes)?;
         // No other thread may ask for anything meanwhile: it would be recorded, too.
         let _turn = gpu.recording_turn();
         let begun = Begun::new(gpu)?;
-        work()?;
+        arena.during(work)?;
         Ok(Self {
             gpu: gpu.clone(),
             work: begun.finish()?,
+            _arena: arena,
         })
     }
 
@@ -80,6 +86,9 @@ mod tests {
     use crate::{Result, arguments};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
+    /// Enough for an array.
+    const BYTES: usize = 256;
+
     /// y = 2x by way of an array that comes and goes.
     fn double(y: &Array, x: &Array) -> Result<()> {
         let copy = x.copied()?;
@@ -91,7 +100,7 @@ mod tests {
         let Ok(gpu) = Gpu::open() else { return };
         let x = Array::from_slice(&gpu, &[2], &[1.0, 2.0]).unwrap();
         let y = Array::zeros(&gpu, &[2]).unwrap();
-        let recording = Recording::of(&gpu, || double(&y, &x)).unwrap();
+        let recording = Recording::of(&gpu, BYTES, || double(&y, &x)).unwrap();
         assert_eq!(y.to_vec().unwrap(), [0.0, 0.0]);
         for factor in [1.0, 5.0] {
             x.write(0, &[factor, 2.0 * factor]).unwrap();
@@ -104,13 +113,32 @@ mod tests {
     fn the_processors_memory_is_out_of_reach_of_recordings() {
         let Ok(gpu) = Gpu::open() else { return };
         let x = Array::zeros(&gpu, &[2]).unwrap();
-        assert!(Recording::of(&gpu, || x.to_vec().map(drop)).is_err());
+        assert!(Recording::of(&gpu, BYTES, || x.to_vec().map(drop)).is_err());
         // What failed is forgotten.
         assert_eq!(x.to_vec().unwrap(), [0.0, 0.0]);
-        assert!(Recording::of(&gpu, || x.like().map(drop)).is_ok());
-        let panics = || Recording::of(&gpu, || x.copy_from(0, &x.part(99, &[1])));
+        assert!(Recording::of(&gpu, BYTES, || x.like().map(drop)).is_ok());
+        let panics = || Recording::of(&gpu, BYTES, || x.copy_from(0, &x.part(99, &[1])));
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
         assert_eq!(x.to_vec().unwrap(), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn recordings_have_memory_of_their_own() {
+        let Ok(gpu) = Gpu::open() else { return };
+        let x = Array::from_slice(&gpu, &[1], &[3.0]).unwrap();
+        let y = x.like().unwrap();
+        // One array after the other takes the same place, two at once do not fit.
+        let twice = || double(&y, &x).and_then(|()| double(&y, &x));
+        let recording = Recording::of(&gpu, BYTES, twice).unwrap();
+        let fails = Recording::of(&gpu, BYTES, || x.copied().and_then(|_copy| double(&y, &x)));
+        assert!(fails.is_err_and(|error| error.to_string().contains("more memory")));
+        // What others take meanwhile lies elsewhere.
+        let other = Array::from_slice(&gpu, &[1], &[7.0]).unwrap();
+        recording.replay().unwrap();
+        assert_eq!(
+            (y.to_vec().unwrap()[0], other.to_vec().unwrap()[0]),
+            (6.0, 7.0)
+        );
     }
 
     #[test]

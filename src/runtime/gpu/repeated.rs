@@ -1,5 +1,6 @@
 //! Work that comes again and again: done once as it is, recorded the second time, replayed from then on.
 
+use super::arena::Arena;
 use super::{Gpu, Recording};
 use crate::{Error, Result};
 use std::sync::{Arc, OnceLock};
@@ -12,6 +13,8 @@ const VARIABLE: &str = "MIRL_CUDA_GRAPHS";
 pub struct Repeated<K> {
     key: Option<K>,
     runs: usize,
+    /// What the arrays took that the first run made.
+    bytes: usize,
     recording: Option<Recording>,
 }
 
@@ -20,6 +23,7 @@ impl<K> Default for Repeated<K> {
         Self {
             key: None,
             runs: 0,
+            bytes: 0,
             recording: None,
         }
     }
@@ -38,17 +42,23 @@ impl<K: PartialEq> Repeated<K> {
         false
     }
 
-    /// Does the work. The first run is a warm-up: libraries load what they need, which cannot be recorded.
+    /// Does the work. The first run is a warm-up: libraries load what they need, which cannot be recorded, and
+    /// memory is measured.
     pub fn run(&mut self, gpu: &Arc<Gpu>, work: impl Fn() -> Result<()>) -> Result<()> {
         if let Some(recording) = &self.recording {
             return recording.replay();
         }
         self.runs += 1;
-        if self.runs != 2 || says("0") {
+        if self.runs > 2 || says("0") {
             return work();
         }
-        // Memory is taken at the first replay, which may be too much.
-        let recording = Recording::of(gpu, &work);
+        if self.runs == 1 {
+            let arena = Arena::measure();
+            let done = arena.during(work);
+            self.bytes = arena.bytes();
+            return done;
+        }
+        let recording = Recording::of(gpu, self.bytes, &work);
         match recording.and_then(|recording| recording.replay().map(|()| recording)) {
             Ok(recording) => {
                 self.recording = Some(recording);
