@@ -10,7 +10,7 @@ use crate::nn::{Builder, Parameters, StateDict};
 use crate::ops::{self, Gradients, Keep, Mode, Tensor, Values};
 use crate::prune::{self, Masks, PruneOptions};
 use crate::runtime::cpu;
-use crate::runtime::gpu::Gpu;
+use crate::runtime::gpu::{Array, Gpu, Kind};
 use crate::{Error, Result};
 use candle_core::Device;
 use std::cell::RefCell;
@@ -91,6 +91,11 @@ impl Images<'_> {
                 self.shape
             )));
         }
+        // Without a branch for each value.
+        let fine = |fine, v| fine & Self::RANGE.contains(v);
+        if self.data.iter().fold(true, fine) {
+            return Ok(());
+        }
         match self.data.iter().find(|v| !Self::RANGE.contains(v)) {
             None => Ok(()),
             Some(bad) if !bad.is_finite() => Err(Error::value(format!("{what} holds {bad}"))),
@@ -115,6 +120,14 @@ impl Images<'_> {
     /// In rows of channels, [n, h, 3, w], reflect-padded to multiples of `multiple`.
     fn values(&self, what: &str, multiple: usize, gpu: Option<&Arc<Gpu>>) -> Result<Values> {
         self.validate(what)?;
+        let [n, c, h, w] = self.shape;
+        let fits = h.is_multiple_of(multiple) && w.is_multiple_of(multiple);
+        if let (Some(gpu), true) = (gpu, fits) {
+            // A single image lies in planes already.
+            let planes = (n > 1).then(|| swapped(self.data, [n, c]));
+            let planes = planes.as_deref().unwrap_or(self.data);
+            return Ok(Array::from_slice(gpu, &[n, h, c, w], planes)?.into());
+        }
         Values::images(reflect_pad(&self.rows()?, multiple)?, gpu)
     }
 
@@ -372,8 +385,27 @@ impl Network {
 
 /// Images in row-major order of [n, 3, h, w].
 pub(super) fn planes(images: &Values) -> Result<Vec<f32>> {
-    let images = images.to_images()?.transpose(1, 2)?; // [n, 3, h, w]
-    Ok(images.flatten_all()?.to_vec1()?)
+    match images {
+        Values::Cpu(rows) => Ok(rows.transpose(1, 2)?.flatten_all()?.to_vec1()?),
+        Values::Cuda(planes) => {
+            let [n, _, c, _] = ops::sizes(planes.shape(), "images")?;
+            let planes = planes.cast(Kind::F32)?.to_vec()?;
+            Ok(if n == 1 {
+                planes
+            } else {
+                swapped(&planes, [c, n])
+            })
+        }
+    }
+}
+
+/// Planes in row-major order of [a, b] in that of [b, a].
+fn swapped(planes: &[f32], [a, b]: [usize; 2]) -> Vec<f32> {
+    let (size, mut swapped) = (planes.len() / (a * b), Vec::with_capacity(planes.len()));
+    for (j, i) in (0..b).flat_map(|j| (0..a).map(move |i| (j, i))) {
+        swapped.extend_from_slice(&planes[(i * b + j) * size..][..size]);
+    }
+    swapped
 }
 
 fn is_unused(unused: &[&str], name: &str) -> bool {

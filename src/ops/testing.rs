@@ -1,8 +1,8 @@
 //! What the operators' tests share: numbers without a pattern and the gradient check.
 
-use super::{Keep, Mode, Tensor, Values};
+use super::{Keep, Mode, Tensor, Values, sizes};
 use crate::kernels::{Mask, Precision, Sparsity};
-use crate::runtime::gpu::{self, Array, Gpu};
+use crate::runtime::gpu::{self, Array, Gpu, Kind};
 use candle_core::{DType, Device};
 use std::sync::Arc;
 
@@ -236,11 +236,15 @@ fn are_images(shape: &[usize], first: &[usize]) -> bool {
 }
 
 fn fetched(values: &Values, is_images: bool) -> Vec<f64> {
-    match values {
-        Values::Cuda(_) if is_images => flat(&Tensor::constant(values.to_images().unwrap())),
-        Values::Cuda(array) => array.to_vec().unwrap().into_iter().map(f64::from).collect(),
-        Values::Cpu(_) => panic!("left the GPU"),
+    let array = values.cuda().unwrap().cast(Kind::F32).unwrap();
+    let all: Vec<f64> = array.to_vec().unwrap().into_iter().map(f64::from).collect();
+    if !is_images {
+        return all;
     }
+    let [n, h, c, w] = sizes(array.shape(), "images").unwrap();
+    let planes = candle_core::Tensor::from_vec(all, (c, n, h, w), &Device::Cpu).unwrap();
+    let images = planes.permute((1, 2, 0, 3)).unwrap();
+    flat(&Tensor::constant(images.contiguous().unwrap()))
 }
 
 /// All values near the expected, as f32 sums leave them.

@@ -1,6 +1,6 @@
 //! What tensors hold, on the processor or on a GPU.
 
-use crate::runtime::gpu::{Array, Gpu, Kind};
+use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result, arguments};
 use candle_core::Tensor;
 use std::sync::Arc;
@@ -33,21 +33,6 @@ impl Values {
         };
         let planes = images.permute((2, 0, 1, 3))?.flatten_all()?; // [c·n·h·w]
         Ok(Array::from_slice(gpu, images.dims(), &planes.to_vec1::<f32>()?)?.into())
-    }
-
-    /// Images [n, h, c, w], fetched where they lie on a GPU.
-    pub fn to_images(&self) -> Result<Tensor> {
-        let array = match self {
-            Self::Cpu(images) => return Ok(images.clone()),
-            Self::Cuda(array) => array,
-        };
-        let [n, h, c, w] = super::sizes(array.shape(), "images")?;
-        let planes = Tensor::from_vec(
-            array.cast(Kind::F32)?.to_vec()?,
-            (c, n, h, w),
-            &candle_core::Device::Cpu,
-        )?;
-        Ok(planes.permute((1, 2, 0, 3))?.contiguous()?) // [n, h, c, w]
     }
 
     pub fn dims(&self) -> &[usize] {

@@ -69,7 +69,7 @@ pub struct AdamW {
 /// The moments, where the parameters lie.
 enum State {
     Cpu(Vec<Moments>),
-    Cuda(cuda::State),
+    Cuda(Box<cuda::State>),
 }
 
 /// Running means of the gradient and of its square.
@@ -130,7 +130,7 @@ impl AdamW {
             masks: Masks::default(),
             steps: 0,
             state: match all.gpu() {
-                Some(gpu) => State::Cuda(cuda::State::new(gpu, all)?),
+                Some(gpu) => State::Cuda(Box::new(cuda::State::new(gpu, all)?)),
                 None => State::Cpu(all.iter().map(zeros).collect()),
             },
         })
