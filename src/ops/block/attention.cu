@@ -36,17 +36,25 @@ COOPERATIVE(attention_scores, (float *attention, float *cosine, const float *par
     for (Index j = threadIdx.x; j < ch; j += THREADS) a[j] /= total;
 }
 
-// The columns of M = W_out·A at the channels of v that are there, [n][c][cv].
+// The columns of M = W_out·A at the channels of v that are there, [n][c][cv]: a thread for four rows.
 KERNEL(attention_mixing, (Element *mixing, const float *out, const float *attention, const int *channels,
                           int count, int c, int cv, int ch)) {
-    int at = element();
+    constexpr int ROWS = 4;
+    int at = element(), groups = (c + ROWS - 1) / ROWS;
     if (at >= count) return;
-    Index j = channel(channels, at % cv), d = at / cv % c, image = at / cv / c, first = j / ch * ch;
-    float sum = 0;
-    for (Index i = first; i < first + ch; i++) {
-        sum = fmaf(out[d * c + i], attention[(image * c + i) * ch + j - first], sum);
+    int d = at / cv % groups * ROWS, image = at / cv / groups;
+    int j = channel(channels, at % cv), first = j / ch * ch;
+    const float *a = attention + ((Index)image * c + first) * ch + j - first;
+    const float *rows[ROWS];
+    for (int row = 0; row < ROWS; row++) rows[row] = out + (Index)min(d + row, c - 1) * c + first;
+    float sums[ROWS] = {};
+    for (int i = 0; i < ch; i++) {
+        float value = a[(Index)i * ch];
+        for (int row = 0; row < ROWS; row++) sums[row] = fmaf(rows[row][i], value, sums[row]);
     }
-    mixing[at] = sum;
+    for (int row = 0; row < ROWS && d + row < c; row++) {
+        mixing[((Index)image * c + d + row) * cv + at % cv] = sums[row];
+    }
 }
 
 // E [n][c][c] from its parts of the channels of v that are there, [n][chunks][c][cv].
@@ -61,51 +69,88 @@ KERNEL(attention_outer, (float *outer, const float *parts, const int *channels, 
     outer[((Index)image * c + row) * c + channel(channels, at % cv)] = sum;
 }
 
-constexpr int TILE = 16;
+// Threads along the sides of a block that multiplies tiles, twice as large, TILE columns and rows at a time.
+constexpr int TILE = 16, SIDE = 2 * TILE;
 
-// Adds a[own row]·b[own column] of two tiles in rows of k, of a block of TILE x TILE threads.
-__device__ static float tile_product(float sum, float (&a)[TILE][TILE + 1], float (&b)[TILE][TILE + 1]) {
-    for (int k = 0; k < TILE; k++) sum = fmaf(a[threadIdx.y][k], b[threadIdx.x][k], sum);
-    return sum;
+// Rows of k of one side of a product, one column more for the banks.
+typedef float Tile[TILE][SIDE + 1];
+
+// Fills a tile by from(k, row), which threads of a row take side by side along k, or along rows.
+template <bool ALONG_K, class From> __device__ void fill(Tile &tile, From from) {
+    for (int half = 0; half < SIDE; half += TILE) {
+        int k = ALONG_K ? threadIdx.x : threadIdx.y, row = (ALONG_K ? threadIdx.y : threadIdx.x) + half;
+        tile[k][row] = from(k, row);
+    }
 }
+
+// What a thread computes of a·bᵀ: rows y and y + TILE, columns x and x + TILE.
+struct Product {
+    float sums[2][2] = {};
+
+    __device__ void add(const Tile &a, const Tile &b) {
+        for (int k = 0; k < TILE; k++) {
+            float rows[2] = {a[k][threadIdx.y], a[k][threadIdx.y + TILE]};
+            float columns[2] = {b[k][threadIdx.x], b[k][threadIdx.x + TILE]};
+            for (int i = 0; i < 4; i++) sums[i / 2][i % 2] = fmaf(rows[i / 2], columns[i % 2], sums[i / 2][i % 2]);
+        }
+    }
+
+    // Calls to(row, column, value).
+    template <class To> __device__ void each(To to) const {
+        for (int i = 0; i < 4; i++) to(threadIdx.y + i / 2 * TILE, threadIdx.x + i % 2 * TILE, sums[i / 2][i % 2]);
+    }
+};
 
 // dW_out = Σ E·Aᵀ over images, from E [n][c][c]: blocks for tiles of the columns of each head.
 COOPERATIVE(attention_out_backward, (float *dout, const float *outer, const float *attention, int c, int ch,
                                      int n)) {
-    __shared__ float e[TILE][TILE + 1], a[TILE][TILE + 1];
-    int tiles = (ch + TILE - 1) / TILE, first = blockIdx.x / tiles * ch;
-    int x = threadIdx.x, y = threadIdx.y, tile = blockIdx.x % tiles * TILE, d = blockIdx.y * TILE + y;
-    float sum = 0;
+    __shared__ Tile e, a;
+    int tiles = (ch + SIDE - 1) / SIDE, first = blockIdx.x / tiles * ch;
+    int column = blockIdx.x % tiles * SIDE, row = blockIdx.y * SIDE;
+    Product product;
     for (Index image = 0; image < n; image++) {
-        for (int j = 0; j < ch; j += TILE) {
-            bool there = j + x < ch;
-            e[y][x] = there && d < c ? outer[(image * c + d) * c + first + j + x] : 0;
-            a[y][x] = there && tile + y < ch ? attention[(image * c + first + tile + y) * ch + j + x] : 0;
+        for (int from = 0; from < ch; from += TILE) {
+            fill<true>(e, [&](int k, int d) {
+                bool there = from + k < ch && row + d < c;
+                return there ? outer[(image * c + row + d) * c + first + from + k] : 0;
+            });
+            fill<true>(a, [&](int k, int i) {
+                bool there = from + k < ch && column + i < ch;
+                return there ? attention[(image * c + first + column + i) * ch + from + k] : 0;
+            });
             __syncthreads();
-            sum = tile_product(sum, e, a);
+            product.add(e, a);
             __syncthreads();
         }
     }
-    if (d < c && tile + x < ch) dout[(Index)d * c + first + tile + x] = sum;
+    product.each([&](int d, int i, float sum) {
+        if (row + d < c && column + i < ch) dout[(Index)(row + d) * c + first + column + i] = sum;
+    });
 }
 
 // dA = W_outᵀ·E in the columns of each head, [n][c][ch]: blocks for tiles of the rows of each head.
 COOPERATIVE(attention_backward, (float *da, const float *outer, const float *out, int c, int ch)) {
-    __shared__ float o[TILE][TILE + 1], e[TILE][TILE + 1];
-    int tiles = (ch + TILE - 1) / TILE, first = blockIdx.x / tiles * ch;
-    int x = threadIdx.x, y = threadIdx.y, tile = blockIdx.x % tiles * TILE, j = blockIdx.y * TILE;
+    __shared__ Tile o, e;
+    int tiles = (ch + SIDE - 1) / SIDE, first = blockIdx.x / tiles * ch;
+    int row = blockIdx.x % tiles * SIDE, column = blockIdx.y * SIDE;
     Index image = blockIdx.z;
-    float sum = 0;
-    for (int d = 0; d < c; d += TILE) {
-        // Turned over: the threads of a row read side by side.
-        bool there = d + y < c;
-        o[x][y] = there && tile + x < ch ? out[(Index)(d + y) * c + first + tile + x] : 0;
-        e[x][y] = there && j + x < ch ? outer[(image * c + d + y) * c + first + j + x] : 0;
+    Product product;
+    for (int from = 0; from < c; from += TILE) {
+        fill<false>(o, [&](int k, int i) {
+            bool there = from + k < c && row + i < ch;
+            return there ? out[(Index)(from + k) * c + first + row + i] : 0;
+        });
+        fill<false>(e, [&](int k, int j) {
+            bool there = from + k < c && column + j < ch;
+            return there ? outer[(image * c + from + k) * c + first + column + j] : 0;
+        });
         __syncthreads();
-        sum = tile_product(sum, o, e);
+        product.add(o, e);
         __syncthreads();
     }
-    if (tile + y < ch && j + x < ch) da[(image * c + first + tile + y) * ch + j + x] = sum;
+    product.each([&](int i, int j, float sum) {
+        if (row + i < ch && column + j < ch) da[(image * c + first + row + i) * ch + column + j] = sum;
+    });
 }
 
 // From dA to dZ, the gradient of τ·S, in its place, and Σ dZ·S of each row, [n][c]: a block for each row and
@@ -125,15 +170,13 @@ COOPERATIVE(attention_scores_backward, (float *dz, float *sums, const float *att
     if (threadIdx.x == 0) sums[image * c + i] = along;
 }
 
-// dτ of each head.
-KERNEL(attention_temperature, (float *dtemperature, const float *sums, int heads, int ch, int n)) {
-    int head = element();
-    if (head >= heads) return;
+// dτ of each head, a block for each.
+COOPERATIVE(attention_temperature, (float *dtemperature, const float *sums, int heads, int ch, int n)) {
+    int head = blockIdx.x;
     float sum = 0;
-    for (Index image = 0; image < n; image++) {
-        for (Index i = 0; i < ch; i++) sum += sums[(image * heads + head) * ch + i];
-    }
-    dtemperature[head] = sum;
+    for (int i = threadIdx.x; i < n * ch; i += THREADS) sum += sums[(i / ch * heads + head) * ch + i % ch];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) dtemperature[head] = sum;
 }
 
 // What takes [q; k] to [dq; dk], [n][2c][2c]: between q and k of a head dS/(‖q‖·‖k‖) and its transposed,
@@ -143,25 +186,25 @@ KERNEL(attention_between, (Element *between, const float *dz, const float *sums,
                            int n)) {
     int at = element();
     if (at >= count) return;
-    Index column = at % (2 * c), row = at / (2 * c) % (2 * c), image = at / (2 * c) / (2 * c);
+    int column = at % (2 * c), row = at / (2 * c) % (2 * c), image = at / (2 * c) / (2 * c);
     float result = 0;
     if (row == column) {
         float scale = direction(squares[row * n + image]);
-        Index i = row % c, first = i / ch * ch;
+        int i = row % c, first = i / ch * ch;
         float sum = sums[image * c + i];
         if (row >= c) {
             sum = 0;
-            for (Index q = first; q < first + ch; q++) {
-                Index at = (image * c + q) * ch + i - first;
+            for (int q = first; q < first + ch; q++) {
+                Index at = ((Index)image * c + q) * ch + i - first;
                 sum = fmaf(dz[at], cosine[at], sum);
             }
         }
         result = -temperature[i / ch] * sum * scale * scale;
     } else if ((row < c) != (column < c)) {
-        Index q = row < c ? row : column, k = (row < c ? column : row) - c;
+        int q = row < c ? row : column, k = (row < c ? column : row) - c;
         if (q / ch == k / ch) {
             float scale = direction(squares[q * n + image]) * direction(squares[(c + k) * n + image]);
-            result = temperature[q / ch] * dz[(image * c + q) * ch + k % ch] * scale;
+            result = temperature[q / ch] * dz[((Index)image * c + q) * ch + k % ch] * scale;
         }
     }
     between[at] = result;

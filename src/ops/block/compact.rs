@@ -5,7 +5,7 @@ use super::cuda::{OnGpu, Part as CudaPart};
 use crate::Result;
 use crate::kernels::{Mask, Real, Sparsity};
 use crate::runtime::buffer::Buffer;
-use crate::runtime::gpu::Array;
+use crate::runtime::gpu::{Arena, Array};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -135,7 +135,8 @@ impl Compact {
         if let Some(there) = self.on_gpu.get() {
             return Ok(there);
         }
-        let made = OnGpu::new(beside.gpu(), &self.channels, &self.from)?;
+        let make = || OnGpu::new(beside.gpu(), &self.channels, &self.from);
+        let made = Arena::aside(make)?;
         Ok(self.on_gpu.get_or_init(|| made))
     }
 }

@@ -4,6 +4,8 @@ constexpr float EPSILON = 1e-5f;
 
 // A block takes 32 pixels; eight threads share the channels of one.
 constexpr int PIXELS = 32, GROUPS = THREADS / PIXELS;
+// Channels that a thread works on at once, so that it does not wait for one after the other.
+constexpr int TOGETHER = 4;
 
 namespace {
 
@@ -45,8 +47,9 @@ COOPERATIVE(layer_norm, (Element *y, Element *copy, const Element *x, const floa
     Norm norm(x + pixel, end, channels, pixels);
     for (int c = threadIdx.y; c < end; c += GROUPS) {
         Index i = (Index)c * pixels + pixel;
-        y[i] = fmaf((value(x[i]) - norm.mean) * norm.scale, gamma[c], beta[c]);
-        if (copy) copy[i] = x[i];
+        Element own = x[i];
+        y[i] = fmaf((value(own) - norm.mean) * norm.scale, gamma[c], beta[c]);
+        if (copy) copy[i] = own;
     }
 }
 
@@ -68,20 +71,31 @@ COOPERATIVE(layer_norm_backward, (Element *dx, float *sums, const Element *x, co
         }
         g_mean = pixel_sum(g_mean) / channels;
         gx_mean = pixel_sum(gx_mean) / channels;
-        for (int first = 0; first < channels; first += GROUPS) {
-            int c = first + threadIdx.y;
-            float both[2] = {};
-            if (c < end) {
+        for (int first = threadIdx.y; first < channels + (int)threadIdx.y; first += GROUPS * TOGETHER) {
+            float normal[TOGETHER], d[TOGETHER], along[TOGETHER], sums[2 * TOGETHER];
+            for (int k = 0; k < TOGETHER; k++) {
+                int c = first + k * GROUPS;
                 Index i = (Index)c * pixels + pixel;
-                float normal = (value(x[i]) - norm.mean) * norm.scale, d = value(dn[i]);
-                dx[i] = value(dy[i]) + norm.scale * (d * gamma[c] - g_mean - normal * gx_mean);
-                both[0] = d * normal;
-                both[1] = d;
+                bool there = c < end;
+                normal[k] = there ? (value(x[i]) - norm.mean) * norm.scale : 0;
+                d[k] = there ? value(dn[i]) : 0;
+                along[k] = there ? value(dy[i]) : 0;
             }
-            warp_sums(both);
-            if (threadIdx.x == 0 && c < channels) {
-                by_gamma[c] = tile > 0 ? by_gamma[c] + both[0] : both[0];
-                by_beta[c] = tile > 0 ? by_beta[c] + both[1] : both[1];
+            for (int k = 0; k < TOGETHER; k++) {
+                int c = first + k * GROUPS;
+                if (c < end) {
+                    float g = d[k] * gamma[c] - g_mean - normal[k] * gx_mean;
+                    dx[(Index)c * pixels + pixel] = along[k] + norm.scale * g;
+                }
+                sums[k] = d[k] * normal[k];
+                sums[TOGETHER + k] = d[k];
+            }
+            warp_sums(sums);
+            for (int k = 0; k < TOGETHER && threadIdx.x == 0; k++) {
+                int c = first + k * GROUPS;
+                if (c >= channels) break;
+                by_gamma[c] = tile > 0 ? by_gamma[c] + sums[k] : sums[k];
+                by_beta[c] = tile > 0 ? by_beta[c] + sums[TOGETHER + k] : sums[TOGETHER + k];
             }
         }
     }
@@ -121,23 +135,18 @@ COOPERATIVE(depthwise_backward, (Element *dx, float *dtaps, const Element *dy, c
     float own[9], sums[9] = {};
     for (int tap = 0; tap < 9; tap++) own[tap] = taps[channel * 9 + 8 - tap];
     part.each([&](Patch patch) {
-        Values centres, results = {};
+        Values centres, results;
+        Around values;
+        patch.around(values, d);
         patch.read(centres, plane);
-#pragma unroll
-        for (int from = -1; from <= SIDE; from++) {
-            float around[LINE];
-            patch.line(around, d, from);
-#pragma unroll
+        for (int at = 0; at < SIDE * SIDE; at++) {
+            int i = at / SIDE, j = at % SIDE;
+            results[i][j] = 0;
             for (int tap = 0; tap < 9; tap++) {
-                int to = from + 1 - tap / 3;
-                if (to < 0 || to >= SIDE) continue;
-#pragma unroll
-                for (int i = 0; i < SIDE; i++) {
-                    float value = around[i + tap % 3];
-                    results[to][i] = fmaf(own[tap], value, results[to][i]);
-                    // dy at this place has x at the centre under the tap on the other side.
-                    sums[8 - tap] = fmaf(centres[to][i], value, sums[8 - tap]);
-                }
+                float value = values[i + tap / 3][j + tap % 3];
+                results[i][j] = fmaf(own[tap], value, results[i][j]);
+                // dy at this place has x at the centre under the tap on the other side.
+                sums[8 - tap] = fmaf(centres[i][j], value, sums[8 - tap]);
             }
         }
         patch.write(dx, part.plane, h, w, results);

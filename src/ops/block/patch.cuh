@@ -7,8 +7,9 @@ namespace {
 
 constexpr int SIDE = 4, LINE = SIDE + 2;
 
-// Values of a patch.
+// Values of a patch, and with those around it.
 typedef float Values[SIDE][SIDE];
+typedef float Around[LINE][LINE];
 
 // A row of a patch in memory.
 struct alignas(SIDE * sizeof(Element)) Row {
@@ -21,51 +22,61 @@ __device__ inline int patches_along(int size) { return (size + SIDE - 1) / SIDE;
 struct Patch {
     int row, col;
 
-    // A row around the patch and the values beside it, zero beyond the borders.
-    __device__ void line(float (&values)[LINE], const Plane &x, int down) const {
-        int at = row + down;
-        for (int i = 0; i < LINE; i++) values[i] = 0;
-        if (at < 0 || at >= x.h) return;
-        const Element *first = x.pixels + (Index)at * x.w + col;
-        if (x.w % SIDE == 0) {
-            Row own = *reinterpret_cast<const Row *>(first);
-            for (int i = 0; i < SIDE; i++) values[1 + i] = value(own.values[i]);
-        } else {
-            for (int i = 0; i < SIDE; i++) {
-                if (col + i < x.w) values[1 + i] = value(first[i]);
+    // The values from one row and column before the patch to one after it, zero beyond the borders. All loads
+    // come before the first use, without branches: each would wait for its own.
+    __device__ void around(Around &values, const Plane &x) const {
+        if (x.w % SIDE > 0) {
+            for (int i = 0; i < LINE; i++) {
+                for (int j = 0; j < LINE; j++) values[i][j] = x.at(row + i - 1, col + j - 1);
             }
+            return;
         }
-        if (col > 0) values[0] = value(first[-1]);
-        if (col + SIDE < x.w) values[LINE - 1] = value(first[SIDE]);
+        bool begins = col == 0, ends = col + SIDE >= x.w;
+        Element before[LINE], after[LINE];
+        Row own[LINE];
+        for (int i = 0; i < LINE; i++) {
+            const Element *line = x.pixels + (Index)min(max(row + i - 1, 0), x.h - 1) * x.w + col;
+            own[i] = *reinterpret_cast<const Row *>(line);
+            before[i] = line[begins ? 0 : -1];
+            after[i] = line[ends ? 0 : SIDE];
+        }
+        for (int i = 0; i < LINE; i++) {
+            bool there = row + i - 1 >= 0 && row + i - 1 < x.h;
+            values[i][0] = there && !begins ? value(before[i]) : 0;
+            for (int j = 0; j < SIDE; j++) values[i][1 + j] = there ? value(own[i].values[j]) : 0;
+            values[i][LINE - 1] = there && !ends ? value(after[i]) : 0;
+        }
     }
 
     // The sums of nine products around each pixel.
     __device__ void sum(Values &sums, const Plane &x, const float *taps) const {
+        Around values;
+        around(values, x);
         float own[9];
         for (int tap = 0; tap < 9; tap++) own[tap] = taps[tap];
-        for (int i = 0; i < SIDE * SIDE; i++) sums[i / SIDE][i % SIDE] = 0;
-#pragma unroll
-        for (int from = -1; from <= SIDE; from++) {
-            float around[LINE];
-            line(around, x, from);
-#pragma unroll
+        for (int at = 0; at < SIDE * SIDE; at++) {
+            int i = at / SIDE, j = at % SIDE;
+            sums[i][j] = 0;
             for (int tap = 0; tap < 9; tap++) {
-                int to = from + 1 - tap / 3;
-                if (to < 0 || to >= SIDE) continue;
-#pragma unroll
-                for (int i = 0; i < SIDE; i++) {
-                    sums[to][i] = fmaf(own[tap], around[i + tap % 3], sums[to][i]);
-                }
+                sums[i][j] = fmaf(own[tap], values[i + tap / 3][j + tap % 3], sums[i][j]);
             }
         }
     }
 
+    // The values of a patch, zero beyond the borders.
     __device__ void read(Values &values, const Plane &x) const {
-#pragma unroll
+        if (x.w % SIDE > 0) {
+            for (int i = 0; i < SIDE; i++) {
+                for (int j = 0; j < SIDE; j++) values[i][j] = x.at(row + i, col + j);
+            }
+            return;
+        }
+        Row own[SIDE];
         for (int i = 0; i < SIDE; i++) {
-            float around[LINE];
-            line(around, x, i);
-            for (int j = 0; j < SIDE; j++) values[i][j] = around[1 + j];
+            own[i] = *reinterpret_cast<const Row *>(x.pixels + (Index)min(row + i, x.h - 1) * x.w + col);
+        }
+        for (int i = 0; i < SIDE; i++) {
+            for (int j = 0; j < SIDE; j++) values[i][j] = row + i < x.h ? value(own[i].values[j]) : 0;
         }
     }
 

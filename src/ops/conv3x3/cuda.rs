@@ -22,7 +22,7 @@ fn by_rows(
         let rows = most.min(d.n * h - first);
         let pixels = rows * w;
         let arguments = arguments![&all, x, pixels, first, d.n, h, w];
-        let blocks = [pixels.div_ceil(4 * THREADS), 9 * d.ci, 1]; // as conv3x3.cu has it
+        let blocks = [pixels.div_ceil(4 * THREADS), 3 * d.ci, 1]; // as conv3x3.cu has it
         let kernel = ("neighbours", x.kind());
         x.gpu().launch(kernel, blocks, [THREADS, 1, 1], arguments)?;
         work(&all, first * w, pixels)?;

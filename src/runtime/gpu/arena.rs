@@ -55,16 +55,12 @@ impl Arena {
 
     /// Does work whose arrays are of this arena.
     pub fn during<R>(self: &Arc<Self>, work: impl FnOnce() -> R) -> R {
-        /// Takes the arena away, whatever comes.
-        struct Ends;
-        impl Drop for Ends {
-            fn drop(&mut self) {
-                ARENA.take();
-            }
-        }
-        ARENA.set(Some(self.clone()));
-        let _ends = Ends;
-        work()
+        within(Some(self.clone()), work)
+    }
+
+    /// Does work whose arrays stay, beside the arena that may be there.
+    pub fn aside<R>(work: impl FnOnce() -> R) -> R {
+        within(None, work)
     }
 
     /// A place in the arena of this thread, where there is one.
@@ -91,6 +87,18 @@ impl Arena {
             bytes,
         }))
     }
+}
+
+/// Does work in an arena, or none, and comes back to the one before, whatever happens.
+fn within<R>(arena: Option<Arc<Arena>>, work: impl FnOnce() -> R) -> R {
+    struct Back(Option<Arc<Arena>>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            ARENA.set(self.0.take());
+        }
+    }
+    let _back = Back(ARENA.replace(arena));
+    work()
 }
 
 impl Place {

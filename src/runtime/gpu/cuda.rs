@@ -1,6 +1,6 @@
 //! NVIDIA's driver and cuBLAS: one context, one stream.
 
-use super::recording::Replay;
+use super::recording::{Replay, not_recording};
 use super::{Argument, Backend, Kind, Product, Side};
 use crate::runtime::lock::lock;
 use crate::{Error, Result};
@@ -160,14 +160,24 @@ fn blas_failed(error: cublas::CublasError) -> Error {
     Error::Device(format!("cuBLAS says {:?}", error.0))
 }
 
-struct Graph(CudaGraph);
+struct Graph {
+    graph: CudaGraph,
+    context: Arc<CudaContext>,
+}
 
 // SAFETY: the driver's handles may be used from any thread, one at a time.
 unsafe impl Send for Graph {}
 
 impl Replay for Graph {
     fn replay(&self) -> Result<()> {
-        self.0.launch().map_err(failed("replay"))
+        self.graph.launch().map_err(failed("replay"))
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // Whatever thread it is that drops the graph; nothing can be done about a failure.
+        let _ = self.context.bind_to_thread();
     }
 }
 
@@ -196,6 +206,7 @@ impl Backend for Cuda {
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
+        not_recording()?;
         let stream = self.bound()?;
         // SAFETY: the stream is ours. No bytes are none to CUDA.
         let address = unsafe { result::malloc_async(stream, bytes.max(1)) };
@@ -217,6 +228,7 @@ impl Backend for Cuda {
     }
 
     fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
+        not_recording()?;
         let stream = self.bound()?;
         // SAFETY: the caller owns as many bytes there. From memory that is not pinned the driver has
         // read all when it returns.
@@ -224,6 +236,7 @@ impl Backend for Cuda {
     }
 
     fn download(&self, to: &mut [u8], from: u64) -> Result<()> {
+        not_recording()?;
         let stream = self.bound()?;
         // SAFETY: the caller owns as many bytes there; `to` is borrowed until the stream is done.
         unsafe { result::memcpy_dtoh_async(to, from, stream) }
@@ -232,6 +245,7 @@ impl Backend for Cuda {
     }
 
     fn wait(&self) -> Result<()> {
+        not_recording()?;
         self.bound()?;
         self.stream.synchronize().map_err(failed("NVIDIA's driver"))
     }
@@ -291,7 +305,8 @@ impl Backend for Cuda {
             .end_capture(flags)
             .map_err(failed("recording"))?;
         let graph = graph.ok_or_else(|| Error::Device("nothing was recorded".into()))?;
-        Ok(Box::new(Graph(graph)))
+        let context = self.context.clone();
+        Ok(Box::new(Graph { graph, context }))
     }
 
     fn product(&self, product: &Product, tf32: bool) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The kernels on the processor, with what a GPU does not check: every buffer begins as NaN and lies
 //! between guards, and addresses are looked up.
 
-use super::recording::Replay;
+use super::recording::{Replay, not_recording};
 use super::{Address, Argument, Backend, Kind, Product, Side};
 use crate::runtime::lock::lock;
 use crate::{Error, Result};
@@ -291,15 +291,6 @@ impl Emulated {
             None => self.0.run(&work),
         })
     }
-}
-
-fn not_recording() -> Result<()> {
-    if RECORDED.with_borrow(Option::is_some) {
-        return Err(Error::internal(
-            "the processor's memory and allocations are out of reach while a GPU records",
-        ));
-    }
-    Ok(())
 }
 
 impl Backend for Emulated {

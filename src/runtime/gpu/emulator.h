@@ -5,6 +5,7 @@
 #pragma once
 
 #undef _FORTIFY_SOURCE // would take jumps between stacks for an error
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -132,7 +133,7 @@ template <class... P> void call(void (*kernel)(P...), void **arguments) {
 
 } // namespace emulator
 
-using std::isfinite;
+using std::isfinite, std::max, std::min;
 
 inline void __syncthreads() { emulator::yield(); }
 

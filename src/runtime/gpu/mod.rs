@@ -14,6 +14,7 @@ mod product;
 mod recording;
 mod repeated;
 
+pub use arena::Arena;
 pub use array::Array;
 pub use matrix::Matrix;
 pub use product::{Product, Side};

@@ -3,6 +3,8 @@
 
 use super::Gpu;
 use super::arena::Arena;
+#[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+use crate::Error;
 use crate::Result;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,6 +16,17 @@ thread_local! {
 
 pub fn records() -> bool {
     RECORDS.get()
+}
+
+/// An error while this thread records.
+#[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+pub fn not_recording() -> Result<()> {
+    if !records() {
+        return Ok(());
+    }
+    Err(Error::internal(
+        "the processor's memory and allocations are out of reach while a GPU records",
+    ))
 }
 
 /// What a backend has recorded.

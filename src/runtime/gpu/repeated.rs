@@ -56,6 +56,9 @@ impl<K: PartialEq> Repeated<K> {
             let arena = Arena::measure();
             let done = arena.during(work);
             self.bytes = arena.bytes();
+            if done.is_err() {
+                self.runs = 0; // What it measured may be a part.
+            }
             return done;
         }
         let recording = Recording::of(gpu, self.bytes, &work);
@@ -66,7 +69,10 @@ impl<K: PartialEq> Repeated<K> {
             }
             // It is done as before then; nothing has been done so far.
             Err(Error::Device(_)) if !says("1") => work(),
-            Err(error) => Err(error),
+            Err(error) => {
+                self.runs = 1;
+                Err(error)
+            }
         }
     }
 

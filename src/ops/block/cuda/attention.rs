@@ -8,8 +8,14 @@ use crate::{Result, arguments};
 
 /// Pixels that one matrix product sums up, at most.
 const CHUNK: usize = 1024;
-/// Threads along the sides of a block that multiplies tiles, as attention.cu has it.
+/// Threads along the sides of a block that multiplies tiles, the tiles, and rows of M that a thread computes, as
+/// attention.cu has them.
 const TILE: usize = 16;
+const SIDE: usize = 32;
+const ROWS: usize = 4;
+/// Blocks of a product that keep a large GPU busy, of so many rows and columns.
+const BLOCKS: usize = 256;
+const BLOCK: usize = 64;
 
 pub struct Attention {
     front: Expand,
@@ -127,7 +133,7 @@ impl Attention {
         let (a, s) = (&scores.attention, &scores.cosine);
         let dout = gradient.at(front.layout.out());
         let all = arguments![dout, outer, a, c, ch, n];
-        let tiles = [self.heads * ch.div_ceil(TILE), c.div_ceil(TILE), 1];
+        let tiles = [self.heads * ch.div_ceil(SIDE), c.div_ceil(SIDE), 1];
         gpu.launch(
             ("attention_out_backward", Kind::F32),
             tiles,
@@ -136,7 +142,7 @@ impl Attention {
         )?;
         let (dz, sums) = (a.like()?, Array::new(gpu, &[n, c])?);
         let all = arguments![&dz, outer, self.out(), c, ch];
-        let tiles = [self.heads * ch.div_ceil(TILE), ch.div_ceil(TILE), n];
+        let tiles = [self.heads * ch.div_ceil(SIDE), ch.div_ceil(SIDE), n];
         gpu.launch(
             ("attention_backward", Kind::F32),
             tiles,
@@ -152,7 +158,7 @@ impl Attention {
             ch,
             n
         ];
-        sums.each("attention_temperature", self.heads, all)?;
+        sums.reduce("attention_temperature", (self.heads, 1), all)?;
         let between = Array::of(front.x.kind(), gpu, &[n, 2 * c, 2 * c])?;
         let (squares, t, count) = (&scores.squares, self.temperature(), between.len());
         let all = arguments![&between, &dz, &sums, s, squares, t, count, c, ch, n];
@@ -179,7 +185,8 @@ impl Attention {
     fn mixing(&self, scores: &Scores) -> Result<Array> {
         let (front, c) = (&self.front, self.front.layout.dim);
         let mixing = Array::of(front.x.kind(), front.gpu(), &[front.n, c, self.cv()])?;
-        let (a, count, values) = (&scores.attention, mixing.len(), self.values.as_ref());
+        let count = front.n * c.div_ceil(ROWS) * self.cv();
+        let (a, values) = (&scores.attention, self.values.as_ref());
         let all = arguments![
             &mixing,
             self.out(),
@@ -204,8 +211,11 @@ impl Attention {
     fn outer(&self, a: Address, b: Address, others: usize) -> Result<(Array, usize)> {
         let (front, c) = (&self.front, self.front.layout.dim);
         let image = front.image();
+        // Small products are cut into more parts.
+        let blocks = c.div_ceil(BLOCK) * others.div_ceil(BLOCK) * front.pixels();
+        let most = (blocks / BLOCKS).clamp(CHUNK / 4, CHUNK).min(image);
         let fits = |length: &usize| image.is_multiple_of(*length);
-        let length = (1..=CHUNK.min(image)).rev().find(fits).unwrap_or(image);
+        let length = (1..=most).rev().find(fits).unwrap_or(image);
         let batch = front.pixels() / length;
         let parts = Array::new(front.gpu(), &[batch, c, others])?;
         let (a, b) = (front.rows(a).every(length), front.rows(b).every(length));

@@ -10,7 +10,7 @@ const PIXELS: usize = 32;
 const GROUPS: usize = 8;
 /// Tiles of the backward that a block takes, at most, and blocks that are enough.
 const TILES: usize = 16;
-const BLOCKS: usize = 512;
+const BLOCKS: usize = 1024;
 /// Warps of a block, patches of a part of a plane, and pixels along a side of a patch, as patch.cuh has them.
 const WARPS: usize = 8;
 const PATCHES: usize = 64;
