@@ -101,6 +101,14 @@ def test_unused_convolutions_compete_only_where_asked(small):
     assert any(name.startswith(UNUSED) for name in small.mask)
 
 
+@pytest.mark.parametrize("preset", ["default", "paper-code"])
+def test_a_report_has_the_density_of_what_its_preset_prunes(small, preset):
+    small.mask = {"chnl_reduce1.weight": np.zeros(small.shapes["chnl_reduce1.weight"], bool)}
+    report = mirl.prune(small, 0.5, preset=preset)
+    alive, total = (sum(getattr(each, name) for each in report) for name in ("alive", "total"))
+    assert report.density.prunable == pytest.approx(alive / total, rel=1e-9)
+
+
 def test_layerwise_halves_the_rate_of_the_output(small):
     report = {layer.name: layer for layer in mirl.prune(small, 0.5, "layerwise")}
     output = report["output.weight"]
@@ -352,17 +360,25 @@ def test_a_snapshot_of_another_network_is_refused(small):
         np.testing.assert_array_equal(values, before[name])
 
 
-def test_a_collapse_is_told_once(small, batch):
+@pytest.mark.parametrize(
+    ("emptied", "left"),
+    [
+        ("output.weight", "the network returns its input"),
+        ("patch_embed.proj.weight", "the network adds the same to every image of one size"),
+    ],
+)
+def test_a_collapse_is_told_once(small, batch, emptied, left):
     """Where nothing is left of what all goes through, and of no other layer."""
-    image, _ = batch
     weights = [name for name in small.shapes if name.endswith("weight")]
-    scores = {name: np.full(small.shapes[name], name != "output.weight") for name in weights}
+    scores = {name: np.full(small.shapes[name], name != emptied) for name in weights}
     scores = {name: each.astype(np.float32) for name, each in scores.items()}
-    share = scores["output.weight"].size / sum(each.size for each in scores.values())
-    with pytest.warns(mirl.errors.CollapseWarning, match=r"left of output\.weight") as told:
+    share = scores[emptied].size / sum(each.size for each in scores.values())
+    with pytest.warns(mirl.errors.CollapseWarning, match=f"left of {emptied}: {left}") as told:
         mirl.prune(small, share, criterion=scores, exclude=())
     assert len(told) == 1
-    np.testing.assert_array_equal(small(image), image)
+    added = [small(images) - images for images in batch]
+    np.testing.assert_allclose(added[0], added[1], rtol=0, atol=1e-6)
+    assert added[0].any() == (emptied != "output.weight")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mirl.prune(small, 0.2)

@@ -163,7 +163,8 @@ def prune(
     Warns
     -----
     mirl.errors.CollapseWarning
-        Nothing is left of the first or the last convolution: the network returns its input.
+        Nothing is left of the last convolution: the network returns its input. Or of the first: it
+        adds the same to every image of one size.
 
     Examples
     --------
@@ -211,9 +212,9 @@ def prune(
                 for share in _shares(amount, rule.steps):
                     remove(scores_of(model, rule, names, images, seeds), share)
     layers, living, total = network.report(names)
-    for name in _emptied(layers) - emptied_before:
+    for name in sorted(_emptied(layers) - emptied_before):
         message = (
-            f"nothing is left of {name}: the network returns its input from here on (layer collapse);"
+            f"nothing is left of {name}: {BOTTLENECKS[name]} from here on (layer collapse);"
             " min_density keeps a share of each layer"
         )
         warnings.warn(message, CollapseWarning, stacklevel=2)
