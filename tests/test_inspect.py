@@ -79,11 +79,25 @@ def test_surplus_and_misshapen_tensors_are_listed(small, tmp_path):
     state = dict(small.state_dict())
     state["extra.weight"] = np.ones(3, np.float32)
     state["output.bias"] = np.ones(7, np.float32)
+    state["empty.weight"] = np.ones((0, 3), np.float32)
+    turned = "latent.0.attn.project_out.weight"
+    state[turned] = state[turned].transpose(0, 2, 1, 3)
     del state["output.weight"]
     found = inspect(write_state(tmp_path / "x.pth", state))
     assert found.config == small.config
     assert found.missing == ("output.weight",)
-    assert set(found.unexpected) == {"extra.weight", "output.bias"}
+    assert set(found.unexpected) == {"extra.weight", "output.bias", "empty.weight", turned}
+    assert [tensor.density for tensor in found.tensors if tensor.name == "empty.weight"] == [1]
+
+
+def test_words_that_look_like_numbers_stay_words(small, tmp_path):
+    words = {"commit": "12e4", "source_crc32": "12345678", "note": "NaN", "list": "[Infinity]"}
+    numbers = {"round": "3", "recipe": '{"lr": 1e-3}'}
+    small.save(tmp_path / "x.safetensors", words | numbers)
+    told = inspect(tmp_path / "x.safetensors").metadata
+    assert {name: told[name] for name in words} == words
+    assert told["round"] == 3
+    assert told["recipe"] == {"lr": 0.001}
 
 
 def test_a_network_with_values_that_are_not_finite_is_known(small, tmp_path):

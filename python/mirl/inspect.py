@@ -272,11 +272,16 @@ def _density(tensors: Iterator[TensorSummary] | tuple[TensorSummary, ...]) -> fl
 def _parsed(key: str, text: str) -> Any:
     """Return the value behind a string that is JSON, or else the string: 12e4 may be a commit."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return text
     scalar = not isinstance(value, (dict, list))
     return text if key.endswith("crc32") or (scalar and json.dumps(value) != text) else value
+
+
+def _refuse(word: str) -> None:
+    """Raise a ValueError for NaN and infinities, which are no JSON."""
+    raise ValueError(f"{word} is no JSON")
 
 
 def _rounding(about: Any) -> Any:
