@@ -1,7 +1,10 @@
 """What is timed, and in which order."""
 
 import copy
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mirl
@@ -13,6 +16,27 @@ from mirl import bench
 def test_wrong_numbers_are_named(small, name, value, error):
     with pytest.raises(error, match=name):
         bench.bench(small, **{name: value})
+
+
+def test_the_median_is_told_and_the_first_call_is_not_measured(monkeypatch):
+    clock = [0.0]
+    took = iter([100.0, 1.0, 6.0, 2.0])
+
+    def call():
+        clock[0] += next(took)
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    timing = bench._timing("restore", np.zeros((1, 3, 8, 8)), call, 3, "cpu")
+    assert timing.seconds == 2
+    assert timing.shape == (1, 3, 8, 8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_is_in_bytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    # What started the process may have held more.
+    assert 0.9 < bench._peak_memory() / (1024 * peak) < 100
 
 
 def test_a_copy_to_train_is_made_after_restoring_is_timed(small, monkeypatch):

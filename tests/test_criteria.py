@@ -65,6 +65,18 @@ def test_grasp_does_not_depend_on_its_step(small, batches, monkeypatch):
     assert np.corrcoef(found)[0, 1] > 0.99
 
 
+def test_without_a_gradient_all_is_worth_nothing_to_grasp(small, batches):
+    state = small.state_dict()
+    state["output.weight"][:] = 0
+    small.load_state_dict(state)
+    found = scores(small, "grasp", [(clean, clean) for _, clean in batches])
+    assert not any(values.any() for values in found.values())
+
+
+def test_synflow_prunes_as_often_as_published():
+    assert CRITERIA["synflow"].steps == 100
+
+
 def test_synflow_is_conserved_where_a_layer_is_linear(small):
     """What flows out of the network flows through its last convolution: the scores add up to R - x."""
     found = scores(small, "synflow")
@@ -208,6 +220,7 @@ def test_what_needs_no_data_reads_none(criterion):
             ValueError,
             r"no parameter matches 'encoder_level9\.\*'",
         ),
+        ({"exclude": ["output"]}, ValueError, "no parameter matches 'output'"),
         ({"include": "weights"}, TypeError, "sequences of names"),
         ({"exclude": ["*"]}, ValueError, "leave no parameter"),
         ({"min_density": 1.0}, ValueError, "min_density"),
@@ -223,17 +236,18 @@ def test_what_does_not_fit_is_named_and_changes_nothing(small, settings, error, 
         np.testing.assert_array_equal(values, before[name])
 
 
-def test_a_failure_between_two_prunings_undoes_the_first(small, monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_between_two_prunings_undoes_the_first(small, monkeypatch, error):
     calls = iter(range(100))
 
     def later(weights, _):
         if next(calls) > 40:
-            raise RuntimeError("enough")
+            raise error("enough")
         return np.abs(weights)
 
     before = small.state_dict()
     monkeypatch.setitem(CRITERIA, "later", replace(criterion_of(later), steps=50))
-    with pytest.raises(RuntimeError, match="enough"):
+    with pytest.raises(error, match="enough"):
         mirl.prune(small, 0.5, criterion="later", include=["output.weight"])
     assert small.mask == {}
     np.testing.assert_array_equal(small.state_dict()["output.weight"], before["output.weight"])

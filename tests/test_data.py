@@ -16,6 +16,7 @@ import pytest
 import mirl
 from dataset import photo, write_dataset
 from mirl.data import PAPER_CODE_REPEATS, Progressive, degrade, write_pairs
+from mirl.data.folder import images_of
 from mirl.errors import FormatError
 
 
@@ -251,6 +252,50 @@ def test_tasks_have_their_shares(images):
             mirl.Loader.from_images(images, mix=mix, **settings)
 
 
+def test_tasks_are_told_epoch_by_epoch(images):
+    def loader():
+        return mirl.Loader.from_images(images, patch_size=8, batch_size=1)
+
+    data = loader()
+    told = [[data.tasks(epoch, batch) for batch in range(len(data))] for epoch in (0, 1, 0)]
+    assert told[1] == [loader().tasks(1, batch) for batch in range(len(data))]
+    assert told[0] == told[2] != told[1]
+
+
+def test_a_mix_draws_what_it_leaves_out():
+    photos = [np.full((8, 8, 3), index, np.uint8) for index in range(10)]
+    tasks = ("jpeg:90", "jpeg:80", "jpeg:70")
+    settings = {"tasks": tasks, "patch_size": 8, "batch_size": 1}
+    mix = {tasks[0]: 1, tasks[1]: 1, tasks[2]: 3}
+    left = []
+    for seed in range(3):
+        loader = mirl.Loader.from_images(photos, seed=seed, mix=mix, **settings)
+        # 6, 6 and 18 of 30: the shares.
+        assert list(loader.describe()["tasks"].values()) == [6, 6, 18]
+        shown = {task: set() for task in tasks}
+        for batch, (_, clean) in enumerate(loader.epoch(0)):
+            (task,) = loader.tasks(0, batch)
+            shown[task].add(int(to_uint8(clean[0]).max()))
+        assert [len(shown[task]) for task in tasks] == [6, 6, 10]
+        left.append((shown[tasks[0]], shown[tasks[1]]))
+    assert not any(first == second for first, second in left)
+    assert left[0] != left[1] != left[2]
+    mix[tasks[0]], mix[tasks[1]] = 1.5, 3
+    rounded = mirl.Loader.from_images(photos[:4], mix=mix, **settings)
+    assert list(rounded.describe()["tasks"].values()) == [2, 5, 5]
+
+
+def test_what_is_kept_in_memory_is_not_read_again(root):
+    settings = {"tasks": ["derain"], "patch_size": 16, "batch_size": 1}
+    kept, read = (mirl.Loader.from_folder(root, cache_mb=size, **settings) for size in (1, 0))
+    first = bits(kept.epoch(0))
+    for path in (root / "train/derain/Pairs").rglob("*.png"):
+        path.unlink()
+    assert bits(kept.epoch(0)) == first
+    with pytest.raises(FileNotFoundError):
+        list(read.epoch(0))
+
+
 def test_patches_grow_by_stages(images):
     def loader(size, batch):
         return mirl.Loader.from_images(
@@ -263,6 +308,8 @@ def test_patches_grow_by_stages(images):
     sizes = [[degraded.shape[0::2] for degraded, _ in data.epoch(epoch)] for epoch in range(4)]
     assert sizes == [len(data) * [shape] for shape in ((4, 8), (4, 8), (2, 16), (4, 8))]
     assert bits(data.epoch(2, 1)) == bits(list(stages[1][1].epoch(2))[1 : len(data)])
+    # The second time through the stages other patches are drawn.
+    assert bits(data.epoch(3)) == bits(list(stages[0][1].epoch(3))[: len(data)])
     assert data.tasks(2, 0) == ["denoise", "denoise"]
     assert json.loads(json.dumps(data.describe())) == data.describe()
     assert repr(data).startswith("Progressive([(2, Loader(")
@@ -375,8 +422,19 @@ def test_the_description_is_json_and_tells_data_apart(images):
         describe(repeats={"derain": 2}),
         describe(batch_size=3),
         describe(augment="none"),
+        describe(on_error="skip"),
     ):
         assert other != description
+
+
+def test_files_are_told_apart_by_their_names(root):
+    def describe():
+        return mirl.Loader.from_folder(root, tasks=["denoise"], patch_size=16).describe()
+
+    before = describe()
+    photos = root / "train/denoise/Photos"
+    (photos / "photo1.png").rename(photos / "photo1.jpg")
+    assert describe() != before
 
 
 COPIES = [copy.copy, copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))]
@@ -572,7 +630,37 @@ def test_rotated_files_count_upright(tmp_path):
     assert len(places(to_uint8(clean[0]), np.rot90(image, -1))) == 1
 
 
+def test_rotated_files_are_of_the_size_of_their_partner(tmp_path):
+    from PIL import Image
+
+    root = write_dataset(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    bad = root / "test/derain/Pairs/input/one_rainy.png"
+    mirl.write_image(bad, photo(0), force=True)
+    Image.fromarray(np.rot90(photo(0)).copy()).save(bad, exif=exif)
+    (rain,) = mirl.test_sets(root, tasks=("derain",))
+    ((_, degraded, _),) = rain
+    np.testing.assert_array_equal(to_uint8(degraded), photo(0)[4:36])
+
+
 # Folders and settings
+
+
+def test_images_are_files_of_any_known_ending_by_name(tmp_path):
+    names = ["A.PNG", "b.jpg", "c.JPEG", "d.bmp", "e.tif", "f.tiff", "g.WebP"]
+    for name in (*reversed(names), "h.txt", "i", "j.gif"):
+        (tmp_path / name).touch()
+    assert [path.name for path in images_of(tmp_path)] == names
+
+
+def test_sets_are_taken_by_name(root):
+    names = [f"set{index}" for index in (3, 7, 1, 9, 4, 0, 8, 2, 6, 5)]
+    for name in names:
+        (root / "test/denoise" / name).mkdir()
+        mirl.write_image(root / "test/denoise" / name / "a.png", photo(0))
+    sets = mirl.test_sets(root, tasks=("denoise",), sigmas=[25])
+    assert [one.name for one in sets] == ["Photos", *sorted(names)]
 
 
 @pytest.mark.parametrize(
@@ -633,8 +721,11 @@ def test_noise_of_one_sigma_is_a_task_of_the_photos(root, images, name, tmp_path
     assert bits(p[1:] for p in sets[0]) == bits(p[1:] for p in sets[1])
     with pytest.raises(ValueError, match="has no pairs"):
         write_pairs([], tmp_path, name)
-    with pytest.raises(ValueError, match=r"denoise_0: sigma: .* between"):
-        mirl.test_sets(root, tasks=("denoise_0",))
+    for wrong in ("denoise_0", "denoise_-5"):
+        with pytest.raises(ValueError, match=f"{wrong}: sigma: "):
+            mirl.test_sets(root, tasks=(wrong,))
+    with pytest.raises(ValueError, match="denoise_0: sigma: "):
+        mirl.test_sets(root, sigmas=[25, 0])
     with pytest.raises(FileNotFoundError, match="denoise_mine: no such folder"):
         mirl.test_sets(root, tasks=("denoise_mine",))
 
@@ -670,6 +761,13 @@ def test_settings_out_of_range_are_named(images, settings):
     name = next(iter(settings))
     with pytest.raises(ValueError, match=name.removesuffix("s")):
         mirl.Loader.from_images(images, **{"patch_size": 8} | settings)
+
+
+def test_a_seed_of_more_than_64_bits_is_refused(images):
+    with pytest.raises(
+        ValueError, match=r"seed must be less than 2\*\*63, got 9223372036854775808"
+    ):
+        mirl.Loader.from_images(images, patch_size=8, seed=2**63)
 
 
 @pytest.mark.parametrize("name", ["batch_size", "patch_size", "prefetch", "seed"])
@@ -722,6 +820,25 @@ def test_sets_follow_the_folders(root):
     np.testing.assert_array_equal(to_uint8(degraded), to_uint8(clean) // 2 + 100)
 
 
+def test_the_first_images_may_do_and_their_centres(root):
+    whole = mirl.test_sets(root, tasks=("derain", "denoise"), sigmas=[25])
+    mirl.write_image(root / "test/derain/Pairs/target/two_gt.png", photo(1))
+    mirl.write_image(root / "test/derain/Pairs/input/two_rainy.png", photo(2))
+    some = mirl.test_sets(root, tasks=("derain", "denoise"), sigmas=[25], images=1, crop=16)
+    assert [len(one) for one in some] == [1, 1]
+    for one, all_ in zip(some, whole, strict=True):
+        ((name, degraded, clean),) = one
+        first = next(iter(all_))
+        assert name == first.name
+        np.testing.assert_array_equal(clean, first.clean[:, 8:24, 16:32])
+        assert degraded.shape == clean.shape
+    (_, degraded, clean) = next(iter(some[0]))
+    np.testing.assert_array_equal(to_uint8(degraded), to_uint8(clean) // 2 + 100)
+    for crop in (0, 8, 24):
+        with pytest.raises(ValueError, match=f"crop must be a multiple of 16, got {crop}"):
+            mirl.test_sets(root, crop=crop)
+
+
 def test_noise_of_a_test_set_is_always_the_same(root):
     def noise(**settings):
         sets = mirl.test_sets(root, tasks=["denoise"], **settings)
@@ -732,6 +849,12 @@ def test_noise_of_a_test_set_is_always_the_same(root):
     assert first != noise(seed=1)
     # Each image and each sigma has draws of its own.
     assert len({image for one in first for image in one}) == 6
+    errors = [
+        (pair.degraded - pair.clean).ravel()
+        for one in mirl.test_sets(root, tasks=["denoise"])
+        for pair in one
+    ]
+    assert np.abs(np.corrcoef(errors) - np.eye(6)).max() < 0.1
     assert noise(sigmas=[25]) == first[1:2]
 
 

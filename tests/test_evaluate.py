@@ -102,6 +102,11 @@ def test_images_are_saved(folder, tmp_path):
     np.testing.assert_array_equal(saved, expected)
 
 
+def test_images_are_saved_clipped_whatever_is_measured(pairs, tmp_path):
+    mirl.evaluate(lambda x: x + 2, pairs, clip=False, save_images=tmp_path, progress=False)
+    assert (mirl.read_image(tmp_path / "data/data/00000.png").pixels == 255).all()
+
+
 def test_names_of_sets_stay_in_the_folder(tmp_path):
     sets = [mirl.TestSet.from_images([photo(0)], "jpeg:20", name=name) for name in ("../a", "..")]
     mirl.evaluate(None, sets, save_images=tmp_path / "out", progress=False)
@@ -235,7 +240,8 @@ def test_table_fits_a_terminal():
     rows = [Row("a very long name of a set", "denoise_15", 100_000, 33.333, 0.99999, 10.0, 0.1)]
     lines = Evaluation(rows).table().splitlines()
     assert max(map(len, lines)) <= 80
-    assert "33.33" in lines[-1]
+    assert lines[1].split()[-4:] == ["input", "restored", "input", "restored"]
+    assert lines[-1].split()[-4:] == ["10.00", "33.33", "0.1000", "1.0000"]
     assert len({len(line) for line in lines[1:]}) == 1
 
 

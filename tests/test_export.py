@@ -81,6 +81,7 @@ def test_the_zip_is_laid_out_as_pytorch_does(network, tmp_path):
     assert len(entries) == 3 + len(network.shapes)
     for entry in entries:
         assert entry.compress_type == zipfile.ZIP_STORED
+        assert entry.create_system == 0  # the same bytes on every system
         lengths = data[entry.header_offset + 26 :][:4]
         name, extra = int.from_bytes(lengths[:2], "little"), int.from_bytes(lengths[2:], "little")
         assert (entry.header_offset + 30 + name + extra) % 64 == 0
@@ -170,6 +171,9 @@ def test_the_graph_is_valid_and_holds_the_weights(network, tmp_path):
     onnx = pytest.importorskip("onnx")
     model = onnx.load(exported(network, tmp_path / "x.onnx"))
     onnx.checker.check_model(model, full_check=True)
+    # What ONNX Runtime 1.17 reads.
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 20)]
+    assert model.ir_version == 9
     ends = [*model.graph.input, *model.graph.output]
     assert [end.name for end in ends] == ["image", "restored"]
     for end in ends:

@@ -307,6 +307,14 @@ def test_links_stay_and_what_is_no_file_is_refused(tmp_path, small):
         assert pipe.is_fifo()
 
 
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    there = []
+    monkeypatch.setattr("os.fsync", lambda file: there.append((tmp_path / "x").exists()))
+    write_text(tmp_path / "x", "text")
+    assert there == [False]
+    assert (tmp_path / "x").read_text() == "text"
+
+
 @pytest.mark.parametrize("name", [255 * "a", 250 * "a" + ".html", "a." + 253 * "b"])
 def test_names_may_be_as_long_as_they_can(tmp_path, name):
     write_text(tmp_path / name, "text")

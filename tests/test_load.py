@@ -9,8 +9,15 @@ import pytest
 import mirl
 from mirl.errors import FormatError
 from mirl.load import load
+from mirl.safetensors import read_metadata, read_safetensors
 from reference import SMALL
 from torch_files import write_state
+
+TYPES = {
+    **{"f8": "F64", "f4": "F32", "f2": "F16", "u2": "BF16"},
+    **{"i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u1": "U8", "b1": "BOOL"},
+}
+"""Names of numpy's types in safetensors files; bfloat16 has none of its own."""
 
 
 def state_of(model):
@@ -28,9 +35,7 @@ def write_safetensors(path, arrays, metadata, dtypes=None):
     """A file as other programs write it."""
     header, data = {"__metadata__": metadata}, b""
     for name, array in arrays.items():
-        dtype = (dtypes or {}).get(
-            name, {"f4": "F32", "f2": "F16", "u2": "BF16"}[array.dtype.str[1:]]
-        )
+        dtype = (dtypes or {}).get(name) or TYPES[array.dtype.str[1:]]
         values = array.tobytes()
         header[name] = {
             "dtype": dtype,
@@ -144,6 +149,10 @@ def test_dense_safetensors_of_other_programs(small, tmp_path):
     loaded = load(write_safetensors(tmp_path / "y.safetensors", halves, {}))
     for name, values in loaded.state_dict().items():
         np.testing.assert_array_equal(values.view(np.uint32) >> 16, halves[name])
+    halves = {name: values.astype(np.float16) for name, values in state.items()}
+    loaded = load(write_safetensors(tmp_path / "z.safetensors", halves, {}))
+    for name, values in loaded.state_dict().items():
+        np.testing.assert_array_equal(values, halves[name])
 
 
 @pytest.mark.parametrize("write", [write_state, lambda p, s: write_safetensors(p, s, {})])
@@ -203,6 +212,7 @@ def test_files_that_cannot_be_opened(tmp_path):
         ({"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}, "F8_E4M3"),
         ({"dtype": "F32"}, "no valid safetensors"),
         (3, "no valid safetensors"),
+        ({"dtype": "F32", "shape": [1], "data_offsets": [-8, -4]}, "do not hold shape"),
     ],
 )
 def test_damaged_safetensors_are_refused(tmp_path, about, message):
@@ -211,6 +221,26 @@ def test_damaged_safetensors_are_refused(tmp_path, about, message):
     path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
     with pytest.raises(FormatError, match=rf"x\.safetensors: .*{message}"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "whole", [struct.pack("<Q", 2**64 - 1) + b"{", struct.pack("<Q", 10**5) + b"[" * 10**5]
+)
+def test_headers_without_an_end_are_refused(tmp_path, whole):
+    (tmp_path / "x").write_bytes(whole)
+    for read in (read_safetensors, read_metadata):
+        with pytest.raises(FormatError, match="x: no valid safetensors file"):
+            read(tmp_path / "x")
+
+
+@pytest.mark.parametrize("dtype", [name for name in TYPES if name != "u2"])
+def test_values_of_every_type_are_read(tmp_path, dtype):
+    values = np.array([[0, 1, 1], [1, 0, 100]]).astype(f"<{dtype}")
+    arrays = {"a": values, "b": values[:1]}
+    path = write_safetensors(tmp_path / "x", arrays, {})
+    for key, found in read_safetensors(path).tensors.items():
+        assert found.dtype == values.dtype
+        np.testing.assert_array_equal(found, arrays[key])
 
 
 def test_truncated_files_of_ours_are_refused(tmp_path):

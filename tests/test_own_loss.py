@@ -78,7 +78,13 @@ def test_it_may_use_the_network_and_float64(batch, device):
     [
         (lambda x: np.zeros(2), TypeError, r"must return \(losses, gradient\), got ndarray"),
         (lambda x: (0.5, x), ValueError, "one loss for each of 2 images"),
+        (lambda x: (np.zeros((2, 1)), x), ValueError, r"one loss for each .*, got shape \(2, 1\)"),
         (lambda x: (np.zeros(2), x[0]), ValueError, r"gradient of the shape \(2, 3, 16, 24\)"),
+        (
+            lambda x: (np.zeros(2), x.transpose(0, 1, 3, 2)),
+            ValueError,
+            r"gradient of the shape \(2, 3, 16, 24\) .*, got \(2, 3, 24, 16\)",
+        ),
         (lambda x: (np.zeros(2), x > 0), TypeError, "gradient: expected floating-point"),
         (lambda x: ([None, None], x), TypeError, "losses: expected floating-point"),
         (lambda x: ([1.0, np.inf], x), mirl.errors.DivergenceError, "loss of step 1 is inf"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import mirl
+from mirl.rounding import cost_of_rounding
 from reference import random_images
 
 TINY = {
@@ -120,6 +121,14 @@ def test_other_kinds_of_files_are_exported(small, tmp_path, suffix):
     with pytest.raises(ValueError, match=r"for \.pth and \.onnx see mirl\.export$"):
         small.save(tmp_path / f"x{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_rounding_costs_is_told_of_clipped_images_with_noise():
+    """Of σ = 25, 20.2 dB, a little more where it was clipped."""
+    cost = cost_of_rounding(lambda noisy: noisy, lambda noisy: np.where(noisy == 1, 7, noisy))
+    assert cost["psnr_float32"] == pytest.approx(20.3, abs=0.2)
+    assert cost["cost"] == 0
+    assert cost["between"] is None
 
 
 def test_rounding_to_fewer_bits_costs_more(small, tmp_path):

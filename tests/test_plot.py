@@ -185,6 +185,14 @@ def test_a_grid_shows_images_and_their_psnr(rows, tmp_path):
     np.testing.assert_array_equal(shown, clean.transpose(1, 2, 0))
 
 
+def test_a_grid_measures_what_it_shows():
+    clean = np.full((3, 16, 16), 0.5, np.float32)
+    clean[:, 8:] = 1
+    figure = image_grid([("bright", clean / 2, np.where(clean == 1, 3, 0.6).astype("f4"), clean)])
+    shown = np.where(clean == 1, 1, 0.6).astype("f4")
+    assert figure.axes[1].get_xlabel() == f"{mirl.psnr(shown, clean):.2f} dB"
+
+
 def test_a_grid_needs_rows():
     with pytest.raises(ValueError, match="at least one row"):
         image_grid([])

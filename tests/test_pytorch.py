@@ -1,5 +1,6 @@
 """PyTorch files: every layout that torch.save writes, and nothing that a file may try."""
 
+import codecs
 import contextlib
 import io
 import os
@@ -220,6 +221,7 @@ def test_functions_are_refused_by_name_and_not_called(tmp_path, module, name, wr
     records, storages = tensors(ARRAYS)
     attack = Call(Name(module, name), (f"open({str(mark)!r}, 'w')",))
     path = write(tmp_path / "x.ckpt", {"state_dict": records, "callbacks": attack}, storages)
+    codecs.lookup("cp437")  # what names of a zip file are in is imported when the first is read
     modules = set(sys.modules)
     full_name = f"{module.replace('__builtin__', 'builtins')}.{name}"
     with pytest.raises(FormatError, match=rf"x\.ckpt: .*{full_name}.*nothing was executed"):
@@ -457,7 +459,7 @@ DOUBLED = b")" + b"2\x86" * 60
 
 
 @pytest.mark.parametrize(
-    "key", [DEEP, DOUBLED, pickled(10**40)[2:-1], pickled(tuple(range(9)))[2:-1]]
+    "key", [DEEP, DOUBLED, pickled(2**64)[2:-1], pickled(tuple(range(9)))[2:-1]]
 )
 @pytest.mark.parametrize(
     "data",
@@ -490,6 +492,6 @@ def test_values_without_an_end_are_neither_hashed_nor_shown(tmp_path, value):
 
 
 def test_keys_of_checkpoints_are_read():
-    keys = ["a", b"a", 1, -(2**60), 1.5, None, True, (0, "a"), ()]
+    keys = ["a", b"a", 1, -(2**60), 2**64 - 1, 1.5, None, True, (0, "a"), ()]
     data = pickle.dumps(dict.fromkeys(keys, 1), 3)
     assert list(unpickle(io.BytesIO(data))) == list(dict.fromkeys(keys))

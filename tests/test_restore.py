@@ -1,5 +1,7 @@
 """Images of every kind and size through a network, in one piece or in tiles."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -133,6 +135,23 @@ def test_large_images_are_tiled_to_fit_the_memory(monkeypatch):
     assert {(h, w) for _, _, h, w in fake.shapes} == {(64, 64)}
 
 
+@pytest.mark.parametrize(("side", "tile"), [(70, 64), (20, 16), (3, 8)])
+def test_automatic_tiles_need_no_padding_and_overlap_by_half_at_most(monkeypatch, side, tile):
+    memory = 2 * side**2 * BYTES_PER_PIXEL * Fake.config["dim"]
+    monkeypatch.setattr(sys.modules["mirl.restore"], "memory", lambda: memory)
+    images = pixels((2, 3, 100, 90), np.float32)
+    fake = Fake()
+    np.testing.assert_allclose(restore(fake, images), images, rtol=0, atol=1e-6)
+    assert {(h, w) for _, _, h, w in fake.shapes} == {(tile, tile)}
+
+
+def test_an_unknown_memory_is_taken_to_hold_a_photo(monkeypatch):
+    monkeypatch.setattr(sys.modules["mirl.restore"], "memory", lambda: None)
+    fake = Fake()
+    restore(fake, pixels((200, 300, 3), np.uint8))
+    assert fake.shapes == [(1, 3, 200, 300)]
+
+
 def test_a_function_is_restored_by_in_one_piece_or_in_tiles():
     image = pixels((16, 20, 3), np.uint8)
     for tiling in ({}, {"tile": 8, "overlap": 4}):
@@ -233,7 +252,7 @@ def photos(tmp_path):
         "b.png": pixels((12, 10, 4), np.uint8, 2),
         "c.png": pixels((12, 10, 1), np.uint16, 3),
         "d.tiff": pixels((9, 10, 3), np.uint16, 4),
-        "e.bmp": pixels((9, 10, 3), np.uint8, 5),
+        "e.bmp": pixels((9, 11, 3), np.uint8, 5),
     }
     for name, image in images.items():
         write_image(tmp_path / name, image)
@@ -250,7 +269,7 @@ def test_files_keep_name_and_kind(photos, tmp_path, batch_size, capsys):
         if image.shape[2] == 4:
             expected[..., 3] = image[..., 3]
         np.testing.assert_array_equal(read_image(path).pixels, expected, err_msg=str(source))
-    counts = {1: [1, 1, 1, 1, 1], 2: [2, 1, 2], 8: [3, 2]}
+    counts = {1: [1, 1, 1, 1, 1], 2: [2, 1, 1, 1], 8: [3, 1, 1]}
     assert [shape[0] for shape in fake.shapes] == counts[batch_size]
     assert "restore: 100%" in capsys.readouterr().err
 

@@ -29,6 +29,10 @@ def test_all_tasks_fit_80_columns(count):
     assert table.splitlines()[4].split()[:3] == ["1", "82.0", "80.0"]
 
 
+def test_noise_of_any_sigma_is_noise():
+    assert rounds_table([record(0, ["denoise"])]).splitlines()[1].split()[-1] == "noise"
+
+
 def test_without_metrics_the_last_loss_is_shown():
     assert rounds_table([record(0, [])]).splitlines()[-1].split() == [
         "0",

@@ -323,6 +323,7 @@ def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"lr": float("nan")}, "lr must be finite, got nan"),
         ({"betas": (1.0, 0.9)}, "betas"),
         ({"eps": 1e-46}, "eps must be positive"),
         ({"weight_decay": 1e39}, "weight_decay must be at least 0"),
@@ -349,6 +350,7 @@ def test_wrong_settings_are_named(small, settings, message):
     ("settings", "message"),
     [
         ({"lr": "2e-4"}, "lr must be a number, got '2e-4'"),
+        ({"lr": True}, "lr must be a number, got True"),
         ({"betas": (0.9,)}, r"betas must be two numbers, got \(0.9,\)"),
         ({"betas": ["0.9", 0.99]}, "betas must be two numbers"),
         ({"eps": "1e-8"}, "eps must be a number, got '1e-8'"),

@@ -31,21 +31,36 @@ def test_the_sum_of_weighted_losses_is_the_mean_over_tasks():
 
 
 def test_sigma_comes_to_half_the_loss():
-    """Where L / σ + 2 ln σ is least."""
+    """Where L / σ + 2 ln σ is least, L the mean over the images of a task."""
     uncertainty = mirl.TaskUncertainty(lr=0.02)
     for _ in range(2000):
-        uncertainty.update(["easy", "hard"], [0.02, 0.3])
+        uncertainty.update(["hard", "easy", "hard"], [0.2, 0.02, 0.4])
     assert uncertainty.sigmas["easy"] == pytest.approx(0.01, rel=0.02)
     assert uncertainty.sigmas["hard"] == pytest.approx(0.15, rel=0.02)
+
+
+def test_steps_are_adams():
+    """Kingma & Ba 2015, algorithm 1, on ln σ."""
+    uncertainty = mirl.TaskUncertainty(lr=0.05)
+    s = first = second = 0.0
+    for t, loss in enumerate([9.0, 0.5, 3.0, 0.1], start=1):
+        uncertainty.update(["a"], [loss])
+        gradient = 2 - loss * np.exp(-s)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        s -= 0.05 * first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+        assert uncertainty.sigmas["a"] == pytest.approx(np.exp(s), rel=1e-9)
 
 
 def test_the_state_is_json_and_continues_to_the_bit():
     first, second = mirl.TaskUncertainty(), mirl.TaskUncertainty()
     first.update(["a"], [0.1])
-    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    state = first.state_dict()
+    second.load_state_dict(json.loads(json.dumps(state)))
     for uncertainty in (first, second):
         uncertainty.update(["a", "b"], [0.3, 0.2])
     assert first.state_dict() == second.state_dict()
+    assert state.keys() == {"a"}  # what was told stays as it was
 
 
 def test_bad_input_is_named():

@@ -49,6 +49,11 @@ def test_a_view_shares_memory(batch):
     assert view[0, 0, 0, 0] == 0.125
 
 
+@pytest.mark.parametrize("kind", [1, 3, 11, 13], ids=["CPU", "CUDAHost", "ROCMHost", "CUDAManaged"])
+def test_whatever_the_processor_reads_is_viewed(batch, kind):
+    assert address(as_array(Exported(batch[0], (kind, 0)), "images")) == address(batch[0])
+
+
 def test_arrays_and_all_else_are_as_they_were(batch):
     for values in (batch[0], batch[0][:, :, ::2], [[1.0]], None):
         assert as_array(values, "images") is values

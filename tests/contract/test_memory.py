@@ -56,6 +56,41 @@ print(mirl.restore(model, image[:, :, :700, :700], tile=None).shape)
 """
 
 
+TRAINING = """
+import sys
+import numpy as np
+import mirl
+from reference import SMALL
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+model = mirl.PromptIR(**SMALL)
+images = np.zeros((2, 3, 128, 128), np.float32)
+name, setting = sys.argv[1].partition("=")[::2]
+settings = {name: int(setting) if setting.isdigit() else setting} if name else {}
+before = peak()
+if sys.argv[2] == "Trainer":
+    mirl.Trainer(model, **settings).step(images, images)
+else:
+    mirl.find_ticket(model, [(images, images)], rounds=0, loggers=(), **settings)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
+@pytest.mark.parametrize("by", ["Trainer", "find_ticket"])
+def test_training_may_take_less_memory(by):
+    tests = Path(__file__).parents[1]
+    whole, recomputed, parts = (
+        int(subprocess.check_output([sys.executable, "-c", TRAINING, each, by], cwd=tests))
+        for each in ("", "recompute=block", "micro_batch=1")
+    )
+    assert recomputed < 0.7 * whole
+    assert parts < 0.7 * whole
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
 def test_a_lack_of_memory_is_an_exception():
     tests = Path(__file__).parents[1]
