@@ -28,7 +28,14 @@ def test_overlap_counts_shared_survivors():
     a, b = first.mask[name], second.mask[name]
     assert found.layers[name] == (a & b).sum() / (a | b).sum()
     assert mask_overlap(first, first).jaccard == 1
-    assert not any(first._network.is_unused(name) for name in found.layers)
+    unused = ticket(1, 0.5, include=("dead",), exclude=())
+    for layers in (found.layers, mask_overlap(unused, unused).layers):
+        assert not any(first._network.is_unused(name) for name in layers)
+    # Σ n d² / Σ n (2 d - d²), whatever the masks share.
+    alike = mirl.prune(first, 1e-9).layers
+    expected = sum(layer.total * layer.density**2 for layer in alike)
+    either = sum(layer.total * (2 * layer.density - layer.density**2) for layer in alike)
+    assert mask_overlap(first, first).chance == pytest.approx(expected / either, rel=1e-6)
 
 
 def test_masks_that_are_drawn_overlap_by_chance():
@@ -79,6 +86,12 @@ def test_connectivity_is_the_loss_on_the_line(batch):
     assert found.losses[1] == pytest.approx(loss, rel=1e-6)
     line = found.losses[0] + found.positions * (found.losses[-1] - found.losses[0])
     assert found.barrier == pytest.approx(max(found.losses - line), abs=1e-12)
+    pruned = ticket(1)
+    there, back = (
+        linear_connectivity(*ends, [batch], points=2).losses
+        for ends in ((first, pruned), (pruned, first))
+    )
+    np.testing.assert_array_equal(there, back[::-1])
     same = linear_connectivity(first, first, [batch], points=3)
     assert same.barrier == pytest.approx(0, abs=1e-7)
     with pytest.raises(ValueError, match="points"):
@@ -89,7 +102,8 @@ def test_connectivity_is_the_loss_on_the_line(batch):
         linear_connectivity(first, mirl.PromptIR(**(SMALL | {"dim": 16})), [batch])
 
 
-def test_a_dense_network_of_equal_size():
+@pytest.mark.parametrize("amount", [0.8, 0.97])
+def test_a_dense_network_of_equal_size(amount):
     model = mirl.PromptIR(
         dim=24,
         num_blocks=(1, 1, 1, 1),
@@ -97,13 +111,16 @@ def test_a_dense_network_of_equal_size():
         prompt_dims=(32, 64, 160),
         prompt_sizes=(8, 4, 2),
     )
-    mirl.prune(model, 0.8)
+    mirl.prune(model, amount)
     wanted = model.density().all * model.num_parameters
     sizes = dense_sizes(model)
     dense = mirl.PromptIR(**sizes)
     assert sizes["num_blocks"] == [1, 1, 1, 1]
     assert sizes["dim"] < 24
-    assert dense.num_parameters == pytest.approx(wanted, rel=0.35)
+    for dim in (sizes["dim"] - 2, sizes["dim"] + 2):
+        prompts = [8 * round(dim / 24 * width / 8) for width in (32, 64, 160)]
+        beside = mirl.PromptIR(**(sizes | {"dim": dim, "prompt_dims": prompts}))
+        assert abs(dense.num_parameters - wanted) < abs(beside.num_parameters - wanted)
     assert dense(np.zeros((1, 3, 16, 16), np.float32)).shape == (1, 3, 16, 16)
 
 

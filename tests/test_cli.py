@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from typer.testing import CliRunner
 import mirl
 from dataset import photo, write_dataset
 from mirl.cli import _one_line, app
+from mirl.lottery import Experiment
 
 SIZES = [
     *["--dim", "8", "--num-blocks", "1", "1", "1", "1", "--num-refinement-blocks", "1"],
     *["--prompt-dims", "8", "16", "40", "--prompt-sizes", "8", "4", "2"],
 ]
+PUBLISHED = [(name, each.default) for name, each in signature(mirl.PromptIR).parameters.items()]
 
 
 def mirl_command(*arguments):
@@ -88,6 +91,86 @@ def test_train_writes_a_run_and_resumes_it(folder, tmp_path):
     # Nothing is left to do, and nothing is done.
     assert train(folder, out) == table
     assert (out / "steps.jsonl").read_bytes() == steps
+
+
+def said(options):
+    """Options of the command line, by the names of the arguments."""
+    for name, value in options.items():
+        yield f"--{name.replace('_', '-')}"
+        if value is not True:
+            yield from value if isinstance(value, list) else [value]
+
+
+def test_options_of_train_are_settings(folder, tmp_path, monkeypatch):
+    made = []
+
+    def stop(experiment, out, **_):
+        made.append(experiment)
+        raise OSError("stop")
+
+    monkeypatch.setattr(Experiment, "run", stop)
+    ticket = {
+        **{"rounds": 3, "amount": 0.3, "scope": "erk", "epochs": 5, "lr": 1e-3},
+        **{"warmup_epochs": 2.0, "clip_grad_norm": 0.5, "preset": "paper-code"},
+        **{"precision": "bfloat16"},
+    }
+    data = {"batch_size": 3, "patch_size": 24, "augment": "none", "on_error": "skip"}
+    network = {
+        **{"dim": 16, "num_blocks": [1, 2, 1, 1], "num_refinement_blocks": 2},
+        **{"heads": [2, 2, 4, 8], "prompt_dims": [8, 16, 40], "prompt_sizes": [8, 4, 2]},
+    }
+    others = {"seed": 9, "device": "cuda"}
+    tasks = ["--task", "derain", "--synthesize", "derain"]
+    options = said(ticket | data | network | others | {"recompute": True})
+    for more in ([*options, *tasks], []):
+        with pytest.raises(OSError, match="stop"):
+            mirl_command("train", folder, "-o", tmp_path / "run", *more)
+    asked, default = made
+    assert asked.ticket == ticket | {"recompute": "block"}
+    derain = {"root": str(folder), "tasks": ["derain"]}
+    assert asked.data == data | derain | {"synthesize": ["derain"]}
+    assert asked.evaluate == derain
+    assert asked.network == network
+    assert (asked.seed, asked.device) == (9, "cuda")
+    # As published.
+    assert (default.ticket["rounds"], default.ticket["epochs"]) == (15, 120)
+    assert (default.ticket["amount"], default.ticket["lr"]) == (0.2, 2e-4)
+    assert (default.data["batch_size"], default.data["patch_size"]) == (8, 128)
+    sizes = {name: list(size) if isinstance(size, tuple) else size for name, size in PUBLISHED}
+    assert default.network == {name: sizes[name] for name in network}
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "function", "options"),
+    [
+        (
+            ["restore", "a.png", "-o", "out", "--quiet"],
+            "mirl.restore",
+            "restore_files",
+            {"tile": 16, "overlap": 4, "batch_size": 3, "force": True},
+        ),
+        (
+            ["degrade", "a.png", "-o", "out", "--task", "mine", "--by", "blur:1", "--quiet"],
+            "mirl.data",
+            "write_pairs",
+            {"split": "test", "name": "set", "seed": 5, "force": True},
+        ),
+    ],
+    ids=["restore", "degrade"],
+)
+def test_options_are_arguments(network, monkeypatch, command, place, function, options):
+    asked = []
+
+    def stop(*_, **arguments):
+        asked.append(arguments)
+        raise OSError("stop")
+
+    monkeypatch.setattr(sys.modules[place], function, stop)
+    model = ["-m", network] if command[0] == "restore" else []
+    with pytest.raises(OSError, match="stop"):
+        mirl_command(*command, *model, *said(options))
+    by = {"degradation": "blur:1"} if command[0] == "degrade" else {}
+    assert asked == [options | by | {"progress": False}]
 
 
 def test_train_without_pairs_or_measuring(folder, tmp_path):
@@ -199,6 +282,12 @@ def test_evaluate_prints_and_saves(folder, network, tmp_path):
     assert len(saved) == 6
     baseline = mirl_command("evaluate", folder, "--task", "denoise", "--quiet")
     assert f"{rows[0]['psnr_input']:.2f}" in baseline
+
+
+def test_evaluate_measures_the_split_that_is_asked_for(folder):
+    (folder / "test").rename(folder / "mine")
+    table = mirl_command("evaluate", folder, "--split", "mine", "--task", "derain", "--quiet")
+    assert table.splitlines()[-1].split()[:3] == ["derain", "Pairs", "1"]
 
 
 def test_evaluate_refuses_an_ending_before_it_works(folder, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 import types
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from mirl.lottery import (
     save_results,
     summary,
 )
+from mirl.lottery.figures import quality_figure
 
 RECIPE = """
 [network]
@@ -102,11 +104,27 @@ def test_a_recipe_is_the_run_that_it_says(place, tmp_path):
         evaluate=mirl.test_sets(place / "data", images=1, crop=32),
         loggers=(),
     )
+    assert json.loads((tmp_path / "run/recipe.json").read_text())["recipe"]["seed"] == 3
     for name, values in again.model.state_dict().items():
         np.testing.assert_array_equal(result.model.state_dict()[name], values)
     assert [record["metrics"] for record in again.rounds] == [
         record["metrics"] for record in result.rounds
     ]
+
+
+def test_parts_may_have_seeds_of_their_own(place, tmp_path):
+    seeds = {"network.seed": 5, "data.seed": 6, "ticket.seed": 7, "ticket.rounds": 0}
+    result = Experiment.load(place / "recipe.toml").changed(seeds).run(tmp_path, loggers=())
+    assert result.rounds[0]["seed"] == {"model": 5, "data": 6}
+    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["seed"] == 7
+
+
+def test_what_is_measured_may_lie_elsewhere(tmp_path):
+    for evaluate, root in (({}, "photos"), ({"root": "others"}, "others")):
+        tables = {"data": {"root": "photos"}, "evaluate": evaluate}
+        found = Experiment.from_tables(tables, tmp_path / "recipe.toml")
+        assert found.evaluate == {"root": str(tmp_path.resolve() / root)}
+        assert found.data == {"root": str(tmp_path.resolve() / "photos")}
 
 
 def test_changes_are_named_and_hashed(place):
@@ -116,6 +134,8 @@ def test_changes_are_named_and_hashed(place):
     assert other.network == {"dim": 16}
     assert experiment.ticket["lr"] == 1e-3
     assert experiment.hash() != other.hash()
+    turned = replace(experiment, network=dict(reversed(experiment.network.items())))
+    assert turned.hash() == experiment.hash()
     moved = experiment.changed({"data.root": "elsewhere", "evaluate.root": "elsewhere"})
     assert moved.hash() == experiment.hash()
     here, there, other = (
@@ -293,12 +313,44 @@ def _kill_a_worker(held):
     return 0
 
 
+def test_workers_share_the_threads(place, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("mirl.lottery.sweep.get_num_threads", lambda: 8)
+    monkeypatch.setattr(Sweep, "_on_ray", lambda self, out, *numbers: asked.append(numbers[:2]))
+    for workers, threads in ((3, None), (16, None), (3, 5)):
+        Sweep.load(place / "sweep.toml").run(tmp_path, workers=workers, threads=threads)
+    assert asked == [(3, 2), (16, 1), (3, 5)]
+
+
+def test_a_run_after_one_that_failed_is_not_begun(place, tmp_path):
+    methods = {"bad": {"ticket.rewind": 1000}, "late": {"after": "bad"}}
+    sweep = Sweep.of(Experiment.load(place / "recipe.toml"), methods)
+    with pytest.raises(
+        RuntimeError, match=r"2 of 2 runs failed\n.*\nlate-seed0: bad-seed0 failed$"
+    ):
+        sweep.run(tmp_path, progress=False)
+    assert not (tmp_path / "late-seed0").exists()
+
+
+def test_a_run_that_is_done_tells_the_machine_that_did_it(place, tmp_path):
+    shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 0})
+    sweep = Sweep.of(shared, {"dense": {}})
+    sweep.run(tmp_path, progress=False)
+    told = tmp_path / "dense-seed0" / "run.json"
+    assert json.loads(told.read_text())["machine"] == mirl.devices()["cpu"]
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"machine": "another"}))
+    sweep.run(tmp_path, progress=False)
+    assert set(results(tmp_path)["machine"]) == {"another"}
+
+
 def test_results_are_tidy(swept):
     table = save_results(swept)
     assert len(table) == 2 * 5 * (3 + 2)
     assert not table.isna().any(axis=None)
     keys = ["method", "seed", "round", "task"]
     assert not table.duplicated(keys).any()
+    runs = list(table[["method", "seed"]].drop_duplicates().itertuples(index=False, name=None))
+    assert runs == [("mir-l", 0), ("reinit", 0), ("mir-l", 1), ("reinit", 1)]  # as they ran
     assert table.groupby(["method", "seed"])["hash"].nunique().eq(1).all()
     assert table["hash"].nunique() == 4
     from pandas import read_csv, read_parquet
@@ -311,6 +363,7 @@ def test_results_are_tidy(swept):
 
 
 def test_intervals_are_students(swept):
+    from pandas import concat
     from scipy.stats import t
 
     table = results(swept)
@@ -321,6 +374,40 @@ def test_intervals_are_students(swept):
     low, high = t.interval(0.95, 1, values.mean(), values.std(ddof=1) / 2**0.5)
     assert found["psnr_interval"] == pytest.approx((high - low) / 2)
     assert found["runs"] == 2
+    # Of a third run that has not measured it nothing is taken.
+    other = table[table["seed"] == 1].assign(seed=2, psnr=float("nan"))
+    more = summary(concat([table, other])).set_index(["method", "round", "task"])
+    more = more.loc[("reinit", 1, "dehaze")]
+    assert more["runs"] == 3
+    assert more["psnr_interval"] == pytest.approx(found["psnr_interval"])
+    assert more["ssim_interval"] != pytest.approx(found["ssim_interval"])
+
+
+def test_bands_are_the_intervals_around_the_means(swept):
+    means = summary(results(swept))
+    axis = quality_figure(means, "psnr").axes[0]
+    line = means[(means["method"] == "mir-l") & (means["task"] == means["task"].iloc[0])]
+    (path,) = axis.collections[0].get_paths()
+    drawn = path.vertices[:, 1]
+    for sign, end in ((-1, drawn.min()), (1, drawn.max())):
+        ends = line["psnr"] + sign * line["psnr_interval"]
+        assert end == pytest.approx(ends.min() if sign < 0 else ends.max())
+
+
+def test_a_report_is_of_the_psnr_if_there_is_one():
+    from pandas import DataFrame
+
+    measure = sys.modules["mirl.lottery.report"]._measure
+    table = DataFrame({"lpips": [0.1], "psnr": [30.0]})
+    assert measure(table, None) == "psnr"
+    assert measure(table[["lpips"]], None) == "lpips"
+
+
+def test_the_loss_is_that_of_the_last_epoch(small):
+    record = {"round": 0, "density": 1.0, "density_prunable": 1.0, "loss": [0.5, 0.25]}
+    record |= {"metrics": {}, "seconds": 1.0, "versions": {}, "seed": {"model": 3, "data": 4}}
+    table = results(mirl.Result(small, [record]))
+    assert table[["loss", "seed_model", "seed_data"]].to_numpy().tolist() == [[0.25, 3, 4]]
 
 
 def test_differences_are_paired_by_seed(swept):

@@ -322,6 +322,14 @@ def test_a_logger_ends_the_run_after_a_round(tmp_path):
     assert_same(tmp_path / "stopped", tmp_path / "whole")
 
 
+def test_only_true_ends_a_run():
+    class Chatty(Logger):
+        def round_end(self, record):
+            return "written"
+
+    assert len(run(None, rounds=1, epochs=1, loggers=[Chatty()]).rounds) == 2
+
+
 @pytest.mark.parametrize(
     "settings", [{"amount": 2.0}, {"control": "reinit"}, {"masks_of": "nothing"}, {"loss": "l3"}]
 )

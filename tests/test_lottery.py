@@ -212,6 +212,52 @@ def test_lists_of_batches_will_do(small, batch):
     assert len(result.rounds) == 2
 
 
+def test_lists_of_batches_go_on_where_they_were_left(tmp_path):
+    class Stop(Logger):
+        def step(self, step, loss, lr):
+            if step == 3:
+                raise OSError("stop")
+
+    settings = {"data": list(Noise().epoch(0)), "rounds": 0}
+    run(tmp_path / "whole", **settings)
+    with pytest.raises(OSError, match="stop"):
+        run(tmp_path / "stopped", loggers=[Stop()], **settings)
+    run(tmp_path / "stopped", **settings)
+    assert_same(tmp_path / "stopped", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"betas": (0.5, 0.6)},
+        {"eps": 1e-2},
+        {"weight_decay": 0.5},
+        {"clip_grad_norm": 1e-3},
+        {"loss": "l2"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_rounds_are_trained_as_asked(settings):
+    found = run(None, rounds=0, epochs=1, **settings).model.state_dict()
+    for asked in (settings, {}):
+        trainer = mirl.Trainer(mirl.PromptIR(seed=3, **SMALL), **asked)
+        for step, batch in enumerate(Noise().epoch(0)):
+            trainer.lr = mirl.linear_warmup_cosine(step, 3, lr=1e-3)
+            trainer.step(*batch)
+        same = [np.array_equal(found[n], v) for n, v in trainer.model.state_dict().items()]
+        assert all(same) == bool(asked)
+
+
+def test_the_average_takes_the_place_of_the_weights(tmp_path):
+    found = run(tmp_path, rounds=0, epochs=1, ema_decay=0.9).model.state_dict()
+    trainer = mirl.Trainer(mirl.PromptIR(seed=3, **SMALL), ema_decay=0.9)
+    for step, batch in enumerate(Noise().epoch(0)):
+        trainer.lr = mirl.linear_warmup_cosine(step, 3, lr=1e-3)
+        trainer.step(*batch)
+    for name, values in trainer.average().items():
+        np.testing.assert_array_equal(found[name], values)
+
+
 def test_paper_code_follows_the_published_loop(small, batch):
     """The learning rate of a round's first epoch is 0, and biases go back the first time only."""
     rates, biases = [], []
@@ -229,7 +275,7 @@ def test_paper_code_follows_the_published_loop(small, batch):
 
     mirl.find_ticket(
         small,
-        [batch],
+        [batch, batch],
         rounds=2,
         epochs=3,
         warmup_epochs=2,
@@ -237,7 +283,7 @@ def test_paper_code_follows_the_published_loop(small, batch):
         preset="paper-code",
         loggers=[Watch()],
     )
-    assert rates == [0.0, 0.01, 0.01] * 3
+    assert rates == [0.0, 0.0, 0.01, 0.01, 0.01, 0.01] * 3
     np.testing.assert_array_equal(biases[1], biases[0])
     assert not np.array_equal(biases[2], biases[0])
 
@@ -473,6 +519,17 @@ def test_numbers_of_numpy_determine_a_run(tmp_path):
     settings = {"betas": [np.float32(0.5), 0.75], "loss": {"l1": np.float32(1)}}
     run(tmp_path, rounds=0, **settings)
     run(tmp_path, rounds=0, betas=(0.5, 0.75), loss={"l1": 1})  # resumes it
+
+
+def test_checkpoints_come_no_oftener_than_asked(tmp_path):
+    saved = set()
+
+    class Watch(Logger):
+        def step(self, step, loss, lr):
+            saved.add((tmp_path / "checkpoint.safetensors").stat().st_mtime_ns)
+
+    run(tmp_path, rounds=0, checkpoint_seconds=1e9, loggers=[Watch()])
+    assert len(saved) == 1  # that of the start
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import mirl
 from lottery_run import Noise, run
 from mirl.loggers import Logger
+from mirl.lottery.control import controlled_masks, reinitialised
 from mirl.lottery.measuring import measure
 from mirl.lottery.rounds import GRADUAL_PRUNINGS, gradual_density
 from reference import SMALL
@@ -162,13 +163,54 @@ def test_one_shot_prunes_the_dense_network_at_once(tmp_path):
             np.testing.assert_array_equal(found[name], mask)
 
 
-def test_pruning_at_the_start_needs_no_training(tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scope": "layerwise"},
+        {"min_density": 0.9},
+        {"granularity": "2:4"},
+        {"exclude": ("norms", "dead")},
+        {"include": ("biases", "prompts")},
+        {"criterion": "taylor"},
+        {"preset": "paper-code"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_rounds_are_pruned_as_asked(tmp_path, settings):
+    result = run(tmp_path, rounds=1, epochs=1, **settings)
+    told = result.model.density(settings.get("preset", "default"))
+    assert result.rounds[1]["density_prunable"] == told.prunable
+    found = masks(tmp_path, 1)
+    dense = mirl.PromptIR.from_state_dict(state(tmp_path, 0), mask={})
+    mirl.prune(dense, 0.3, data=Noise().epoch(1), **settings)
+    assert dense.mask
+    for name, mask in dense.mask.items():
+        np.testing.assert_array_equal(found[name], mask, err_msg=name)
+    others = found.keys() - dense.mask.keys()
+    assert all(dense._network.is_unused(name) for name in others)
+
+
+def test_movement_is_that_of_the_round_before(tmp_path):
+    run(tmp_path, criterion="movement", rounds=1, epochs=1)
+    model = mirl.PromptIR(seed=3, **SMALL)
+    trainer = mirl.Trainer(model, movement=True)
+    for step, batch in enumerate(Noise().epoch(0)):
+        trainer.lr = mirl.linear_warmup_cosine(step, 3, lr=1e-3)
+        trainer.step(*batch)
+    mirl.prune(model, 0.3, criterion=trainer.movement())
+    found = masks(tmp_path, 1)
+    for name, mask in model.mask.items():
+        np.testing.assert_array_equal(found[name], mask, err_msg=name)
+
+
+@pytest.mark.parametrize("criterion", ["snip", "random"])
+def test_pruning_at_the_start_needs_no_training(tmp_path, criterion):
     data = Noise()
-    run(tmp_path, pruning="initial", criterion="snip", criterion_batches=2)
+    run(tmp_path, pruning="initial", criterion=criterion, criterion_batches=2)
     for round_ in (1, 2):
         model = mirl.PromptIR(seed=3, **SMALL)
         batches = list(data.epoch(EPOCHS * round_))[:2]
-        mirl.prune(model, 1 - 0.7**round_, criterion="snip", data=batches, seed=(0, round_))
+        mirl.prune(model, 1 - 0.7**round_, criterion=criterion, data=batches, seed=(0, round_))
         found = masks(tmp_path, round_)
         for name, mask in model.mask.items():
             np.testing.assert_array_equal(found[name], mask)
@@ -194,10 +236,49 @@ def test_late_rewinding_goes_to_the_step(tmp_path):
                 np.testing.assert_array_equal(values, late[name])
 
 
+def test_losses_are_means_over_the_steps_that_were_taken(tmp_path):
+    """Of a round that begins within an epoch, too."""
+    taken = []
+
+    class Losses(Logger):
+        def round_start(self, *_):
+            taken.append([])
+
+        def step(self, step, loss, lr):
+            taken[-1].append(loss)
+
+    result = run(tmp_path, rewind=4, rounds=1, loggers=[Losses()])
+    assert [len(losses) for losses in taken] == [6, 2]
+    means = [[np.mean(taken[0][:3]), np.mean(taken[0][3:])], [np.mean(taken[1])]]
+    for record, expected in zip(result.rounds, means, strict=True):
+        assert record["loss"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("setting", "ending"),
+    [("rewind_prompts", "prompt_param"), ("rewind_temperatures", "temperature")],
+)
+def test_prompts_and_temperatures_are_rewound_where_asked(setting, ending):
+    initial = mirl.PromptIR(seed=3, **SMALL).state_dict()
+    for asked in (True, False):
+        begun = watched(rounds=1, **{setting: asked}).begun[1]
+        of_kind = [name for name in begun if name.endswith(ending)]
+        assert len(of_kind) > 2
+        for name in of_kind:
+            assert np.array_equal(begun[name], initial[name]) == asked, name
+
+
+def test_a_warm_up_leaves_the_last_step():
+    watch = watched(rounds=0, epochs=1, warmup_epochs=0.9)
+    rates = [mirl.linear_warmup_cosine(t, 3, warmup=2, lr=1e-3) for t in range(3)]
+    assert watch.rates == [rates]
+
+
 def test_learning_rate_rewinding_and_fine_tuning_keep_the_weights():
     constant = [1e-4] * (EPOCHS * STEPS)
     for rewind, settings in (("learning-rate", {}), ("fine-tune", {"min_lr": 1e-4})):
         watch = watched(rewind=rewind, **settings)
+        assert watch.rates[0] == watched(rounds=0, **settings).rates[0]
         assert watch.rates[1] == (constant if rewind == "fine-tune" else watch.rates[0])
         initial = mirl.PromptIR(seed=3, **SMALL).state_dict()
         name = "latent.0.ffn.project_in.weight"
@@ -235,6 +316,8 @@ def test_gradual_density_is_the_cubic_schedule():
     # A round of few steps comes to the end all the same.
     short = [gradual_density(step, 6, final) for step in range(6)]
     assert [density for density in short if density is not None][-1] == pytest.approx(final)
+    # Of the prunings that come to one step the last.
+    assert short[1] == pytest.approx(final + (1 - final) * (1 - 7 / 20) ** 3)
 
 
 @pytest.mark.parametrize("control", ["reinit", "shuffle", "random", None])
@@ -280,6 +363,29 @@ def test_a_ticket_begins_where_its_parent_did(parent, tmp_path):
     for round_ in (1, 2):
         for name, values in state(parent, round_).items():
             np.testing.assert_array_equal(state(tmp_path, round_)[name], values)
+
+
+def test_controls_are_drawn_anew_for_each_seed_and_round():
+    model = mirl.PromptIR(seed=3, **SMALL)
+    names = [f"{place}.0.attn.project_out.weight" for place in ("decoder_level1", "refinement")]
+    half = np.arange(16 * 16).reshape(model.shapes[names[0]]) % 16 < 8
+    ticket = dict.fromkeys(names, half)
+    for control in ("shuffle", "random"):
+        first, again, *others = (
+            controlled_masks(control, ticket, names, model, seed)
+            for seed in ((0, 1), (0, 1), (1, 1), (0, 2))
+        )
+        assert sum(int(mask.sum()) for mask in first.values()) == half.size
+        for name in names:
+            np.testing.assert_array_equal(first[name], again[name])
+            assert not any(np.array_equal(first[name], other[name]) for other in others)
+        assert not np.array_equal(*first.values())  # each tensor in its own order
+    values = [
+        reinitialised(model, seed).state_dict()[names[0]].tobytes()
+        for seed in ((0, 1), (0, 1), (1, 1), (0, 2))
+    ]
+    assert values[0] == values[1]
+    assert len(set(values)) == 3
 
 
 def test_survivors_of_reinit_start_anew(parent):
