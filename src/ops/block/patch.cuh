@@ -22,29 +22,33 @@ __device__ inline int patches_along(int size) { return (size + SIDE - 1) / SIDE;
 struct Patch {
     int row, col;
 
+    // Whether patches of a plane lie in it as a whole, so that rows are loaded as such.
+    __device__ static bool whole(int h, int w) { return h % SIDE == 0 && w % SIDE == 0; }
+
     // The values from one row and column before the patch to one after it, zero beyond the borders. All loads
     // come before the first use, without branches: each would wait for its own.
     __device__ void around(Around &values, const Plane &x) const {
-        if (x.w % SIDE > 0) {
+        if (!whole(x.h, x.w)) {
             for (int i = 0; i < LINE; i++) {
                 for (int j = 0; j < LINE; j++) values[i][j] = x.at(row + i - 1, col + j - 1);
             }
             return;
         }
-        bool begins = col == 0, ends = col + SIDE >= x.w;
+        bool top = row == 0, bottom = row + SIDE == x.h, left = col == 0, right = col + SIDE == x.w;
+        const Element *first = x.pixels + (Index)row * x.w + col, *line = first - (top ? 0 : x.w);
         Element before[LINE], after[LINE];
         Row own[LINE];
         for (int i = 0; i < LINE; i++) {
-            const Element *line = x.pixels + (Index)min(max(row + i - 1, 0), x.h - 1) * x.w + col;
             own[i] = *reinterpret_cast<const Row *>(line);
-            before[i] = line[begins ? 0 : -1];
-            after[i] = line[ends ? 0 : SIDE];
+            before[i] = line[left ? 0 : -1];
+            after[i] = line[right ? 0 : SIDE];
+            line = first + (i + 1 < LINE - 1 || !bottom ? i : i - 1) * x.w;
         }
         for (int i = 0; i < LINE; i++) {
-            bool there = row + i - 1 >= 0 && row + i - 1 < x.h;
-            values[i][0] = there && !begins ? value(before[i]) : 0;
+            bool there = !(i == 0 && top) && !(i == LINE - 1 && bottom);
+            values[i][0] = there && !left ? value(before[i]) : 0;
             for (int j = 0; j < SIDE; j++) values[i][1 + j] = there ? value(own[i].values[j]) : 0;
-            values[i][LINE - 1] = there && !ends ? value(after[i]) : 0;
+            values[i][LINE - 1] = there && !right ? value(after[i]) : 0;
         }
     }
 
@@ -65,33 +69,31 @@ struct Patch {
 
     // The values of a patch, zero beyond the borders.
     __device__ void read(Values &values, const Plane &x) const {
-        if (x.w % SIDE > 0) {
-            for (int i = 0; i < SIDE; i++) {
-                for (int j = 0; j < SIDE; j++) values[i][j] = x.at(row + i, col + j);
-            }
-            return;
-        }
         Row own[SIDE];
         for (int i = 0; i < SIDE; i++) {
-            own[i] = *reinterpret_cast<const Row *>(x.pixels + (Index)min(row + i, x.h - 1) * x.w + col);
+            if (whole(x.h, x.w)) {
+                own[i] = *reinterpret_cast<const Row *>(x.pixels + (Index)(row + i) * x.w + col);
+            } else {
+                for (int j = 0; j < SIDE; j++) own[i].values[j] = x.at(row + i, col + j);
+            }
         }
         for (int i = 0; i < SIDE; i++) {
-            for (int j = 0; j < SIDE; j++) values[i][j] = row + i < x.h ? value(own[i].values[j]) : 0;
+            for (int j = 0; j < SIDE; j++) values[i][j] = value(own[i].values[j]);
         }
     }
 
     // To a plane, of the sizes that `Plane` has.
     __device__ void write(Element *y, Index plane, int h, int w, const Values &values) const {
         Element *first = y + (plane * h + row) * w + col;
-#pragma unroll
         for (int i = 0; i < SIDE; i++, first += w) {
-            if (row + i >= h) return;
-            if (w % SIDE == 0) {
+            if (whole(h, w)) {
                 Row own;
                 for (int j = 0; j < SIDE; j++) own.values[j] = values[i][j];
                 *reinterpret_cast<Row *>(first) = own;
             } else {
-                for (int j = 0; j < SIDE && col + j < w; j++) first[j] = values[i][j];
+                for (int j = 0; j < SIDE; j++) {
+                    if (row + i < h && col + j < w) first[j] = values[i][j];
+                }
             }
         }
     }
