@@ -162,10 +162,7 @@ impl Array {
     pub fn sum_parts(&self, to: impl Into<Address>) -> Result<()> {
         let count = self.shape[1..].iter().product::<usize>();
         let all = arguments![to.into(), self, count, self.shape[0]];
-        // As sum_parts.cu has it.
-        let (blocks, threads) = ([count.div_ceil(32), 1, 1], [32, 8, 1]);
-        self.gpu()
-            .launch(("sum_parts", Kind::F32), blocks, threads, all)
+        self.gpu().sums("sum_parts", count, all)
     }
 
     pub fn kind(&self) -> Kind {

@@ -88,7 +88,7 @@ impl Product {
         }
         let (to, more) = (self.c, usize::from(self.accumulate));
         let sums = arguments![to.address, to.row, &all, m, n, row, parts, more];
-        all.each("sum_products", m * n, sums)
+        gpu.sums("sum_products", m * n, sums)
     }
 }
 
