@@ -42,3 +42,26 @@ KERNEL(flip, (float *flipped, const float *weight, int count, int co, int ci)) {
     Index tap = i % 9, o = i / 9 % co, c = i / 9 / co;
     flipped[i] = weight[(o * ci + c) * 9 + 8 - tap];
 }
+
+// Weights [co][ci][9] to [co][9][ci].
+KERNEL(taps_first, (float *turned, const float *weight, int count, int ci)) {
+    int i = element();
+    if (i >= count) return;
+    int c = i % ci, tap = i / ci % 9;
+    turned[i] = weight[((Index)(i / ci / 9) * ci + c) * 9 + tap];
+}
+
+// y of `images` of the n from `first` on, `count` values: nine shares of each, [co][9][images][h][w], which lie
+// where their inputs do.
+KERNEL(add_neighbours, (Element *y, const float *shares, int count, int first, int images, int n, int h, int w)) {
+    int i = element();
+    if (i >= count) return;
+    int col = i % w, row = i / w % h, image = i / w / h % images, o = i / w / h / images;
+    float sum = 0;
+    for (int tap = 0; tap < 9; tap++) {
+        int r = row + tap / 3 - 1, c = col + tap % 3 - 1;
+        if (r < 0 || r >= h || c < 0 || c >= w) continue;
+        sum += shares[((((Index)o * 9 + tap) * images + image) * h + r) * w + c];
+    }
+    y[(((Index)o * n + first + image) * h + row) * w + col] = sum;
+}

@@ -1,6 +1,6 @@
 use super::conv3x3;
 use crate::kernels::{Mask, Precision};
-use crate::ops::testing::{assert_close, check_gradient, check_masked, flat, values};
+use crate::ops::testing::{assert_close, check_cuda, check_gradient, check_masked, flat, values};
 use crate::ops::{Keep, Mode};
 
 const MODE: Mode = Mode::Train(Keep::Projections, Precision::Full);
@@ -35,6 +35,15 @@ fn reference(x: &[f64], weight: &[f64], [n, ci, co, h, w]: [usize; 5]) -> Vec<f6
     out
 }
 
+/// Images and rows that a GPU convolves one after the other, as their neighbours would take too much.
+#[test]
+fn parts_of_large_images_agree_on_a_gpu() {
+    for (ci, co) in [(4, 3), (3, 4)] {
+        let inputs = [values(&[2, 570, ci, 572], 1), values(&[co, ci, 3, 3], 2)];
+        check_cuda("conv3x3", |t| conv3x3(&t[0], &t[1], MODE), &inputs);
+    }
+}
+
 #[test]
 fn forward_and_gradient() {
     let cases = [
@@ -44,6 +53,8 @@ fn forward_and_gradient() {
         (1, 4, 4, 4, 4),
         (1, 2, 1, 1, 6),
         (1, 2, 3, 9, 18),
+        (2, 5, 2, 4, 8),
+        (2, 2, 5, 4, 8),
     ];
     for (n, ci, co, h, w) in cases {
         let x = values(&[n, h, ci, w], 1);
