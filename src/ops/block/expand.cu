@@ -71,8 +71,10 @@ COOPERATIVE(layer_norm_backward, (Element *dx, float *sums, const Element *x, co
         }
         g_mean = pixel_sum(g_mean) / channels;
         gx_mean = pixel_sum(gx_mean) / channels;
-        for (int first = threadIdx.y; first < channels + (int)threadIdx.y; first += GROUPS * TOGETHER) {
-            float normal[TOGETHER], d[TOGETHER], along[TOGETHER], sums[2 * TOGETHER];
+        // As many rounds for all threads, since warps sum up as a whole.
+        for (int round = 0; round < channels; round += GROUPS * TOGETHER) {
+            int first = round + threadIdx.y;
+            float normal[TOGETHER], d[TOGETHER], along[TOGETHER], both[2 * TOGETHER];
             for (int k = 0; k < TOGETHER; k++) {
                 int c = first + k * GROUPS;
                 Index i = (Index)c * pixels + pixel;
@@ -87,15 +89,15 @@ COOPERATIVE(layer_norm_backward, (Element *dx, float *sums, const Element *x, co
                     float g = d[k] * gamma[c] - g_mean - normal[k] * gx_mean;
                     dx[(Index)c * pixels + pixel] = along[k] + norm.scale * g;
                 }
-                sums[k] = d[k] * normal[k];
-                sums[TOGETHER + k] = d[k];
+                both[k] = d[k] * normal[k];
+                both[TOGETHER + k] = d[k];
             }
-            warp_sums(sums);
+            warp_sums(both);
             for (int k = 0; k < TOGETHER && threadIdx.x == 0; k++) {
                 int c = first + k * GROUPS;
                 if (c >= channels) break;
-                by_gamma[c] = tile > 0 ? by_gamma[c] + sums[k] : sums[k];
-                by_beta[c] = tile > 0 ? by_beta[c] + sums[TOGETHER + k] : sums[TOGETHER + k];
+                by_gamma[c] = tile > 0 ? by_gamma[c] + both[k] : both[k];
+                by_beta[c] = tile > 0 ? by_beta[c] + both[TOGETHER + k] : both[TOGETHER + k];
             }
         }
     }
