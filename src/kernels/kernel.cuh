@@ -85,6 +85,25 @@ template <class T> __device__ T block_max(T value) {
     return values[0];
 }
 
+// The sum of part(i) for each of `parts`, which a block's warps share; the first warp gets it, each lane its own.
+template <class Part> __device__ float warps_sum(int parts, Part part) {
+    constexpr int WARPS = THREADS / WARP;
+    __shared__ float sums[WARPS][WARP];
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    float sum = 0;
+    for (int i = warp; i < parts; i += WARPS) sum += part(i);
+    sums[warp][lane] = sum;
+    __syncthreads();
+    for (int other = 1; other < WARPS && warp == 0; other++) sum += sums[other][lane];
+    __syncthreads();
+    return sum;
+}
+
+// Values that are read or written at once.
+template <class T> struct alignas(4 * sizeof(T)) Four {
+    T values[4];
+};
+
 #ifndef EMULATED
 // Sums up each of N values over the threads of a warp, in an order that is always the same; all get the
 // results. A warp comes here as a whole.

@@ -120,15 +120,21 @@ impl Images<'_> {
     /// In rows of channels, [n, h, 3, w], reflect-padded to multiples of `multiple`.
     fn values(&self, what: &str, multiple: usize, gpu: Option<&Arc<Gpu>>) -> Result<Values> {
         self.validate(what)?;
-        let [n, c, h, w] = self.shape;
+        let [_, _, h, w] = self.shape;
         let fits = h.is_multiple_of(multiple) && w.is_multiple_of(multiple);
-        if let (Some(gpu), true) = (gpu, fits) {
-            // A single image lies in planes already.
-            let planes = (n > 1).then(|| swapped(self.data, [n, c]));
-            let planes = planes.as_deref().unwrap_or(self.data);
-            return Ok(Array::from_slice(gpu, &[n, h, c, w], planes)?.into());
+        match gpu {
+            Some(gpu) if fits => Ok(self.upload(gpu)?.into()),
+            _ => Values::images(reflect_pad(&self.rows()?, multiple)?, gpu),
         }
-        Values::images(reflect_pad(&self.rows()?, multiple)?, gpu)
+    }
+
+    /// On a GPU.
+    pub(super) fn upload(&self, gpu: &Arc<Gpu>) -> Result<Array> {
+        let [n, c, h, w] = self.shape;
+        // A single image lies in planes already.
+        let planes = (n > 1).then(|| swapped(self.data, [n, c]));
+        let planes = planes.as_deref().unwrap_or(self.data);
+        Array::from_slice(gpu, &[n, h, c, w], planes)
     }
 
     /// In rows of channels, [n, h, 3, w].

@@ -24,13 +24,9 @@ impl Restored {
             data: gradient,
             shape: [n, c, h, w],
         };
-        let rows = gradient.rows()?;
         let gradient: Values = match self.0.values() {
-            Values::Cpu(_) => rows.into(),
-            Values::Cuda(images) => {
-                let gradient = Values::images(rows, Some(images.gpu()))?;
-                gradient.cuda()?.cast(images.kind())?.into()
-            }
+            Values::Cpu(_) => gradient.rows()?.into(),
+            Values::Cuda(images) => gradient.upload(images.gpu())?.cast(images.kind())?.into(),
         };
         self.0.backward(gradient)
     }

@@ -16,18 +16,14 @@ struct Variable {
     __device__ unsigned alive(Index i) const { return mask ? mask[i / 32] >> (i % 32) : ~0u; }
 };
 
-// Values that are read at once.
 constexpr int FOUR = 4;
-
-struct alignas(FOUR * sizeof(float)) Four {
-    float values[FOUR];
-};
+typedef Four<float> Values;
 
 // As many as are there; memory may begin anywhere.
-__device__ static Four read(const float *from, int there) {
-    Four four = {};
-    if (there == FOUR && (size_t)from % sizeof(Four) == 0) {
-        four = *reinterpret_cast<const Four *>(from);
+__device__ static Values read(const float *from, int there) {
+    Values four = {};
+    if (there == FOUR && (size_t)from % sizeof(Values) == 0) {
+        four = *reinterpret_cast<const Values *>(from);
     } else {
         for (int i = 0; i < FOUR; i++) {
             if (i < there) four.values[i] = from[i];
@@ -36,9 +32,9 @@ __device__ static Four read(const float *from, int there) {
     return four;
 }
 
-__device__ static void write(float *to, const Four &four, int there) {
-    if (there == FOUR && (size_t)to % sizeof(Four) == 0) {
-        *reinterpret_cast<Four *>(to) = four;
+__device__ static void write(float *to, const Values &four, int there) {
+    if (there == FOUR && (size_t)to % sizeof(Values) == 0) {
+        *reinterpret_cast<Values *>(to) = four;
     } else {
         for (int i = 0; i < FOUR; i++) {
             if (i < there) to[i] = four.values[i];
@@ -56,7 +52,7 @@ COOPERATIVE(gradient_squares, (double *sums, const Variable *all, const int *var
     double sum = 0;
     for (Index i = first + threadIdx.x * FOUR; x.g && i < end; i += THREADS * FOUR) {
         unsigned alive = x.alive(i);
-        Four g = read(x.g + i, there(i, end));
+        Values g = read(x.g + i, there(i, end));
         for (int k = 0; k < FOUR; k++) {
             if (alive >> k & 1) sum += (double)g.values[k] * g.values[k];
         }
@@ -106,7 +102,7 @@ KERNEL(adamw, (const Variable *all, const int *variables, const Scalars *scalars
     for (Index i = first + threadIdx.x * FOUR; i < end; i += THREADS * FOUR) {
         int size = there(i, end);
         unsigned alive = x.alive(i);
-        Four p = read(x.p + i, size), g = read(x.g + i, size), m = read(x.m + i, size), v = read(x.v + i, size);
+        Values p = read(x.p + i, size), g = read(x.g + i, size), m = read(x.m + i, size), v = read(x.v + i, size);
         for (int k = 0; k < FOUR; k++) {
             float gradient = g.values[k] * gradient_scale;
             float mean = fmaf(gradient - m.values[k], s.one_minus_beta1, m.values[k]);

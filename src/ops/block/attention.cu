@@ -13,29 +13,19 @@ __device__ static int channel(const int *channels, int i) { return channels ? ch
 // q·kᵀ of all channels for each of an image's `chunks`, [n][chunks][c][c]; squares [2c][n].
 COOPERATIVE(attention_scores, (float *attention, float *cosine, const float *parts, const float *squares,
                                const float *temperature, int chunks, int c, int ch, int n)) {
-    constexpr int WARPS = THREADS / WARP;
-    __shared__ float some[WARPS][WARP];
     Index i = blockIdx.x, image = blockIdx.y, head = i / ch;
     float *a = attention + (image * c + i) * ch, *s = cosine + (image * c + i) * ch;
     float q = direction(squares[i * n + image]), most = -INFINITY;
-    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     for (int first = 0; first < ch; first += WARP) {
-        // Warps share the chunks, the first one adds up.
-        int j = first + lane;
+        int j = first + threadIdx.x % WARP;
         Index k = head * ch + j;
-        float sum = 0;
-        for (Index part = image * chunks + warp; part < (image + 1) * chunks && j < ch; part += WARPS) {
-            sum += parts[(part * c + i) * c + k];
-        }
-        some[warp][lane] = sum;
-        __syncthreads();
-        if (warp == 0 && j < ch) {
-            for (int other = 1; other < WARPS; other++) sum += some[other][lane];
-            s[j] = sum * q * direction(squares[(c + k) * n + image]);
-            a[j] = s[j] * temperature[head];
-            most = fmaxf(most, a[j]);
-        }
-        __syncthreads();
+        float sum = warps_sum(chunks, [&](int chunk) {
+            return j < ch ? parts[((image * chunks + chunk) * c + i) * c + k] : 0;
+        });
+        if (threadIdx.x >= WARP || j >= ch) continue;
+        s[j] = sum * q * direction(squares[(c + k) * n + image]);
+        a[j] = s[j] * temperature[head];
+        most = fmaxf(most, a[j]);
     }
     most = block_max(most);
     float total = 0;

@@ -12,9 +12,7 @@ typedef float Values[SIDE][SIDE];
 typedef float Around[LINE][LINE];
 
 // A row of a patch in memory.
-struct alignas(SIDE * sizeof(Element)) Row {
-    Element values[SIDE];
-};
+typedef Four<Element> Row;
 
 __device__ inline int patches_along(int size) { return (size + SIDE - 1) / SIDE; }
 

@@ -1,11 +1,7 @@
 #include "kernel.cuh"
 
+// Pixels of a thread.
 constexpr int SIDE = 4;
-
-// Values that are written at once.
-struct alignas(SIDE * sizeof(Element)) Four {
-    Element values[SIDE];
-};
 
 // The nine neighbours of the pixels of some rows, [channels][9][pixels]: rows from `first` on of those of all
 // images [n·h]. Blocks for some pixels and three neighbours in a row, a thread for four pixels.
@@ -20,9 +16,9 @@ KERNEL(neighbours, (Element *columns, const Element *x, int pixels, int first, i
         Element values[SIDE + 2];
         for (int i = 0; i < SIDE + 2; i++) values[i] = plane.at(row, col + i - 1);
         for (int tap = 0; tap < 3; tap++) {
-            Four four;
+            Four<Element> four;
             for (int i = 0; i < SIDE; i++) four.values[i] = values[i + tap];
-            *reinterpret_cast<Four *>(to + (Index)tap * pixels + begin) = four;
+            *reinterpret_cast<Four<Element> *>(to + (Index)tap * pixels + begin) = four;
         }
         return;
     }

@@ -7,8 +7,8 @@ use crate::{Result, arguments};
 
 /// Elements of such a matrix that are worth having at once: 64 MiB.
 const NEIGHBOURS: usize = 1 << 24;
-/// Of a block.
-const THREADS: usize = 256;
+/// Pixels of a block, as conv3x3.cu has it.
+const BLOCK: usize = 4 * 256;
 
 /// Calls `work` with the neighbours, [ci·9, pixels], of rows of pixels: the first one and how many.
 fn by_rows(
@@ -23,9 +23,8 @@ fn by_rows(
         let rows = most.min(d.n * h - first);
         let pixels = rows * w;
         let arguments = arguments![&all, x, pixels, first, d.n, h, w];
-        let blocks = [pixels.div_ceil(4 * THREADS), 3 * d.ci, 1]; // as conv3x3.cu has it
-        let kernel = ("neighbours", x.kind());
-        x.gpu().launch(kernel, blocks, [THREADS, 1, 1], arguments)?;
+        let blocks = (pixels.div_ceil(BLOCK), 3 * d.ci);
+        x.reduce("neighbours", blocks, arguments)?;
         work(&all, first * w, pixels)?;
     }
     Ok(())

@@ -49,17 +49,25 @@ fn aligned(side: &Side) -> bool {
 }
 
 impl Product {
+    /// How long sums may be, k in all, so that what is cut up to them keeps a large GPU busy.
+    pub fn busy((m, n, k): (usize, usize, usize)) -> usize {
+        m.div_ceil(TILE) * n.div_ceil(TILE) * k / BLOCKS
+    }
+
     /// Computes a C of f32 that is small and whose sums are long, as gradients of weights are: in parts, which
     /// are added up in order.
     pub fn in_parts(&self, c: &Array) -> Result<()> {
         let gpu = c.gpu();
         let (m, n, k) = self.size;
-        let tiles = m.div_ceil(TILE) * n.div_ceil(TILE);
-        let parts = (BLOCKS / tiles).min(k / SHORTEST).max(1);
-        if parts == 1 && aligned(&self.c) {
+        let busy = Self::busy(self.size).max(SHORTEST);
+        // Less than two parts gain nothing.
+        let length = match busy.next_multiple_of(ALIGNED) {
+            length if 2 * busy <= k => length,
+            _ => k,
+        };
+        if length == k && aligned(&self.c) {
             return gpu.product(self);
         }
-        let length = k.div_ceil(parts).next_multiple_of(ALIGNED);
         let (whole, rest) = (k / length, k % length);
         let (parts, row) = (k.div_ceil(length), n.next_multiple_of(ALIGNED));
         let all = Array::new(gpu, &[parts, m, row])?;

@@ -313,10 +313,9 @@ impl Gpu {
         self.launch(kernel, [rows, columns, 1], [THREADS, 1, 1], arguments)
     }
 
-    /// Runs a kernel of sum_parts.cu, eight threads for each of `count` sums of f32.
+    /// Runs a kernel of sum_parts.cu: a block for 32 of `count` sums of f32.
     fn sums(&self, kernel: &'static str, count: usize, arguments: &[Argument]) -> Result<()> {
-        let (blocks, threads) = ([count.div_ceil(32), 1, 1], [32, 8, 1]);
-        self.launch((kernel, Kind::F32), blocks, threads, arguments)
+        self.reduce((kernel, Kind::F32), (count.div_ceil(32), 1), arguments)
     }
 
     /// C = A·B, or C += A·B.

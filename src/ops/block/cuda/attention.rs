@@ -3,7 +3,7 @@
 use super::Part;
 use super::expand::Expand;
 use crate::ops::block::layout::Layout;
-use crate::runtime::gpu::{Address, Array, Kind, Product, Side};
+use crate::runtime::gpu::{Address, Argument, Array, Kind, Product, Side};
 use crate::{Result, arguments};
 
 /// Pixels that one matrix product sums up, at most.
@@ -13,9 +13,6 @@ const CHUNK: usize = 1024;
 const TILE: usize = 16;
 const SIDE: usize = 32;
 const ROWS: usize = 4;
-/// Blocks of a product that keep a large GPU busy, of so many rows and columns.
-const BLOCKS: usize = 256;
-const BLOCK: usize = 64;
 
 pub struct Attention {
     front: Expand,
@@ -80,7 +77,7 @@ impl Attention {
         let (gpu, n, y) = (front.gpu(), front.n, front.x.like()?);
         let projected = front.project(Some(&y))?;
         // q, k and v
-        let [mixed, squares] = front.depthwise_squares(&projected, 2 * c)?;
+        let [mixed, squares] = front.depthwise(&projected, 2 * c)?;
         let (parts, chunks) = self.outer(mixed.at(0), self.channel(&mixed, c), c)?;
         let attention = Array::new(gpu, &[n, c, self.c()])?;
         let cosine = attention.like()?;
@@ -106,7 +103,7 @@ impl Attention {
         let (front, c) = (&self.front, self.front.layout.dim);
         let gpu = front.gpu();
         let gradient = front.parameters.like()?;
-        let mixed = front.depthwise(&projected)?;
+        let [mixed, _] = front.depthwise(&projected, 0)?;
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
         let outer = self.outer_of_values(dy, &mixed)?;
 
@@ -134,21 +131,11 @@ impl Attention {
         let dout = gradient.at(front.layout.out());
         let all = arguments![dout, outer, a, c, ch, n];
         let tiles = [self.heads * ch.div_ceil(SIDE), c.div_ceil(SIDE), 1];
-        gpu.launch(
-            ("attention_out_backward", Kind::F32),
-            tiles,
-            [TILE, TILE, 1],
-            all,
-        )?;
+        self.by_tiles("attention_out_backward", tiles, all)?;
         let (dz, sums) = (a.like()?, Array::new(gpu, &[n, c])?);
         let all = arguments![&dz, outer, self.out(), c, ch];
         let tiles = [self.heads * ch.div_ceil(SIDE), ch.div_ceil(SIDE), n];
-        gpu.launch(
-            ("attention_backward", Kind::F32),
-            tiles,
-            [TILE, TILE, 1],
-            all,
-        )?;
+        self.by_tiles("attention_backward", tiles, all)?;
         let all = arguments![&dz, &sums, a, s, c, ch];
         dz.reduce("attention_scores_backward", (c, n), all)?;
         let all = arguments![
@@ -164,6 +151,12 @@ impl Attention {
         let all = arguments![&between, &dz, &sums, s, squares, t, count, c, ch, n];
         between.each("attention_between", count, all)?;
         Ok(between)
+    }
+
+    /// A block for each tile.
+    fn by_tiles(&self, kernel: &'static str, tiles: [usize; 3], all: &[Argument]) -> Result<()> {
+        let kernel = (kernel, Kind::F32);
+        self.front.gpu().launch(kernel, tiles, [TILE, TILE, 1], all)
     }
 
     /// E, [n, c, c]: zero for the channels of v that are not there.
@@ -211,9 +204,8 @@ impl Attention {
     fn outer(&self, a: Address, b: Address, others: usize) -> Result<(Array, usize)> {
         let (front, c) = (&self.front, self.front.layout.dim);
         let image = front.image();
-        // Small products are cut into more parts.
-        let blocks = c.div_ceil(BLOCK) * others.div_ceil(BLOCK) * front.pixels();
-        let most = (blocks / BLOCKS).clamp(CHUNK / 4, CHUNK).min(image);
+        let busy = Product::busy((c, others, front.pixels()));
+        let most = busy.clamp(CHUNK / 4, CHUNK).min(image);
         let fits = |length: &usize| image.is_multiple_of(*length);
         let length = (1..=most).rev().find(fits).unwrap_or(image);
         let batch = front.pixels() / length;

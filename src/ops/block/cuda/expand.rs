@@ -111,37 +111,17 @@ impl Expand {
         Ok(y)
     }
 
-    /// The depthwise convolution of all channels.
-    pub fn depthwise(&self, x: &Array) -> Result<Array> {
-        let (y, none) = (x.like()?, None::<&Array>);
-        self.depthwise_to(&y, none, x, 0)?;
-        Ok(y)
-    }
-
-    /// The same, and the sums of the squares of the first of them in each image, [squared, n].
-    pub fn depthwise_squares(&self, x: &Array, squared: usize) -> Result<[Array; 2]> {
-        let (parts, count) = (self.parts(), squared * self.n);
-        let (y, each) = (
-            x.like()?,
-            Array::new(self.gpu(), &[parts, squared, self.n])?,
-        );
-        self.depthwise_to(&y, Some(&each), x, count)?;
-        let squares = Array::new(self.gpu(), &[squared, self.n])?;
+    /// The depthwise convolution of all channels, and the sums of the squares of the first of them in each
+    /// image, [squared, n].
+    pub fn depthwise(&self, x: &Array, squared: usize) -> Result<[Array; 2]> {
+        let (gpu, n, h, w, taps) = (self.gpu(), self.n, self.h, self.w, self.tap_address());
+        let (y, squares) = (x.like()?, Array::new(gpu, &[squared, n])?);
+        let each = Array::new(gpu, &[self.parts(), squared, n])?;
+        let (planes, count) = (self.layout.wide * n, squared * n);
+        let all = arguments![&y, &each, x, taps, planes, count, n, h, w];
+        self.by_parts("depthwise", self.layout.wide, all)?;
         each.sum_parts(&squares)?;
         Ok([y, squares])
-    }
-
-    fn depthwise_to(
-        &self,
-        y: &Array,
-        squares: Option<&Array>,
-        x: &Array,
-        squared: usize,
-    ) -> Result<()> {
-        let (n, h, w, taps) = (self.n, self.h, self.w, self.tap_address());
-        let planes = self.layout.wide * n;
-        let all = arguments![y, squares, x, taps, planes, squared, n, h, w];
-        self.by_parts("depthwise", self.layout.wide, all)
     }
 
     /// dx from the gradient after the depthwise convolution, and from dy, which goes past the block;
