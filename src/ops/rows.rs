@@ -64,6 +64,17 @@ impl Grid {
         }
     }
 
+    /// The same in strips for every thread, as far as tiles stay full, where there are several images: for
+    /// work that adds nothing up over pixels, whose results do not depend on strips.
+    pub fn for_threads(self, images: usize) -> Self {
+        let wanted = rayon::current_num_threads().div_ceil(images.max(1));
+        let strip = self.h.div_ceil(wanted).max(TILE / self.padded).max(1);
+        Self {
+            strip: strip.min(self.strip),
+            ..self
+        }
+    }
+
     pub fn strips(&self) -> usize {
         self.h.div_ceil(self.strip)
     }
@@ -498,5 +509,25 @@ pub fn product_rows<T: Real>(grid: Grid, matrix: &Matrix<T>, y: &mut [T], tiles:
         for (y, &sum) in y.iter_mut().zip(&sums[from..]) {
             *y += sum;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Grid;
+
+    #[test]
+    fn strips_are_cut_for_threads_as_far_as_tiles_stay_full() {
+        let rows = |(h, w), images, threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let grid = || Grid::new(h, w).for_threads(images);
+            pool.build().unwrap().install(grid).strip
+        };
+        let of_32 = [1, 8, 9, 16, 40].map(|threads| rows((32, 32), 1, threads));
+        assert_eq!(of_32, [4, 4, 4, 2, 2]);
+        assert_eq!(rows((32, 32), 2, 16), 4);
+        assert_eq!([2, 40].map(|threads| rows((16, 16), 1, threads)), [8, 4]);
+        assert_eq!([2, 40].map(|threads| rows((37, 48), 1, threads)), [2, 1]);
+        assert_eq!(rows((256, 256), 1, 40), 1);
     }
 }

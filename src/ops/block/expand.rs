@@ -99,7 +99,7 @@ impl<'a, T: Real> Expand<'a, T> {
 
     /// The 1×1 convolution of all rows of all images.
     pub fn project_all(&self, x: &[T]) -> Buffer<T> {
-        let (grid, row) = (self.grid, self.padded_row());
+        let (grid, row) = (self.grid.for_threads(self.images(x)), self.padded_row());
         let mut out = Buffer::new(x.len() / self.x_row() * row);
         (grid.split_mut(row, &mut out), grid.split(self.x_row(), x))
             .into_par_iter()

@@ -48,6 +48,15 @@ use std::sync::Arc;
 
 /// Elements of an image's projected rows that are worth holding: they stay in the last cache.
 const HELD: usize = 1 << 21;
+/// Rows of an image that a thread is to have where they are not held: it computes two more, those beside its
+/// own.
+const OWN: usize = 8;
+
+/// Whether the projected rows of each of several images, so wide, are better computed strip by strip than held.
+fn streams(grid: Grid, images: usize, wide: usize) -> bool {
+    let threads = rayon::current_num_threads().div_ceil(images.max(1));
+    grid.h * grid.padded_row(wide) > HELD && grid.h >= OWN * threads
+}
 
 /// The attention half: x [n, h, c, w], parameters [4c² + 29c + heads].
 pub fn attention(x: &Tensor, parameters: &Tensor, heads: usize, mode: Mode) -> Result<Tensor> {
@@ -116,8 +125,7 @@ impl Half {
 
     /// The first 1×1 convolution of all images, or nothing where it is better done strip by strip.
     fn project<T: Real>(&self, expand: &Expand<T>, x: &[T]) -> Buffer<T> {
-        let image = expand.grid.h * expand.padded_row();
-        if self.mode.keeps() || image <= HELD {
+        if self.mode.keeps() || !streams(expand.grid, expand.images(x), expand.wide) {
             expand.project_all(x)
         } else {
             Buffer::new(0)
@@ -296,10 +304,10 @@ impl FeedForwardOp {
         })
     }
 
-    fn of<'a, T: Real>(&self, [_, h, c, w]: [usize; 4], part: &'a Part<T>) -> FeedForward<'a, T> {
+    fn of<'a, T: Real>(&self, c: usize, grid: Grid, part: &'a Part<T>) -> FeedForward<'a, T> {
         let hidden = part.channels.map_or(self.hidden, <[usize]>::len);
         let parameters = (&*part.values, part.sparsity);
-        let (grid, precision) = (Grid::new(h, w), self.half.mode.precision());
+        let precision = self.half.mode.precision();
         FeedForward::new(grid, (c, hidden), parameters, precision)
     }
 }
@@ -309,13 +317,13 @@ impl Operator for FeedForwardOp {
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, shape, parameters) = (inputs[0].data, inputs[0].shape, inputs[1]);
-        let sizes = self.check(shape, parameters.shape)?;
-        let remains = self.remains(sizes[2]);
+        let [n, h, c, w] = self.check(shape, parameters.shape)?;
+        let remains = self.remains(c);
         if let Remains::Nothing = *remains {
             return Ok((x.to_vec(), shape.to_vec()));
         }
         let part = self.half.part(&remains, parameters.data);
-        let op = self.of(sizes, &part);
+        let op = self.of(c, Grid::new(h, w).for_threads(n), &part);
         let projected = self.half.project(&op.expand, x);
         let y = op.forward(x, &projected);
         self.half.put(projected);
@@ -324,14 +332,14 @@ impl Operator for FeedForwardOp {
 
     fn backward<T: Real>(mut self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, parameters) = (inputs[0].data, inputs[1]);
-        let sizes = self.check(inputs[0].shape, parameters.shape)?;
-        let remains = self.remains(sizes[2]);
+        let [_, h, c, w] = self.check(inputs[0].shape, parameters.shape)?;
+        let remains = self.remains(c);
         if let Remains::Nothing = *remains {
             return Ok(passed_on(inputs, gradient));
         }
         let kept: Option<Buffer<T>> = self.half.take();
         let part = self.half.part(&remains, parameters.data);
-        let op = self.of(sizes, &part);
+        let op = self.of(c, Grid::new(h, w), &part);
         let projected = kept.unwrap_or_else(|| op.expand.project_all(x));
         let (dx, dp) = op.backward(x, projected, gradient.data);
         Ok(vec![dx, remains.expand(dp)])

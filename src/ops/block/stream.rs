@@ -42,22 +42,24 @@ impl<H: Send, F: Fn(usize) -> [H; 2] + Sync> Runs<H, F> {
         let strips = grid.strips();
         let threads = rayon::current_num_threads();
         let own = threads.div_ceil(images.max(1));
-        let length = strips.div_ceil(own).max(grid.strips_of_part());
-        let length = length.next_multiple_of(grain);
+        let length = strips.div_ceil(own).next_multiple_of(grain).max(grain);
         let mut above = None;
-        let runs = (0..strips).step_by(length).map(|first| {
-            let end = strips.min(first + length);
-            let next = (end < strips).then(|| beside(end));
-            let (next, below) =
-                next.map_or((None, None), |[above, below]| (Some(above), Some(below)));
-            Mutex::new(Run {
-                left: first..end,
-                begun: false,
-                above: replace(&mut above, next),
-                below,
+        let runs: Vec<_> = (0..strips)
+            .step_by(length)
+            .map(|first| {
+                let end = strips.min(first + length);
+                let next = (end < strips).then(|| beside(end));
+                let (next, below) =
+                    next.map_or((None, None), |[above, below]| (Some(above), Some(below)));
+                Mutex::new(Run {
+                    left: first..end,
+                    begun: false,
+                    above: replace(&mut above, next),
+                    below,
+                })
             })
-        });
-        let helpers = (own..threads).map(|_| {
+            .collect();
+        let helpers = (runs.len()..threads).map(|_| {
             Mutex::new(Run {
                 left: 0..0,
                 begun: false,
@@ -66,7 +68,7 @@ impl<H: Send, F: Fn(usize) -> [H; 2] + Sync> Runs<H, F> {
             })
         });
         Self {
-            runs: runs.chain(helpers).collect(),
+            runs: runs.into_iter().chain(helpers).collect(),
             grain,
             beside,
         }

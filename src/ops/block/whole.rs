@@ -4,7 +4,7 @@
 use super::attention::Attention;
 use super::feed_forward::FeedForward;
 use super::stream::{Ring, Runs, Source, walk};
-use super::{AttentionOp, FeedForwardOp, HELD, Remains};
+use super::{AttentionOp, FeedForwardOp, Remains, streams};
 use crate::Result;
 use crate::kernels::Real;
 use crate::ops::rows::{Grid, Rows};
@@ -26,11 +26,12 @@ impl BlockOp {
     /// both go through them strip by strip.
     fn sweep<T: Real>(&self, inputs: &[View<T>]) -> Result<Option<Vec<T>>> {
         let x = inputs[0];
-        let sizes @ [_, h, c, w] = self.attention.check(x.shape, inputs[1].shape)?;
+        let sizes @ [n, h, c, w] = self.attention.check(x.shape, inputs[1].shape)?;
         self.feed_forward.check(x.shape, inputs[2].shape)?;
         let fewest = (3 * c).min(2 * self.feed_forward.hidden);
         let remains = (self.attention.remains(c), self.feed_forward.remains(c));
-        if h * Grid::new(h, w).padded_row(fewest) <= HELD
+        let grid = Grid::new(h, w);
+        if !streams(grid, n, fewest)
             || matches!(*remains.0, Remains::Nothing)
             || matches!(*remains.1, Remains::Nothing)
         {
@@ -39,7 +40,7 @@ impl BlockOp {
         let attention = self.attention.half.part(&remains.0, inputs[1].data);
         let feed_forward = self.feed_forward.half.part(&remains.1, inputs[2].data);
         let attention = self.attention.of(sizes, &attention);
-        let feed_forward = self.feed_forward.of(sizes, &feed_forward);
+        let feed_forward = self.feed_forward.of(c, grid, &feed_forward);
         Ok(Some(sweep(&attention, &feed_forward, x.data)))
     }
 }

@@ -6,9 +6,10 @@ mod tests;
 
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
-use crate::runtime::buffer::room;
+use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
+use rayon::prelude::*;
 
 pub fn cat(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     apply(Cat, &[a, b])
@@ -39,25 +40,37 @@ impl Operator for Cat {
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let shape = joined(inputs[0].shape, inputs[1].shape)?;
         let (a_row, b_row) = rows(inputs);
-        let mut y = room(inputs[0].data.len() + inputs[1].data.len());
-        let all = inputs[0].data.chunks_exact(a_row);
-        for (a, b) in all.zip(inputs[1].data.chunks_exact(b_row)) {
-            y.extend_from_slice(a);
-            y.extend_from_slice(b);
-        }
-        Ok((y, shape.to_vec()))
+        let mut y = Buffer::new(inputs[0].data.len() + inputs[1].data.len());
+        (
+            y.par_chunks_exact_mut(a_row + b_row),
+            inputs[0].data.par_chunks_exact(a_row),
+            inputs[1].data.par_chunks_exact(b_row),
+        )
+            .into_par_iter()
+            .for_each(|(y, a, b)| {
+                let (to_a, to_b) = y.split_at_mut(a_row);
+                to_a.copy_from_slice(a);
+                to_b.copy_from_slice(b);
+            });
+        Ok((y.into_vec(), shape.to_vec()))
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (a_row, b_row) = rows(inputs);
-        let mut da = room(inputs[0].data.len());
-        let mut db = room(inputs[1].data.len());
-        for row in gradient.data.chunks_exact(a_row + b_row) {
-            let (a, b) = row.split_at(a_row);
-            da.extend_from_slice(a);
-            db.extend_from_slice(b);
-        }
-        Ok(vec![da, db])
+        let mut da = Buffer::new(inputs[0].data.len());
+        let mut db = Buffer::new(inputs[1].data.len());
+        (
+            gradient.data.par_chunks_exact(a_row + b_row),
+            da.par_chunks_exact_mut(a_row),
+            db.par_chunks_exact_mut(b_row),
+        )
+            .into_par_iter()
+            .for_each(|(dy, da, db)| {
+                let (a, b) = dy.split_at(a_row);
+                da.copy_from_slice(a);
+                db.copy_from_slice(b);
+            });
+        Ok(vec![da.into_vec(), db.into_vec()])
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {

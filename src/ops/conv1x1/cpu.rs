@@ -20,7 +20,7 @@ pub fn matrix<'a, T: Real>(
 
 /// y = A·x at every pixel.
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
-    let (grid, (m, k)) = (d.grid, matrix.size());
+    let (grid, (m, k)) = (d.grid.for_threads(d.n), matrix.size());
     let mut y = Buffer::new(d.n * m * grid.h * grid.w);
     (
         grid.split_mut(m * grid.w, &mut y),

@@ -25,7 +25,8 @@ pub fn matrix<'a, T: Real>(
 }
 
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
-    let (grid, columns) = (d.grid, matrix.columns());
+    let grid = d.grid.for_threads(d.n);
+    let (d, columns) = (Dims { grid, ..d }, matrix.columns());
     let size = d.n * grid.h * d.co * grid.w;
     if columns.is_empty() {
         return zeros(size);

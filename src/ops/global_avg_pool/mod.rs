@@ -5,10 +5,13 @@ mod tests;
 
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::{Real, reduce, simd::dispatch};
-use crate::runtime::buffer::zeros;
+use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use crate::{Result, arguments};
 use rayon::prelude::*;
+
+/// Channels that one task sums up.
+const CHANNELS: usize = 16;
 
 pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
     apply(GlobalAvgPool, &[x])
@@ -26,17 +29,22 @@ impl Operator for GlobalAvgPool {
         y.par_chunks_mut(c)
             .zip(inputs[0].data.par_chunks(h * c * w))
             .for_each(|(y, x)| {
-                dispatch(
-                    #[inline(always)]
-                    || {
-                        for row in x.chunks_exact(c * w) {
-                            for (y, x) in y.iter_mut().zip(row.chunks_exact(w)) {
-                                *y += reduce::sum(x);
-                            }
-                        }
-                    },
-                );
-                y.iter_mut().for_each(|y| *y *= scale);
+                y.par_chunks_mut(CHANNELS)
+                    .enumerate()
+                    .for_each(|(part, y)| {
+                        dispatch(
+                            #[inline(always)]
+                            || {
+                                for row in x.chunks_exact(c * w) {
+                                    let row = &row[part * CHANNELS * w..];
+                                    for (y, x) in y.iter_mut().zip(row.chunks_exact(w)) {
+                                        *y += reduce::sum(x);
+                                    }
+                                }
+                            },
+                        );
+                        y.iter_mut().for_each(|y| *y *= scale);
+                    });
             });
         Ok((y, vec![n, 1, c, 1]))
     }
@@ -44,13 +52,14 @@ impl Operator for GlobalAvgPool {
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let [_, h, c, w] = sizes(inputs[0].shape, "global_avg_pool input")?;
         let scale = T::c(1.0 / (h * w) as f64);
-        let mut dx = zeros(inputs[0].data.len());
-        for (dx, dy) in dx.chunks_mut(h * c * w).zip(gradient.data.chunks(c)) {
-            for (dx, &dy) in dx.chunks_mut(w).zip(dy.iter().cycle()) {
+        let mut dx = Buffer::new(inputs[0].data.len());
+        dx.par_chunks_mut(c * w).enumerate().for_each(|(row, dx)| {
+            let dy = &gradient.data[row / h * c..][..c];
+            for (dx, &dy) in dx.chunks_mut(w).zip(dy) {
                 dx.fill(dy * scale);
             }
-        }
-        Ok(vec![dx])
+        });
+        Ok(vec![dx.into_vec()])
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {

@@ -7,7 +7,7 @@ mod tests;
 
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
-use crate::runtime::buffer::zeros;
+use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result, arguments};
 use rayon::prelude::*;
@@ -122,7 +122,7 @@ fn rearrange(
 
 /// Rows of c·r² channels and w pixels to r rows of c channels and w·r pixels.
 fn shuffle<T: Real>(x: &[T], r: usize, c: usize, w: usize) -> Vec<T> {
-    let mut y = zeros(x.len());
+    let mut y = Buffer::new(x.len());
     let row = c * r * r * w;
     y.par_chunks_mut(row)
         .zip(x.par_chunks(row))
@@ -134,12 +134,12 @@ fn shuffle<T: Real>(x: &[T], r: usize, c: usize, w: usize) -> Vec<T> {
                 }
             }
         });
-    y
+    y.into_vec()
 }
 
 /// r rows of c channels and w pixels to a row of c·r² channels and w/r pixels.
 fn unshuffle<T: Real>(x: &[T], r: usize, c: usize, w: usize) -> Vec<T> {
-    let mut y = zeros(x.len());
+    let mut y = Buffer::new(x.len());
     let row = c * r * w;
     y.par_chunks_mut(row)
         .zip(x.par_chunks(row))
@@ -151,7 +151,7 @@ fn unshuffle<T: Real>(x: &[T], r: usize, c: usize, w: usize) -> Vec<T> {
                 }
             }
         });
-    y
+    y.into_vec()
 }
 
 /// Where the pixels of channel `part` begin in r rows of c channels; they lie r apart.

@@ -1,5 +1,5 @@
 use crate::kernels::Real;
-use crate::runtime::buffer::zeros;
+use crate::runtime::buffer::{Buffer, zeros};
 use rayon::prelude::*;
 
 /// What one output position takes: `near` of input `low` and the rest of input `high`.
@@ -30,7 +30,7 @@ fn taps<T: Real>(from: usize, to: usize) -> Vec<Tap<T>> {
 pub fn forward<T: Real>(x: &[T], c: usize, from: (usize, usize), to: (usize, usize)) -> Vec<T> {
     let (rows, cols) = (taps::<T>(from.0, to.0), taps::<T>(from.1, to.1));
     let image = from.0 * c * from.1;
-    let mut y = zeros(x.len() / image * to.0 * c * to.1);
+    let mut y = Buffer::new(x.len() / image * to.0 * c * to.1);
     y.par_chunks_mut(c * to.1)
         .enumerate()
         .for_each(|(index, y)| {
@@ -44,23 +44,25 @@ pub fn forward<T: Real>(x: &[T], c: usize, from: (usize, usize), to: (usize, usi
                 }
             }
         });
-    y
+    y.into_vec()
 }
 
 pub fn backward<T: Real>(dy: &[T], c: usize, from: (usize, usize), to: (usize, usize)) -> Vec<T> {
     let (rows, cols) = (taps::<T>(from.0, to.0), taps::<T>(from.1, to.1));
-    let (image, dy_image) = (from.0 * c * from.1, to.0 * c * to.1);
-    let mut dx = zeros(dy.len() / dy_image * image);
-    dx.par_chunks_mut(image)
-        .zip(dy.par_chunks(dy_image))
-        .for_each(|(dx, dy)| {
-            for (index, dy) in dy.chunks_exact(to.1).enumerate() {
-                let (row, channel) = (&rows[index / c], index % c);
-                for (&dy, col) in dy.iter().zip(&cols) {
-                    for (line, weight) in [(row.low, row.near), (row.high, row.far)] {
-                        let dx = &mut dx[(line * c + channel) * from.1..][..from.1];
-                        dx[col.low] += dy * weight * col.near;
-                        dx[col.high] += dy * weight * col.far;
+    let dy_image = to.0 * c * to.1;
+    let mut dx = zeros(dy.len() / dy_image * from.0 * c * from.1);
+    dx.par_chunks_mut(c * from.1)
+        .enumerate()
+        .for_each(|(index, dx)| {
+            let (dy, own) = (&dy[index / from.0 * dy_image..][..dy_image], index % from.0);
+            for (row, dy) in rows.iter().zip(dy.chunks_exact(c * to.1)) {
+                let weights = [(row.low, row.near), (row.high, row.far)];
+                for (_, weight) in weights.into_iter().filter(|&(line, _)| line == own) {
+                    for (dx, dy) in dx.chunks_exact_mut(from.1).zip(dy.chunks_exact(to.1)) {
+                        for (&dy, col) in dy.iter().zip(&cols) {
+                            dx[col.low] += dy * weight * col.near;
+                            dx[col.high] += dy * weight * col.far;
+                        }
                     }
                 }
             }

@@ -1,5 +1,6 @@
 //! Backward through the attention half.
 
+use super::mixing::BLOCK;
 use super::{Attention, Scores};
 use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts};
@@ -181,35 +182,43 @@ impl<T: Real> Attention<'_, T> {
         let (dtemperature, dproject_out) = small.split_at_mut(self.heads);
         let mut between = vec![T::zero(); dim * c];
         let mut along = vec![T::zero(); 2 * dim];
-        for h in 0..self.heads {
-            let head = h * c * c..(h + 1) * c * c;
-            let attention = &scores.attention[head.clone()];
-            let cosine = &scores.cosine[head.clone()];
-            let ds = &mut between[head];
-            // dW_out = E·Aᵀ and dA = W_outᵀ·E, in the columns of the head.
-            let columns = |matrix| Strided::rows(matrix, dim).from(h * c);
-            let (e, out) = (columns(outer), self.project_out.left().from(h * c));
-            let dout = (&mut dproject_out[h * c..], dim);
-            matmul((dim, c, c), dout, e, Strided::rows(attention, c).t());
-            matmul((c, c, dim), (&mut *ds, c), out.t(), e);
-            for (ds, a) in ds.chunks_exact_mut(c).zip(attention.chunks_exact(c)) {
-                softmax_row_backward(a, ds);
+        let (along_q, along_k) = along.split_at_mut(dim);
+        let attention = |h: usize| &scores.attention[h * c * c..][..c * c];
+        let e = |h: usize| Strided::rows(outer, dim).from(h * c);
+        // dW_out = E·Aᵀ, and dA = W_outᵀ·E in the columns of each head.
+        let blocks = dproject_out.par_chunks_mut(BLOCK * dim).enumerate();
+        blocks.for_each(|(block, dout)| {
+            for h in 0..self.heads {
+                let (rows, e) = (dout.len() / dim, e(h).from_row(block * BLOCK));
+                let dout = (&mut dout[h * c..], dim);
+                matmul((rows, c, c), dout, e, Strided::rows(attention(h), c).t());
             }
-            dtemperature[h] = dot(ds, cosine);
-            for (i, (ds, cosine)) in ds
-                .chunks_exact_mut(c)
-                .zip(cosine.chunks_exact(c))
-                .enumerate()
-            {
+        });
+        let heads = (
+            between.par_chunks_mut(c * c),
+            dtemperature.par_iter_mut(),
+            along_q.par_chunks_mut(c),
+            along_k.par_chunks_mut(c),
+        );
+        let heads = heads.into_par_iter().enumerate();
+        heads.for_each(|(h, (ds, dtemperature, along_q, along_k))| {
+            let out = self.project_out.left().from(h * c);
+            matmul((c, c, dim), (&mut *ds, c), out.t(), e(h));
+            let rows = ds.chunks_exact_mut(c).zip(attention(h).chunks_exact(c));
+            rows.for_each(|(ds, a)| softmax_row_backward(a, ds));
+            let cosine = &scores.cosine[h * c * c..][..c * c];
+            *dtemperature = dot(ds, cosine);
+            let (q_scale, k_scale) = (&scores.q_scale[h * c..], &scores.k_scale[h * c..]);
+            let rows = ds.chunks_exact_mut(c).zip(cosine.chunks_exact(c));
+            for (i, (ds, cosine)) in rows.enumerate() {
                 for (j, (ds, &s)) in ds.iter_mut().zip(cosine).enumerate() {
-                    let (q, k) = (h * c + i, h * c + j);
                     *ds *= self.temperature[h];
-                    along[q] -= *ds * s;
-                    along[dim + k] -= *ds * s;
-                    *ds *= scores.q_scale[q] * scores.k_scale[k];
+                    along_q[i] -= *ds * s;
+                    along_k[j] -= *ds * s;
+                    *ds *= q_scale[i] * k_scale[j];
                 }
             }
-        }
+        });
         for (along, &scale) in along
             .iter_mut()
             .zip(scores.q_scale.iter().chain(&scores.k_scale))

@@ -6,6 +6,11 @@ use crate::kernels::matmul::matmul;
 use crate::kernels::tiles::{GROUP, TILE, Target, product};
 use crate::kernels::{Matrix, Real, Strided};
 use crate::ops::rows::{Grid, product_rows};
+use crate::runtime::buffer::Buffer;
+use rayon::prelude::*;
+
+/// Rows of W_out that one task multiplies by A, of all heads.
+pub(super) const BLOCK: usize = 48;
 
 pub enum Mixing<'a, T> {
     Folded(Matrix<'a, T>),
@@ -36,14 +41,18 @@ impl<T: Real> Attention<'_, T> {
     /// M = W_out·A, [dim, channels of v].
     pub(super) fn product_of(&self, scores: &Scores<T>) -> Vec<T> {
         let (dim, c) = (self.expand.dim, self.c());
-        let mut mixing = vec![T::zero(); dim * dim];
-        for h in 0..self.heads {
-            let out = self.project_out.left().from(h * c);
-            let attention = Strided::rows(&scores.attention[..], c).from(h * c * c);
-            matmul((dim, c, c), (&mut mixing[h * c..], dim), out, attention);
-        }
+        let mut mixing = Buffer::new(dim * dim);
+        let blocks = mixing.par_chunks_mut(BLOCK * dim).enumerate();
+        blocks.for_each(|(block, mixing)| {
+            let (rows, out) = (mixing.len() / dim, self.project_out.left());
+            for h in 0..self.heads {
+                let out = out.from_row(block * BLOCK).from(h * c);
+                let attention = Strided::rows(&scores.attention[..], c).from(h * c * c);
+                matmul((rows, c, c), (&mut mixing[h * c..], dim), out, attention);
+            }
+        });
         if self.values.len() == dim {
-            return mixing;
+            return mixing.into_vec();
         }
         let rows = mixing.chunks_exact(dim);
         rows.flat_map(|row| self.values.iter().map(|&v| row[v]))

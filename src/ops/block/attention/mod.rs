@@ -24,6 +24,10 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
 
+/// Parts of an image whose products of queries and keys are added in order, whatever the number of threads:
+/// more than those of gradients, as their sums are small.
+const PARTS: usize = 64;
+
 pub struct Attention<'a, T> {
     pub expand: Expand<'a, T>,
     heads: usize,
@@ -35,7 +39,8 @@ pub struct Attention<'a, T> {
     precision: Precision,
 }
 
-/// Sums over some rows: q·kᵀ of each head in lines of whole groups, ‖q‖² and ‖k‖² of each channel.
+/// Sums over some rows, none before the first: q·kᵀ of each head in lines of whole groups, ‖q‖² and ‖k‖² of
+/// each channel.
 struct Sums<T>(Vec<T>);
 
 /// Buffers of one task.
@@ -88,10 +93,6 @@ impl<'a, T: Real> Attention<'a, T> {
         self.c().next_multiple_of(GROUP)
     }
 
-    fn no_sums(&self) -> Sums<T> {
-        Sums(vec![T::zero(); self.expand.dim * (self.line() + 2)])
-    }
-
     /// y, from the rows in `projected` where it holds any, and each image's scores.
     pub fn forward(&self, x: &[T], projected: &[T]) -> (Vec<T>, Vec<Scores<T>>) {
         let length = self.expand.grid.strip * self.expand.x_row();
@@ -129,13 +130,14 @@ impl<'a, T: Real> Attention<'a, T> {
         let grid = self.expand.grid;
         let length = grid.strip * self.expand.x_row();
         let values: Vec<_> = values.chunks_mut(length).map(Mutex::new).collect();
-        let parts: Vec<_> = (0..grid.parts())
-            .map(|_| Mutex::new(self.no_sums()))
+        let together = grid.strips().div_ceil(PARTS).max(1);
+        let parts: Vec<_> = (0..grid.strips().div_ceil(together))
+            .map(|_| Mutex::new(Sums(vec![])))
             .collect();
-        Runs::new(grid, images, grid.strips_of_part(), |_| [(), ()]).each(|strips| {
+        Runs::new(grid, images, together, |_| [(), ()]).each(|strips| {
             let mut scratch = Scratch::default();
             stream(&self.expand, x, source, &strips, |strip, rows| {
-                let mut sums = lock(&parts[strip / grid.strips_of_part()]);
+                let mut sums = lock(&parts[strip / together]);
                 self.gather(
                     strip,
                     rows,
@@ -170,6 +172,7 @@ impl<'a, T: Real> Attention<'a, T> {
             let at = (place.row * count + v) * grid.w + place.column;
             at..at + place.pixels
         });
+        sums.0.resize(dim * (self.line() + 2), T::zero());
         let (products, norms) = sums.0.split_at_mut(dim * self.line());
         let head = tiles * c * TILE;
         scratch

@@ -4,6 +4,7 @@ use super::{Attention, Sums};
 use crate::kernels::Real;
 use crate::kernels::reduce::sum_parts;
 use crate::ops::softmax::softmax_row;
+use rayon::prelude::*;
 
 /// PyTorch's `normalize` divides by no less.
 const EPSILON: f64 = 1e-12;
@@ -41,10 +42,15 @@ impl<T: Real> Attention<'_, T> {
             cosine.extend(line.iter().zip(k_scale).map(|(&p, &k)| p * q_scale[i] * k));
         }
         let mut attention = cosine.clone();
-        for (i, row) in attention.chunks_exact_mut(c).enumerate() {
-            row.iter_mut().for_each(|s| *s *= self.temperature[i / c]);
-            softmax_row(row);
-        }
+        let heads = attention.par_chunks_exact_mut(c * c);
+        heads
+            .zip(self.temperature)
+            .for_each(|(head, &temperature)| {
+                for row in head.chunks_exact_mut(c) {
+                    row.iter_mut().for_each(|s| *s *= temperature);
+                    softmax_row(row);
+                }
+            });
         Scores {
             cosine,
             attention,
