@@ -125,24 +125,22 @@ impl<T: Real> Panels<T> {
     pub fn new((m, k): (usize, usize), left: Strided<T>) -> Self {
         assert!(left.holds(m, k));
         let mut data = Buffer::new(m.next_multiple_of(ROWS) * k);
-        let mut rest = &mut data[..];
+        let (mut rest, mut panels) = (&mut data[..], vec![]);
         for first in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - first);
             let block;
             (block, rest) = rest.split_at_mut(m.next_multiple_of(ROWS) * depth);
-            block
-                .par_chunks_mut(ROWS * depth)
-                .with_min_len(Self::TASK)
-                .enumerate()
-                .for_each(|(panel, to)| {
-                    let (i, to) = (panel * ROWS, to.as_chunks_mut::<ROWS>().0);
-                    fill(
-                        to,
-                        ROWS.min(m - i),
-                        left.from(i * left.row + first * left.col),
-                    );
-                });
+            let rows = (0..m).step_by(ROWS);
+            panels.extend(
+                rows.zip(block.chunks_mut(ROWS * depth))
+                    .map(|(i, to)| (first, i, to)),
+            );
         }
+        let panels = panels.into_par_iter().with_min_len(Self::TASK);
+        panels.for_each(|(first, i, to)| {
+            let from = left.from(i * left.row + first * left.col);
+            fill(to.as_chunks_mut::<ROWS>().0, ROWS.min(m - i), from);
+        });
         Self { m, k, data }
     }
 
