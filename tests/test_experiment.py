@@ -240,6 +240,29 @@ def test_a_grid_is_every_combination(place):
         )
 
 
+@pytest.mark.parametrize(
+    ("methods", "grid", "said"),
+    [
+        ({"a": {"ticket.lr": 1e-3}}, {"ticket.lr": [2e-3]}, r"a: ticket\.lr is set by the grid's"),
+        ({"a": {"ticket": {"lr": 1e-3}}}, {"ticket.lr": [2e-3]}, "a: ticket is set by the grid's"),
+        ({"a": {"ticket.lr": 1e-3}}, {"ticket": [{}, {"lr": 2e-3}]}, "grid's ticket, too"),
+        ({"a": {}}, {"ticket": [{"lr": 2e-3}], "ticket.lr": [1e-3]}, "grid: ticket is set by"),
+        ({"a": {}}, {"seed": [1, 2]}, "grid: seed is not for it to say"),
+        ({"a": {"seed": 1}}, {}, "a: seed is not for it to say"),
+    ],
+)
+def test_what_runs_is_what_the_grid_says(place, methods, grid, said):
+    shared = Experiment.load(place / "recipe.toml")
+    with pytest.raises(ValueError, match=said):
+        Sweep.of(shared, methods, [0], grid)
+
+
+def test_a_method_may_set_what_the_tables_of_a_grid_do_not(place):
+    shared = Experiment.load(place / "recipe.toml")
+    sweep = Sweep.of(shared, {"a": {"ticket.lr": 1e-3}}, [0], {"ticket": [{"amount": 0.5}]})
+    assert sweep.runs[0].experiment.ticket == {"amount": 0.5, "lr": 1e-3}
+
+
 def test_a_value_may_be_a_table(place):
     (place / "tables.toml").write_text(
         'recipe = "recipe.toml"\n[methods.sharp]\nticket.loss = { l1 = 1.0, fft-l1 = 0.1 }\n'

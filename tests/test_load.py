@@ -224,7 +224,12 @@ def test_damaged_safetensors_are_refused(tmp_path, about, message):
 
 
 @pytest.mark.parametrize(
-    "whole", [struct.pack("<Q", 2**64 - 1) + b"{", struct.pack("<Q", 10**5) + b"[" * 10**5]
+    "whole",
+    [
+        struct.pack("<Q", 2**64 - 1) + b"{",
+        struct.pack("<Q", 10**5) + b"[" * 10**5,
+        struct.pack("<Q", 3) + b"{}",
+    ],
 )
 def test_headers_without_an_end_are_refused(tmp_path, whole):
     (tmp_path / "x").write_bytes(whole)

@@ -97,8 +97,9 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 def _header(file: IO[bytes]) -> dict[str, Any]:
     size = os.fstat(file.fileno()).st_size
     (length,) = struct.unpack("<Q", file.read(8))
-    # More than there is, or than the format allows, is cut off and no JSON then.
-    header: dict[str, Any] = json.loads(file.read(min(length, size, MAX_HEADER)))
+    if length > min(size - file.tell(), MAX_HEADER):
+        raise ValueError(f"a header of {length} bytes in a file of {size}")
+    header: dict[str, Any] = json.loads(file.read(length))
     return header
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -24,7 +24,7 @@ from mirl.terminal import bar
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from mirl.loggers import Logger
 
@@ -159,7 +159,8 @@ class Sweep:
         ------
         ValueError
             A method after one that there is not, or in a circle; a control of no other run; no seed;
-            two runs of one name; an unknown table or key, or a setting out of range.
+            two runs of one name; a setting that two of methods, seeds and grid make; an unknown table
+            or key, or a setting out of range.
         TypeError
             Seeds or values that are no list, or a setting of another type.
         """
@@ -175,6 +176,7 @@ class Sweep:
                 left = [name for name in methods if name not in order]
                 raise ValueError(f"methods after one that there is not: {', '.join(left)}")
             order.append(ready[0])
+        _check_settings(methods, grid)
         runs: list[Run] = []
         seeds = _list("seeds", seeds)
         for what, listed in {"seeds": seeds, **grid}.items():
@@ -387,6 +389,27 @@ def _name(method: str, point: Mapping[str, Any], seed: int) -> str:
 
 def _word(value: Any) -> str:
     return function_name(value).rpartition(".")[2] if callable(value) else str(value)
+
+
+def _check_settings(
+    methods: Mapping[str, Mapping[str, Any]], grid: Mapping[str, Iterable[Any]]
+) -> None:
+    """Raise where a setting of the grid, or a seed, would not be what runs."""
+    settings = {"grid": grid, **methods}
+    for place, names in settings.items():
+        if "seed" in names:
+            raise ValueError(f"{place}: seed is not for it to say, but for seeds")
+        for name in names:
+            for other, values in grid.items():
+                if (place != "grid" or name != other) and _meets(name, other, values):
+                    raise ValueError(f"{place}: {name} is set by the grid's {other}, too")
+
+
+def _meets(name: str, other: str, values: Iterable[Any]) -> bool:
+    """Whether both set one thing: a table or a key in it; `values` are those of `other`."""
+    table, _, key = name.partition(".")
+    in_table = (isinstance(value, Mapping) and key in value for value in values)
+    return name == other or other.startswith(f"{name}.") or (table == other and any(in_table))
 
 
 def _check_names(runs: Iterable[Run]) -> None:
