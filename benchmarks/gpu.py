@@ -36,7 +36,8 @@ OPTIMIZER = (1, 3, 8, 8)
 TOLERANCE = 0.05
 """Largest difference between the images that contestants restore, bfloat16 included."""
 
-TORCH = ("eager", "channels_last", "compile")
+TORCH = ("eager", "channels_last", "compile", "reduce-overhead")
+"""The last one is `torch.compile`, too, with CUDA graphs."""
 PRECISIONS = ("tf32", "bf16")
 PRUNED = [f"mirl tf32 {scope} {d}" for scope in ("global", "layerwise") for d in (0.2, 0.1, 0.0352)]
 
@@ -45,7 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=None, help="JSON of the results")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--quick", action="store_true", help="without torch.compile")
+    parser.add_argument(
+        "--torch", nargs="+", choices=TORCH, default=TORCH, help="of these modes only"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -56,9 +59,7 @@ def main() -> None:
     if says.startswith("not there"):
         print(f"Left out: CUDA is {says}.")
         return
-    peers = [f"torch {mode} {p}" for mode in TORCH for p in PRECISIONS]
-    if arguments.quick:
-        peers = [peer for peer in peers if "compile" not in peer]
+    peers = [f"torch {mode} {p}" for mode in arguments.torch for p in PRECISIONS]
     rows = [compare(arguments, "infer", shape, peers) for shape in INFERENCE]
     rows += [compare(arguments, "train", shape, peers) for shape in TRAINING]
     rows += [compare(arguments, "infer-pruned", shape, PRUNED) for shape in INFERENCE]
@@ -181,7 +182,9 @@ def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
     torch.backends.cudnn.benchmark = True
     layout = torch.channels_last if mode == "channels_last" else torch.contiguous_format
     network = torch_network().to("cuda", memory_format=layout)
-    run = torch.compile(network) if mode == "compile" else network
+    run = network
+    if mode in ("compile", "reduce-overhead"):
+        run = torch.compile(network, mode="default" if mode == "compile" else mode)
     host = torch.from_numpy(image)
 
     def autocast() -> Any:
