@@ -282,3 +282,103 @@ impl<T: Real> Part<'_, T> {
         (&self.a[..self.held * a], &self.b[..self.held * b])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{Alive, Mask, Precision, Sparsity};
+    use crate::ops::rows::load_tiles;
+
+    /// Σ a·bᵀ over the pixels of two images, at one of `every` places and 0 elsewhere, and whether it was summed
+    /// up over all parts at once, as their tiles were kept.
+    fn gradient<T: Real>(
+        (m, n): (usize, usize),
+        (h, w): (usize, usize),
+        every: usize,
+    ) -> (Vec<T>, bool) {
+        let grid = Grid::new(h, w);
+        let image = |c: usize, seed: f64| -> Vec<T> {
+            let number = |i: usize| T::c((i as f64 * 0.7 + seed).sin());
+            (0..2 * h * c * w).map(number).collect()
+        };
+        let (a, b) = (image(m, 1.0), image(n, 2.0));
+        let (a, b) = (grid.split(m * w, &a), grid.split(n * w, &b));
+        let sparsity = Sparsity::new(Mask::from_fn(m * n, |i| i % every == 0));
+        let weights = vec![T::one(); m * n];
+        let left = Strided::rows(&weights[..], n);
+        let alive = (every > 1).then_some(Alive {
+            of: &sparsity,
+            first: 0,
+        });
+        let matrix = Matrix::new(Precision::Full, (m, n), left, alive, h * w);
+        let gradient = WeightGradient::of(&matrix);
+        assert_eq!(gradient.places.is_some(), every > 1);
+        let kept = gradient.part::<T>(grid, 1).sums.is_none();
+        let sums = gradient.over(grid, 2, |strip, to, right: &mut Vec<T>| {
+            let rows = a[strip].len() / (m * w);
+            load_tiles(grid, rows, m, a[strip], to);
+            right.resize(grid.tiles(rows) * n * TILE, T::zero());
+            load_tiles(grid, rows, n, b[strip], right);
+            right
+        });
+        (sums, kept)
+    }
+
+    fn expected((m, n): (usize, usize), (h, w): (usize, usize), every: usize) -> Vec<f64> {
+        let value = |(row, c, x): (usize, usize, usize), channels: usize, seed: f64| {
+            (((row * channels + c) * w + x) as f64 * 0.7 + seed).sin()
+        };
+        let pixels = || (0..2 * h).flat_map(|row| (0..w).map(move |x| (row, x)));
+        let at = |place: usize| {
+            let (i, k) = (place / n, place % n);
+            let product = |(row, x)| value((row, i, x), m, 1.0) * value((row, k, x), n, 2.0);
+            pixels().map(product).sum()
+        };
+        let places = (0..m * n).map(|at| at.is_multiple_of(every));
+        places
+            .enumerate()
+            .map(|(place, alive)| if alive { at(place) } else { 0.0 })
+            .collect()
+    }
+
+    #[test]
+    fn sums_and_kept_tiles_have_the_gradient() {
+        // Many channels of few pixels, then few of many.
+        for (size, image, keeps) in [((150, 170), (3, 5), true), ((9, 20), (40, 33), false)] {
+            for every in [1, 2, 3, 50] {
+                let (sums, kept) = gradient::<f64>(size, image, every);
+                assert_eq!(kept, keeps && every == 1, "{size:?}, one of {every}");
+                let expected = expected(size, image, every);
+                assert!(
+                    sums.iter()
+                        .zip(&expected)
+                        .all(|(a, b)| (a - b).abs() < 1e-10)
+                );
+            }
+        }
+        let (size, image) = ((400, 410), (2, 3));
+        let (sums, kept) = gradient::<f64>(size, image, 2);
+        assert!(kept);
+        let expected = expected(size, image, 2);
+        assert!(
+            sums.iter()
+                .zip(&expected)
+                .all(|(a, b)| (a - b).abs() < 1e-10)
+        );
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        for (size, image) in [((150, 170), (3, 5)), ((9, 20), (40, 33))] {
+            for every in [1, 3] {
+                let with = |threads| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                    let work = || gradient::<f32>(size, image, every).0;
+                    pool.build().unwrap().install(work)
+                };
+                let one = with(1);
+                assert!([2, 5, 40].iter().all(|&threads| with(threads) == one));
+            }
+        }
+    }
+}
