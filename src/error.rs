@@ -83,12 +83,19 @@ impl Error {
     }
 }
 
-/// Operators report through candle, which carries only the message.
-impl From<Error> for candle_core::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Tensor(error) => error,
-            other => candle_core::Error::msg(other),
-        }
+#[cfg(test)]
+mod tests {
+    use super::Error;
+    use std::panic::{catch_unwind, panic_any, resume_unwind};
+
+    #[test]
+    fn what_unwinds_is_told() {
+        let told = |work: fn()| Error::of_panic(catch_unwind(work).unwrap_err());
+        let fault = |message| format!("a fault of mirl, please report it: {message}");
+        let memory = told(|| resume_unwind(Box::new(Error::Memory { bytes: 3 })));
+        assert!(matches!(memory, Error::Memory { bytes: 3 }));
+        assert_eq!(told(|| panic!("ours")).to_string(), fault("ours"));
+        assert_eq!(told(|| panic!("{}", 7)).to_string(), fault("7"));
+        assert_eq!(told(|| panic_any(7)).to_string(), fault("no message"));
     }
 }

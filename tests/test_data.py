@@ -614,6 +614,23 @@ def test_pairs_of_different_sizes_are_named(root):
         mirl.test_sets(root, split=split.name, tasks=["derain"])
 
 
+def test_files_that_change_under_a_loader_are_named(root):
+    """Their sizes are looked at when a loader is made; their pixels decide."""
+    settings = {"patch_size": 16, "cache_mb": 0}
+    noise = mirl.Loader.from_folder(root, tasks=["denoise"], **settings)
+    rain = mirl.Loader.from_folder(root, tasks=["derain"], **settings)
+    skipping = mirl.Loader.from_folder(root, tasks=["denoise"], on_error="skip", **settings)
+    for path in (root / "train/denoise").rglob("*.*"):
+        mirl.write_image(path, photo(1)[:8], force=True)
+    mirl.write_image(root / "train/derain/Pairs/input/one_rainy.png", photo(1)[:32], force=True)
+    with pytest.raises(ValueError, match=r"denoise.*: too small for a patch of 16x16"):
+        list(noise)
+    with pytest.raises(ValueError, match=r"one_rainy\.png has 32x48 .*one_gt\.png has 40x48"):
+        list(rain)
+    with pytest.raises(ValueError, match=r"denoise.*: too small for a patch of 16x16"):
+        list(skipping)
+
+
 def test_rotated_files_count_upright(tmp_path):
     from PIL import Image
 

@@ -266,6 +266,31 @@ def test_what_is_no_image_is_named(tmp_path):
         mirl.read_image(tmp_path)
 
 
+def test_colours_of_another_type_are_named(tmp_path):
+    """A TIFF file of 2x2 pixels of three 32-bit floats, which pillow does not write."""
+    long, short = 4, 3
+    values = np.linspace(0, 1, 12).astype("<f4").tobytes()
+    bits, pixels = 8 + 2 + 10 * 12 + 4, 8 + 2 + 10 * 12 + 4 + 2 * 6
+    tags = [
+        (256, short, 1, 2),  # width
+        (257, short, 1, 2),  # height
+        (258, short, 3, bits),
+        (259, short, 1, 1),  # not compressed
+        (262, short, 1, 2),  # RGB
+        (273, long, 1, pixels),
+        (277, short, 1, 3),
+        (278, short, 1, 2),
+        (279, long, 1, len(values)),
+        (339, short, 3, bits + 6),
+    ]
+    directory = b"".join(struct.pack("<HHLL", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<LH", 8, len(tags)) + directory + bytes(4)
+    formats = struct.pack("<6H", 32, 32, 32, 3, 3, 3)
+    (tmp_path / "a.tiff").write_bytes(head + formats + values)
+    with pytest.raises(FormatError, match=r"a\.tiff: pixels of type Rgb32F are not supported"):
+        mirl.read_image(tmp_path / "a.tiff")
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
 def test_a_file_without_permission(tmp_path):
     mirl.write_image(tmp_path / "a.png", pixels(3))

@@ -19,8 +19,8 @@ pub fn try_room<T>(len: usize) -> Result<Vec<T>> {
     Ok(values)
 }
 
-/// The same, which unwinds with the error: operators report through candle, which would keep but the message.
-/// `py::enter` catches it.
+/// The same, which unwinds with the error, since many ask from within the loops of several threads. `py::enter`
+/// catches it.
 pub fn room<T>(len: usize) -> Vec<T> {
     try_room(len).unwrap_or_else(|error| resume_unwind(Box::new(error)))
 }

@@ -437,7 +437,7 @@ fn mask_of(parts: &[usize], every: usize, dead: usize, wanted: impl Fn(usize) ->
 /// Masks under which some, all or none of the inner channels are dead, at several densities.
 #[test]
 fn masked_weights_are_left_out_of_attention() {
-    for (c, heads, h, w) in [(4, 2, 3, 5), (6, 3, 2, 19), (40, 2, 5, 16)] {
+    for (c, heads, h, w) in [(4, 2, 3, 5), (6, 3, 2, 19), (40, 2, 5, 16), (40, 4, 2, 16)] {
         let inputs = attention_inputs(2, c, heads, h, w);
         let parts = [c, c, heads, 3 * c * c, 27 * c, c * c];
         for every in [1, 2, 5] {
@@ -446,6 +446,10 @@ fn masked_weights_are_left_out_of_attention() {
                 mask_of(&parts, every, 3, |i| i < 2 * c * c || i / c % 3 == 0),
                 mask_of(&parts, every, 4, |i| i < 18 * c || i / 9 % 2 == 1),
                 mask_of(&parts, every, 3, |i| i < 2 * c * c),
+                // No values in the first head.
+                mask_of(&parts, every, 3, |i| {
+                    i < 2 * c * c || i / c % c >= c / heads
+                }),
                 mask_of(&parts, every, 5, |_| false),
             ];
             for (number, mask) in masks.into_iter().enumerate() {
