@@ -48,14 +48,14 @@ use std::sync::Arc;
 
 /// Elements of an image's projected rows that are worth holding: they stay in the last cache.
 const HELD: usize = 1 << 21;
-/// Rows of an image that a thread is to have where they are not held: it computes two more, those beside its
-/// own.
-const OWN: usize = 8;
+/// What each of many threads adds to that: some of the last cache comes with every core. Where rows are not
+/// held, each thread computes two more, those beside its own, which the more there are the fewer are its own.
+const HELD_BY_THREAD: usize = 1 << 19;
 
 /// Whether the projected rows of each of several images, so wide, are better computed strip by strip than held.
 fn streams(grid: Grid, images: usize, wide: usize) -> bool {
     let threads = rayon::current_num_threads().div_ceil(images.max(1));
-    grid.h * grid.padded_row(wide) > HELD && grid.h >= OWN * threads
+    grid.h * grid.padded_row(wide) > HELD.max(threads * HELD_BY_THREAD)
 }
 
 /// The attention half: x [n, h, c, w], parameters [4c² + 29c + heads].

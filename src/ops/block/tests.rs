@@ -359,7 +359,7 @@ fn sweeping_changes_nothing() {
         );
         for (p, q) in [(p, q), pruned] {
             let expected = bits(&halves(&p, &q));
-            // With forty, too few rows are left for each to go through them in one sweep.
+            // Forty hold the rows, and go through them in two sweeps.
             for threads in [1, 2, 5, 40] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
                 let run = || block(&x, (&p, heads), (&q, hidden), INFER).unwrap();
