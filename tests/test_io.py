@@ -286,9 +286,15 @@ def test_colours_of_another_type_are_named(tmp_path):
     directory = b"".join(struct.pack("<HHLL", *tag) for tag in tags)
     head = b"II*\0" + struct.pack("<LH", 8, len(tags)) + directory + bytes(4)
     formats = struct.pack("<6H", 32, 32, 32, 3, 3, 3)
-    (tmp_path / "a.tiff").write_bytes(head + formats + values)
-    with pytest.raises(FormatError, match=r"a\.tiff: pixels of type Rgb32F are not supported"):
-        mirl.read_image(tmp_path / "a.tiff")
+    path = tmp_path / "train" / "denoise" / "Set" / "a.tiff"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(head + formats + values)
+    for read in (
+        lambda: mirl.read_image(path),
+        lambda: list(mirl.Loader.from_folder(tmp_path, tasks=["denoise"], patch_size=2)),
+    ):
+        with pytest.raises(FormatError, match=r"a\.tiff: pixels of type Rgb32F are not support"):
+            read()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")

@@ -74,10 +74,7 @@ pub fn read(path: &Path) -> Result<Image> {
         DynamicImage::ImageLumaA16(p) => Samples::U16(p.into_raw()),
         DynamicImage::ImageRgb16(p) => Samples::U16(p.into_raw()),
         DynamicImage::ImageRgba16(p) => Samples::U16(p.into_raw()),
-        other => {
-            let message = format!("pixels of type {:?} are not supported", other.color());
-            return Err(Error::format(path, message));
-        }
+        other => return Err(unsupported(path, &other)),
     };
     Ok(Image {
         height,
@@ -92,12 +89,23 @@ pub fn read(path: &Path) -> Result<Image> {
 
 /// Reads an image as 8-bit RGB; alpha is left out and grey is spread.
 pub fn read_rgb8(path: &Path) -> Result<Rgb8> {
-    let pixels = decode(path)?.pixels.into_rgb8();
+    let pixels = match decode(path)?.pixels {
+        // What stands for white is not told.
+        float @ (DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_)) => {
+            return Err(unsupported(path, &float));
+        }
+        whole => whole.into_rgb8(),
+    };
     Ok(Rgb8 {
         height: pixels.height() as usize,
         width: pixels.width() as usize,
         data: pixels.into_raw(),
     })
+}
+
+fn unsupported(path: &Path, pixels: &DynamicImage) -> Error {
+    let message = format!("pixels of type {:?} are not supported", pixels.color());
+    Error::format(path, message)
 }
 
 /// Height and width, from the file's head alone and before any orientation is applied.
