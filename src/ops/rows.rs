@@ -52,6 +52,11 @@ impl Place {
     }
 }
 
+/// Threads that each of several images has.
+pub fn threads_of_image(images: usize) -> usize {
+    rayon::current_num_threads().div_ceil(images.max(1))
+}
+
 impl Grid {
     pub fn new(h: usize, w: usize) -> Self {
         let padded = w.next_multiple_of(GROUP);
@@ -64,11 +69,11 @@ impl Grid {
         }
     }
 
-    /// The same in strips for every thread, as far as tiles stay full, where there are several images: for
+    /// The same in a strip for every thread that each of several images has, as far as tiles stay full: for
     /// work that adds nothing up over pixels, whose results do not depend on strips.
     pub fn for_threads(self, images: usize) -> Self {
-        let wanted = rayon::current_num_threads().div_ceil(images.max(1));
-        let strip = self.h.div_ceil(wanted).max(TILE / self.padded).max(1);
+        let rows = self.h.div_ceil(threads_of_image(images));
+        let strip = rows.max(TILE / self.padded).max(1);
         Self {
             strip: strip.min(self.strip),
             ..self
@@ -81,7 +86,12 @@ impl Grid {
 
     /// Strips of a part, of which the last may have fewer.
     pub fn strips_of_part(&self) -> usize {
-        self.strips().div_ceil(PARTS).max(1)
+        self.strips_of(PARTS)
+    }
+
+    /// Strips of each of so many parts, at most.
+    pub fn strips_of(&self, parts: usize) -> usize {
+        self.strips().div_ceil(parts).max(1)
     }
 
     pub fn parts(&self) -> usize {

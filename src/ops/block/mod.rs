@@ -36,7 +36,7 @@ use self::expand::Expand;
 use self::feed_forward::FeedForward;
 use self::layout::Layout;
 use self::whole::BlockOp;
-use super::rows::Grid;
+use super::rows::{Grid, threads_of_image};
 use super::{Mode, Operator, Tensor, View, apply, sizes};
 use crate::kernels::{Mask, Real, Sparsity};
 use crate::runtime::buffer::Buffer;
@@ -54,8 +54,8 @@ const HELD_BY_THREAD: usize = 1 << 19;
 
 /// Whether the projected rows of each of several images, so wide, are better computed strip by strip than held.
 fn streams(grid: Grid, images: usize, wide: usize) -> bool {
-    let threads = rayon::current_num_threads().div_ceil(images.max(1));
-    grid.h * grid.padded_row(wide) > HELD.max(threads * HELD_BY_THREAD)
+    let held = HELD.max(threads_of_image(images) * HELD_BY_THREAD);
+    grid.h * grid.padded_row(wide) > held
 }
 
 /// The attention half: x [n, h, c, w], parameters [4c² + 29c + heads].

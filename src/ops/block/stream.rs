@@ -3,7 +3,7 @@
 
 use super::expand::Expand;
 use crate::kernels::Real;
-use crate::ops::rows::{Grid, Rows};
+use crate::ops::rows::{Grid, Rows, threads_of_image};
 use crate::runtime::lock::lock;
 use rayon::prelude::*;
 use std::mem::{replace, take};
@@ -41,8 +41,8 @@ impl<H: Send, F: Fn(usize) -> [H; 2] + Sync> Runs<H, F> {
     pub fn new(grid: Grid, images: usize, grain: usize, beside: F) -> Self {
         let strips = grid.strips();
         let threads = rayon::current_num_threads();
-        let own = threads.div_ceil(images.max(1));
-        let length = strips.div_ceil(own).next_multiple_of(grain).max(grain);
+        let length = strips.div_ceil(threads_of_image(images));
+        let length = length.next_multiple_of(grain).max(grain);
         let mut above = None;
         let runs: Vec<_> = (0..strips)
             .step_by(length)

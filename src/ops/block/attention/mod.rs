@@ -130,7 +130,7 @@ impl<'a, T: Real> Attention<'a, T> {
         let grid = self.expand.grid;
         let length = grid.strip * self.expand.x_row();
         let values: Vec<_> = values.chunks_mut(length).map(Mutex::new).collect();
-        let together = grid.strips().div_ceil(PARTS).max(1);
+        let together = grid.strips_of(PARTS);
         let parts: Vec<_> = (0..grid.strips().div_ceil(together))
             .map(|_| Mutex::new(Sums(vec![])))
             .collect();
