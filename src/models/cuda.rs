@@ -60,13 +60,16 @@ impl Restoration {
             precision,
             tf32: gpu::tf32(),
         };
-        let (gpu, goes_on) = (padded.gpu(), repeated.goes_on(key));
+        let gpu = padded.gpu();
+        if !repeated.goes_on(key) {
+            *arrays = None; // Before others are asked for, which there may be no memory for.
+        }
         let arrays = match arrays {
-            Some(arrays) if goes_on => {
+            Some(arrays) => {
                 arrays.0.copy_from(0, padded)?;
                 arrays
             }
-            arrays => arrays.insert((padded.clone(), Array::new(gpu, &[n, height, c, width])?)),
+            None => arrays.insert((padded.clone(), Array::new(gpu, &[n, height, c, width])?)),
         };
         let (images, restored) = &*arrays;
         repeated.run(gpu, || restored.copy_from(0, &restore(images)?))?;
