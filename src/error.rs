@@ -64,6 +64,14 @@ impl Error {
         Self::Internal(format!("a fault of mirl, please report it: {message}"))
     }
 
+    /// Whether a value or a file is to blame, and not what became of the call.
+    pub fn is_of_input(&self) -> bool {
+        matches!(
+            self,
+            Self::Value(_) | Self::File { .. } | Self::Format { .. }
+        )
+    }
+
     pub fn internal(message: impl Into<String>) -> Self {
         Self::Internal(message.into())
     }

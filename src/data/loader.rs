@@ -5,8 +5,9 @@ use super::augment::{Augment, PIXEL, Pixels};
 use super::degrade::{Degradation, Window};
 use super::store::{OnError, Store};
 use crate::runtime::buffer::zeros;
+use crate::runtime::cancel::{self, Cancel};
 use crate::runtime::lock::lock;
-use crate::runtime::{cancel, rng, threads};
+use crate::runtime::{rng, threads};
 use crate::{Error, Result};
 use rand::RngExt;
 use rayon::prelude::*;
@@ -73,16 +74,17 @@ impl Loader {
                 return Err(Error::value(format!("{name} must be at least 1, got 0")));
             }
         }
+        let cancel = cancel::current();
         let found: Vec<Result<(usize, usize)>> = (0..store.len())
             .into_par_iter()
             .map(|index| {
-                cancel::check()?;
+                cancel.check()?;
                 store.check(index, config.patch_size)
             })
             .collect();
         let mut skipped = BTreeSet::new();
         let mut skip = |error: Error| {
-            if config.on_error != OnError::Skip {
+            if config.on_error != OnError::Skip || !error.is_of_input() {
                 return Err(error);
             }
             skipped.insert(error.to_string());
@@ -198,7 +200,9 @@ impl Loader {
         )
             .into_par_iter()
             .try_for_each(|(degraded, clean, place)| {
-                self.patch(order, epoch, place, (degraded, clean))
+                // Made ahead, for no call; the thread may be in the midst of one that is interrupted.
+                let patch = || self.patch(order, epoch, place, (degraded, clean));
+                Cancel::default().scope(patch)
             })?;
         Ok(Batch {
             degraded,
@@ -220,7 +224,7 @@ impl Loader {
         for offset in 0..order.len() {
             let sample = &self.samples[order[(place + offset) % order.len()]];
             match self.draw(sample, epoch, place, (&mut *degraded, &mut *clean)) {
-                Err(error) if self.config.on_error == OnError::Skip => {
+                Err(error) if self.config.on_error == OnError::Skip && error.is_of_input() => {
                     let mut skipped = lock(&self.skipped);
                     skipped.insert(error.to_string());
                     failure = Some(error);
@@ -306,5 +310,41 @@ impl Batches {
             )));
         }
         lock(&self.receiver).recv_timeout(patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Source;
+    use crate::io::image::Rgb8;
+
+    /// A thread that makes a batch ahead may be in the midst of a call that is interrupted.
+    #[test]
+    fn batches_are_nobodys_call() {
+        let photo = Rgb8 {
+            height: 16,
+            width: 16,
+            data: vec![128; 16 * 16 * PIXEL],
+        };
+        let sample = Sample {
+            clean: 0,
+            degraded: Degraded::Synthetic("noise:25".parse().unwrap()),
+        };
+        let config = LoaderConfig {
+            batch_size: 4,
+            patch_size: 8,
+            augment: Augment::None,
+            seed: 0,
+            on_error: OnError::Skip,
+            prefetch: 1,
+        };
+        let store = Store::new(vec![Source::Memory(Arc::new(photo))], 0);
+        let loader = Loader::new(store, vec![sample; 4], config).unwrap();
+        let make = || loader.batch(&loader.order(0), 0, 0).unwrap().degraded;
+        let cancel = Cancel::default();
+        cancel.cancel();
+        assert_eq!(cancel.scope(make), make());
+        assert!(loader.take_skipped().is_empty());
     }
 }

@@ -14,8 +14,10 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// [`Error::Cancelled`] when the flag is raised.
+    pub fn check(&self) -> Result<()> {
+        let stop = self.0.load(Ordering::Relaxed);
+        if stop { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// Runs `work` with this flag as the one that [`check`] polls on this thread.
@@ -37,10 +39,15 @@ thread_local! {
     static CURRENT: RefCell<Option<Cancel>> = const { RefCell::new(None) };
 }
 
+/// The flag of the current call, for the other threads that work on it: a thread that waits may do a part of
+/// another call meanwhile. One that nobody raises where there is no call.
+pub fn current() -> Cancel {
+    CURRENT.with(|current| current.borrow().clone().unwrap_or_default())
+}
+
 /// [`Error::Cancelled`] when the current call was asked to stop.
 pub fn check() -> Result<()> {
-    let stop = CURRENT.with(|current| current.borrow().as_ref().is_some_and(Cancel::is_cancelled));
-    if stop { Err(Error::Cancelled) } else { Ok(()) }
+    CURRENT.with(|current| current.borrow().as_ref().map_or(Ok(()), Cancel::check))
 }
 
 #[cfg(test)]
@@ -53,6 +60,7 @@ mod tests {
         outer.scope(|| {
             inner.cancel();
             assert!(inner.scope(check).is_err());
+            assert!(inner.scope(current).check().is_err() && current().check().is_ok());
             assert!(check().is_ok());
             outer.cancel();
             assert!(matches!(check(), Err(Error::Cancelled)));

@@ -175,10 +175,11 @@ impl Degradation {
             image_height: height,
             image_width: width,
         };
+        let cancel = cancel::current();
         let images = images.par_chunks_exact_mut(height * width * PIXEL);
         images.enumerate().try_for_each(|(number, image)| {
             let rng = &mut rng::stream(seed, name, [number as u64, 0]);
-            self.apply(image, window, rng)
+            cancel.scope(|| self.apply(image, window, rng))
         })
     }
 }
@@ -211,7 +212,7 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::rng;
+    use crate::runtime::cancel::Cancel;
 
     const WINDOW: Window = Window {
         row: 0,
@@ -254,6 +255,18 @@ mod tests {
         assert_eq!(chain.0[0].strength, (0.5, 2.0));
         assert_eq!(range("1e-4-2e-3"), Some((1e-4, 2e-3)));
         assert_eq!("social".parse::<Degradation>().unwrap().0.len(), 5);
+    }
+
+    /// By whichever thread: none of them is the one whose call it is.
+    #[test]
+    fn an_interrupted_call_ends() {
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let mut images = vec![128; 8 * 96 * 128 * 3];
+        let degradation: Degradation = "noise:25".parse().unwrap();
+        let ended = cancel.scope(|| degradation.apply_all(&mut images, (96, 128), 0, "test"));
+        assert!(matches!(ended, Err(Error::Cancelled)));
+        assert!(images.iter().all(|&value| value == 128));
     }
 
     #[test]
