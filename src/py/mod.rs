@@ -16,6 +16,12 @@ mod train;
 /// The Rust core of mirl. Private: use the functions and classes of `mirl`.
 #[pyo3::pymodule]
 mod _mirl {
+    #[pymodule_init]
+    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::runtime::allocator::survive_forks();
+        Ok(())
+    }
+
     #[pymodule_export]
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

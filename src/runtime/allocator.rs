@@ -8,10 +8,11 @@
 //! Whatever may be a tile begins with a cache line: a vector that lies across two takes two loads, and
 //! sparse products do little else than load.
 
+use super::lock::lock;
 use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
 #[global_allocator]
 static ALLOCATOR: Split = Split;
@@ -22,15 +23,13 @@ const LARGE: usize = 1 << 17;
 const MEDIUM: usize = 1 << 12;
 /// The alignment of medium and large blocks: a cache line.
 const ALIGN: usize = 64;
-/// How often to ask for the lock, which is never held for long.
-const TRIES: usize = 10_000;
 /// What the system is asked for at once: little of it is lost where two such segments meet.
 const SEGMENT: usize = 1 << 26;
 /// Small calls before memory goes back: between two large ones lie a few small ones.
 const PATIENCE: usize = 32;
 /// Segments that there may be.
 const SEGMENTS: usize = 1024;
-/// Of a segment's start: that of a page.
+/// The alignment of a segment: a page.
 const SEGMENT_ALIGN: usize = 4096;
 
 struct Split;
@@ -60,21 +59,48 @@ pub fn settle() {
 
 /// The same at once: where memory has run out, whoever goes on needs some.
 pub fn release() {
-    if let Some(mut blocks) = lock() {
-        RELEASING.store(true, Ordering::Relaxed);
-        // SAFETY: only segments without a block are given back.
-        unsafe { blocks.trim(0) };
-        RELEASING.store(false, Ordering::Relaxed);
-    }
+    let mut blocks = lock(&LARGE_BLOCKS);
+    RELEASING.store(true, Ordering::Relaxed);
+    // SAFETY: only segments without a block are given back.
+    unsafe { blocks.trim(0) };
+    RELEASING.store(false, Ordering::Relaxed);
 }
 
-/// A lock that another thread holds at a fork is never freed in the child: after a while, none.
-fn lock() -> Option<MutexGuard<'static, Dlmalloc<Segments>>> {
-    (0..TRIES).find_map(|_| {
-        std::hint::spin_loop();
-        LARGE_BLOCKS.try_lock().ok()
-    })
+/// To be called once, before threads are: a lock that another thread held at a fork would never be free in the
+/// child, so whoever forks holds it meanwhile.
+#[cfg(unix)]
+pub fn survive_forks() {
+    use std::cell::UnsafeCell;
+    use std::ffi::c_int;
+    use std::sync::MutexGuard;
+
+    struct Held(UnsafeCell<Option<MutexGuard<'static, Dlmalloc<Segments>>>>);
+    // SAFETY: who looks into it holds the lock, or is the only thread of a child.
+    unsafe impl Sync for Held {}
+    static HELD: Held = Held(UnsafeCell::new(None));
+
+    extern "C" fn hold() {
+        let held = lock(&LARGE_BLOCKS);
+        // SAFETY: as above.
+        unsafe { *HELD.0.get() = Some(held) };
+    }
+    extern "C" fn free() {
+        // SAFETY: as above; the thread that forked is the one that holds.
+        drop(unsafe { (*HELD.0.get()).take() });
+    }
+    unsafe extern "C" {
+        fn pthread_atfork(
+            prepare: Option<extern "C" fn()>,
+            parent: Option<extern "C" fn()>,
+            child: Option<extern "C" fn()>,
+        ) -> c_int;
+    }
+    // SAFETY: functions of the signature that POSIX asks for. Without memory for them, forks go on without.
+    let _ = unsafe { pthread_atfork(Some(hold), Some(free), Some(free)) };
 }
+
+#[cfg(not(unix))]
+pub fn survive_forks() {}
 
 /// Where dlmalloc's memory comes from.
 struct Segments;
@@ -165,11 +191,9 @@ fn system(layout: Layout) -> Layout {
 // back to the one whose memory it lies in.
 unsafe impl GlobalAlloc for Split {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if is_large(layout)
-            && let Some(mut blocks) = lock()
-        {
+        if is_large(layout) {
             // SAFETY: as the caller promises.
-            let block = unsafe { blocks.malloc(layout.size(), ALIGN) };
+            let block = unsafe { lock(&LARGE_BLOCKS).malloc(layout.size(), ALIGN) };
             if !block.is_null() {
                 let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
                 PEAK.fetch_max(used, Ordering::Relaxed);
@@ -183,12 +207,8 @@ unsafe impl GlobalAlloc for Split {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if is_large(layout) && Segments::contain(block as usize) {
             USED.fetch_sub(layout.size(), Ordering::Relaxed);
-            // Without a lock, in a child of a fork, the block is lost.
-            if let Some(mut blocks) = lock() {
-                // SAFETY: the block lies in dlmalloc's memory and has this size.
-                unsafe { blocks.free(block, layout.size(), ALIGN) };
-            }
-            return;
+            // SAFETY: the block lies in dlmalloc's memory and has this size.
+            return unsafe { lock(&LARGE_BLOCKS).free(block, layout.size(), ALIGN) };
         }
         // SAFETY: as the caller promises; the layout is the one that the block was asked for with.
         unsafe { System.dealloc(block, system(layout)) }
