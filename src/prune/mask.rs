@@ -64,12 +64,21 @@ impl Masks {
 
     /// Zeroes every masked weight.
     pub fn apply(&self, all: &Parameters) -> Result<()> {
-        for (name, parameter) in all.iter() {
-            if let Some(mask) = self.get(name) {
-                match parameter.array() {
-                    Some(values) => apply_cuda(mask, &values)?,
-                    None => parameter.write(|values| mask.apply(values))?,
-                }
+        let masked = all.iter().filter_map(|(name, parameter)| {
+            let mask = self.get(name)?;
+            Some((parameter, mask))
+        });
+        // All bits are on the GPU before any weight changes: there may be no memory for them.
+        let uploaded = masked.map(|(parameter, mask)| {
+            let values = parameter.array();
+            let words = |values: &Array| Array::from_words(values.gpu(), mask.words());
+            let words = values.as_ref().map(words).transpose()?;
+            Ok((parameter, mask, values.zip(words)))
+        });
+        for (parameter, mask, on_gpu) in uploaded.collect::<Result<Vec<_>>>()? {
+            match on_gpu {
+                Some((values, words)) => apply_cuda(&words, &values)?,
+                None => parameter.write(|values| mask.apply(values))?,
             }
         }
         Ok(())
@@ -77,12 +86,10 @@ impl Masks {
 }
 
 /// Zeroes the values on a GPU whose bit is not set.
-fn apply_cuda(mask: &Mask, values: &Array) -> Result<()> {
-    let gpu = values.gpu();
-    let words = Array::from_words(gpu, mask.words())?;
-    gpu.each(
+fn apply_cuda(words: &Array, values: &Array) -> Result<()> {
+    values.gpu().each(
         ("apply_mask", Kind::F32),
         values.len(),
-        arguments![values, &words, values.len()],
+        arguments![values, words, values.len()],
     )
 }

@@ -48,12 +48,15 @@ pub fn prune(
             options.amount
         )));
     }
+    let mut new = masks.clone();
     for ((name, _), mask) in candidates.into_iter().zip(pruned) {
         if mask.alive() < mask.len() {
-            masks.insert(name, mask);
+            new.insert(name, mask);
         }
     }
-    masks.apply(all)
+    new.apply(all)?;
+    *masks = new;
+    Ok(())
 }
 
 /// The masks of the candidates when those that have to go are gone.
@@ -100,10 +103,10 @@ struct Cut {
     ties: usize,
 }
 
-/// What ends the units of a contest that go; nobody's end where none lives.
+/// Up to where the units of a contest go; none go where none is alive.
 fn cut(field: &[Units], contest: &Contest, threshold: Threshold) -> Cut {
     let alive: usize = field.iter().map(Units::alive).sum();
-    // A percentile is one of all; where the safe do not count, others go in their stead.
+    // A percentile is taken over all living units, an exact number only over those that may go.
     let all = threshold == Threshold::Percentile;
     let lists: Vec<Vec<u32>> = field.par_iter().map(|units| units.keys(all)).collect();
     let found = match threshold {

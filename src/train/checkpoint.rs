@@ -102,8 +102,9 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
     };
     let movement = trainer.movement().map(|_| state(MOVEMENT)).transpose()?;
     let average = trainer.average().map(|_| state(AVERAGE)).transpose()?;
+    let values = saved.parameters().state()?; // Whose memory may not be there.
     network.set_masks(saved.masks().clone())?;
-    network.load(&saved.parameters().state()?, true)?;
+    network.load(&values, true)?;
     let all = network.parameters();
     trainer.optimizer_mut().resume(steps, all, moments)?;
     if let (Some(held), Some(saved)) = (trainer.movement_mut(), movement) {
