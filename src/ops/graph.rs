@@ -4,7 +4,7 @@
 //! Here a gradient that comes alone is taken as it is, and what an operator kept is let go with it.
 
 use super::adapter::{Adapter, Recorded};
-use super::{Operator, Values};
+use super::{Operator, Values, add};
 use crate::kernels::Sparsity;
 use crate::runtime::cancel;
 use crate::runtime::lock::lock;
@@ -57,7 +57,7 @@ impl Gradients {
                     place.insert(gradient);
                 }
                 Entry::Occupied(mut place) => {
-                    let sum = place.get().add(&gradient)?;
+                    let sum = sum(place.get(), &gradient)?;
                     place.insert(sum);
                 }
             }
@@ -124,12 +124,6 @@ impl Tensor {
         self.values.dims()
     }
 
-    /// The four sizes [n, h, c, w] of an image.
-    pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
-        let [n, h, c, w] = super::sizes(self.dims(), "images")?;
-        Ok((n, h, c, w))
-    }
-
     /// What lies on the processor.
     #[cfg(test)]
     pub fn cpu(&self) -> &candle_core::Tensor {
@@ -174,7 +168,7 @@ impl Tensor {
                         entry.insert((node.clone(), part));
                     }
                     Entry::Occupied(mut entry) => {
-                        let sum = entry.get().1.add(&part)?;
+                        let sum = sum(&entry.get().1, &part)?;
                         entry.get_mut().1 = sum;
                     }
                 }
@@ -182,6 +176,11 @@ impl Tensor {
         }
         Ok(gradients)
     }
+}
+
+fn sum(a: &Values, b: &Values) -> Result<Values> {
+    let [a, b] = [a, b].map(|values| Tensor::constant(values.clone()));
+    Ok(add(&a, &b)?.values)
 }
 
 /// The result of an operator, recorded where one of its inputs is.
@@ -203,8 +202,8 @@ pub fn apply<O: Operator>(mut operator: O, inputs: &[&Tensor]) -> Result<Tensor>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::cat;
     use crate::ops::testing::{flat, tensor};
-    use crate::ops::{add, cat};
 
     fn variable(data: Vec<f64>) -> Tensor {
         let length = data.len();

@@ -73,19 +73,4 @@ impl Values {
             }
         }
     }
-
-    pub fn add(&self, other: &Self) -> Result<Self> {
-        match (self, other) {
-            (Self::Cpu(a), Self::Cpu(b)) => Ok((a + b)?.into()),
-            (Self::Cuda(a), Self::Cuda(b)) => Ok(sum(a, b)?.into()),
-            _ => Err(Error::internal("values on two devices")),
-        }
-    }
-}
-
-/// The sum of two arrays of one shape.
-pub fn sum(a: &Array, b: &Array) -> Result<Array> {
-    let y = a.like()?;
-    a.each("add", y.len(), arguments![&y, a, b, y.len()])?;
-    Ok(y)
 }

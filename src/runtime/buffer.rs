@@ -69,6 +69,11 @@ pub fn concat<T: Float + Send + Sync>(parts: &[&[T]]) -> Vec<T> {
     all.into_vec()
 }
 
+/// A copy of a slice, made by all threads.
+pub fn copy<T: Float + Send + Sync>(values: &[T]) -> Vec<T> {
+    concat(&[values])
+}
+
 impl<T> Deref for Buffer<T> {
     type Target = [T];
 

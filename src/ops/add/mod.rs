@@ -3,11 +3,15 @@
 #[cfg(test)]
 mod tests;
 
-use super::values::sum;
 use super::{Operator, Tensor, View, apply, same_shape};
-use crate::Result;
 use crate::kernels::Real;
+use crate::runtime::buffer::{Buffer, copy};
 use crate::runtime::gpu::{Array, Kind};
+use crate::{Result, arguments};
+use rayon::prelude::*;
+
+/// Values that one task adds.
+const CHUNK: usize = 1 << 15;
 
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     apply(Add, &[a, b])
@@ -21,12 +25,11 @@ impl Operator for Add {
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (a, b) = (inputs[0], inputs[1]);
         same_shape(a.shape, b.shape, Self::NAME)?;
-        let sums = a.data.iter().zip(b.data).map(|(&a, &b)| a + b);
-        Ok((sums.collect(), a.shape.to_vec()))
+        Ok((sum(a.data, b.data), a.shape.to_vec()))
     }
 
     fn backward<T: Real>(self, _inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        Ok(vec![gradient.data.to_vec(), gradient.data.to_vec()])
+        Ok(vec![copy(gradient.data), copy(gradient.data)])
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
@@ -38,11 +41,25 @@ impl Operator for Add {
         } else {
             Kind::F32
         };
-        sum(&a.cast(kind)?, &b.cast(kind)?)
+        let (a, b) = (a.cast(kind)?, b.cast(kind)?);
+        let y = a.like()?;
+        y.each("add", y.len(), arguments![&y, &a, &b, y.len()])?;
+        Ok(y)
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
         let part = |input: &&Array| gradient.cast(input.kind());
         inputs.iter().map(part).collect()
     }
+}
+
+fn sum<T: Real>(a: &[T], b: &[T]) -> Vec<T> {
+    let mut y = Buffer::new(a.len());
+    let chunks = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK));
+    y.par_chunks_mut(CHUNK).zip(chunks).for_each(|(y, (a, b))| {
+        for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
+            *y = a + b;
+        }
+    });
+    y.into_vec()
 }

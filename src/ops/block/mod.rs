@@ -39,7 +39,7 @@ use self::whole::BlockOp;
 use super::rows::{Grid, threads_of_image};
 use super::{Mode, Operator, Tensor, View, apply, sizes};
 use crate::kernels::{Mask, Real, Sparsity};
-use crate::runtime::buffer::Buffer;
+use crate::runtime::buffer::{Buffer, copy, zeros};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use std::any::Any;
@@ -206,7 +206,7 @@ impl Operator for AttentionOp {
         let sizes = self.check(shape, parameters.shape)?;
         let remains = self.remains(sizes[2]);
         if let Remains::Nothing = *remains {
-            return Ok((x.to_vec(), shape.to_vec()));
+            return Ok((copy(x), shape.to_vec()));
         }
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(sizes, &part);
@@ -320,7 +320,7 @@ impl Operator for FeedForwardOp {
         let [n, h, c, w] = self.check(shape, parameters.shape)?;
         let remains = self.remains(c);
         if let Remains::Nothing = *remains {
-            return Ok((x.to_vec(), shape.to_vec()));
+            return Ok((copy(x), shape.to_vec()));
         }
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(c, Grid::new(h, w).for_threads(n), &part);
@@ -368,7 +368,7 @@ impl Operator for FeedForwardOp {
 /// The gradients of a half that passes its input on.
 fn passed_on<T: Real>(inputs: &[View<T>], gradient: View<T>) -> Vec<Vec<T>> {
     let parameters = inputs[1].data;
-    vec![gradient.data.to_vec(), vec![T::zero(); parameters.len()]]
+    vec![copy(gradient.data), zeros(parameters.len())]
 }
 
 /// The same on a GPU.
