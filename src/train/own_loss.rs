@@ -45,7 +45,9 @@ impl OwnLoss {
         let start = Instant::now();
         let restored = self.restored.take();
         let restored = restored.ok_or_else(|| Error::internal("no images were restored"))?;
-        let shares = &self.shares[self.losses.len()..][..losses.len()];
+        let shares = self.shares.get(self.losses.len()..).unwrap_or_default();
+        let shares = shares.get(..losses.len());
+        let shares = shares.ok_or_else(|| Error::internal("more losses than images"))?;
         let image = gradient.len() / losses.len().max(1);
         for (gradient, share) in gradient.chunks_exact_mut(image.max(1)).zip(shares) {
             gradient.iter_mut().for_each(|value| *value *= share);
@@ -93,6 +95,9 @@ impl Trainer {
     /// # Errors
     /// A loss or gradient that is not finite. The network is as before then.
     pub fn finish(&mut self, network: &Network, own: OwnLoss) -> Result<f64> {
+        if own.losses.len() < own.shares.len() {
+            return Err(Error::internal("a part of the batch has not come"));
+        }
         let start = Instant::now();
         let weighed = own.losses.iter().zip(&own.shares);
         let loss = weighed.map(|(loss, &share)| loss * f64::from(share)).sum();
