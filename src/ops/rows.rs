@@ -525,13 +525,12 @@ pub fn product_rows<T: Real>(grid: Grid, matrix: &Matrix<T>, y: &mut [T], tiles:
 #[cfg(test)]
 mod tests {
     use super::Grid;
+    use crate::ops::testing::with_threads;
 
     #[test]
     fn strips_are_cut_for_threads_as_far_as_tiles_stay_full() {
         let rows = |(h, w), images, threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            let grid = || Grid::new(h, w).for_threads(images);
-            pool.build().unwrap().install(grid).strip
+            with_threads(threads, || Grid::new(h, w).for_threads(images)).strip
         };
         let of_32 = [1, 8, 9, 16, 40].map(|threads| rows((32, 32), 1, threads));
         assert_eq!(of_32, [4, 4, 4, 2, 2]);

@@ -31,6 +31,12 @@ pub fn flat(tensor: &Tensor) -> Vec<f64> {
     values.flatten_all().unwrap().to_vec1().unwrap()
 }
 
+/// Runs `work` with so many threads.
+pub fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build().unwrap().install(work)
+}
+
 pub fn assert_close(got: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}: length");
     for (index, (got, expected)) in got.iter().zip(expected).enumerate() {

@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use crate::kernels::{Alive, Mask, Precision, Sparsity};
     use crate::ops::rows::load_tiles;
-    use crate::ops::testing::assert_close;
+    use crate::ops::testing::{assert_close, with_threads};
 
     /// Σ a·bᵀ over the pixels of two images, at one of `every` places and 0 elsewhere, and whether it was summed
     /// up over all parts at once, as their tiles were kept.
@@ -362,11 +362,8 @@ mod tests {
     fn threads_do_not_change_a_bit() {
         for (size, image) in [((150, 170), (3, 5)), ((9, 20), (40, 33))] {
             for every in [1, 3] {
-                let with = |threads| {
-                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                    let work = || gradient::<f32>(size, image, every).0;
-                    pool.build().unwrap().install(work)
-                };
+                let work = || gradient::<f32>(size, image, every).0;
+                let with = |threads| with_threads(threads, work);
                 let one = with(1);
                 assert!([2, 5, 40].iter().all(|&threads| with(threads) == one));
             }

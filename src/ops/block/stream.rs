@@ -219,6 +219,7 @@ pub fn walk<T: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::testing::with_threads;
     use crate::runtime::lock::unlocked;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -231,8 +232,7 @@ mod tests {
     ) -> Vec<Vec<usize>> {
         let grid = Grid::new(h, 128);
         let (found, done) = (Mutex::new(vec![]), AtomicUsize::new(0));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        pool.build().unwrap().install(|| {
+        with_threads(threads, || {
             Runs::new(grid, images, grain, |strip| [strip, strip]).each(|strips| {
                 let mut run = vec![];
                 while let Some(strip) = strips.next() {

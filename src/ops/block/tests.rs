@@ -1,8 +1,9 @@
-use super::{attention, block, feed_forward};
+use super::{attention, block, feed_forward, streams};
 use crate::kernels::{Mask, Precision, Sparsity};
+use crate::ops::rows::Grid;
 use crate::ops::testing::{
     assert_close, assert_rounded, check_cuda, check_gradient, check_gradient_where, check_masked,
-    compare_cuda, flat, gradients, tensor, values,
+    compare_cuda, flat, gradients, tensor, values, with_threads,
 };
 use crate::ops::{Keep, Mode, Tensor, conv1x1, conv3x3};
 use candle_core::{D, DType, Tensor as Values};
@@ -210,10 +211,7 @@ fn gradients_in_f32_follow_f64() {
 fn gradients_do_not_depend_on_threads() {
     for (inputs, f) in halves(1, 67) {
         let inputs = inputs.each_ref().map(single);
-        let with = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build().unwrap().install(|| gradients(f, &inputs, 9))
-        };
+        let with = |threads| with_threads(threads, || gradients(f, &inputs, 9));
         let one = with(1);
         assert!([2, 3, 12].iter().all(|&threads| with(threads) == one));
     }
@@ -325,15 +323,20 @@ fn recomputing_changes_nothing() {
 /// A large image goes through the rows in one sweep where no gradient is wanted: the same bits.
 #[test]
 fn streaming_changes_nothing() {
-    let (c, h, w) = (4, 70, 2500);
-    let [x, p] = attention_inputs(1, c, 2, h, w).map(|t| single(&t));
-    let streamed = attention(&x, &p, 2, INFER).unwrap();
-    let held = attention(&x, &p, 2, TRAIN).unwrap();
-    assert_eq!(bits(&streamed), bits(&held));
-    let [x, p] = feed_forward_inputs(1, c, 7, h, w).map(|t| single(&t));
-    let streamed = feed_forward(&x, &p, 7, INFER).unwrap();
-    let held = feed_forward(&x, &p, 7, TRAIN).unwrap();
-    assert_eq!(bits(&streamed), bits(&held));
+    let (c, hidden, h, w) = (4, 7, 70, 2500);
+    with_threads(2, || {
+        for wide in [3 * c, 2 * hidden] {
+            assert!(streams(Grid::new(h, w), 1, wide));
+        }
+        let [x, p] = attention_inputs(1, c, 2, h, w).map(|t| single(&t));
+        let streamed = attention(&x, &p, 2, INFER).unwrap();
+        let held = attention(&x, &p, 2, TRAIN).unwrap();
+        assert_eq!(bits(&streamed), bits(&held));
+        let [x, p] = feed_forward_inputs(1, c, hidden, h, w).map(|t| single(&t));
+        let streamed = feed_forward(&x, &p, hidden, INFER).unwrap();
+        let held = feed_forward(&x, &p, hidden, TRAIN).unwrap();
+        assert_eq!(bits(&streamed), bits(&held));
+    });
 }
 
 /// Both halves at once, for any number of threads and with channels of v and hidden ones left out.
@@ -359,11 +362,10 @@ fn sweeping_changes_nothing() {
         );
         for (p, q) in [(p, q), pruned] {
             let expected = bits(&halves(&p, &q));
-            // Forty hold the rows, and go through them in two sweeps.
+            // Many hold the rows, and go through them in two sweeps.
             for threads in [1, 2, 5, 40] {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
                 let run = || block(&x, (&p, heads), (&q, hidden), INFER).unwrap();
-                let got = bits(&pool.build().unwrap().install(run));
+                let got = bits(&with_threads(threads, run));
                 assert!(got == expected, "{threads} threads, {n} of {h}x{w}");
             }
         }
