@@ -215,7 +215,7 @@ impl Prompt {
 
     /// [n, h, features, w] → [n, h, dim, w]
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (_, h, _, w) = x.dims4()?;
+        let [_, h, _, w] = ops::sizes(x.dims(), "images")?;
         let logits = self.linear_layer.forward(&ops::global_avg_pool(x)?)?; // [n, 1, len, 1]
         let mixed = ops::weighted_sum(&ops::softmax(&logits)?, &self.prompt_param)?; // [n, size, dim, size]
         self.conv3x3.forward(&ops::resize_bilinear(&mixed, h, w)?)

@@ -2,7 +2,7 @@
 
 use super::network::{Images, planes};
 use crate::Result;
-use crate::ops::{Gradients, Tensor, Values};
+use crate::ops::{self, Gradients, Tensor, Values};
 
 /// Restored images [n, h, 3, w], with their graph.
 pub struct Restored(Tensor);
@@ -19,7 +19,7 @@ impl Restored {
 
     /// The gradients of a loss that has this one by the images, in the same order.
     pub fn backward(self, gradient: &[f32]) -> Result<Gradients> {
-        let (n, h, c, w) = self.0.dims4()?;
+        let [n, h, c, w] = ops::sizes(self.0.dims(), "images")?;
         let gradient = Images {
             data: gradient,
             shape: [n, c, h, w],

@@ -178,8 +178,8 @@ impl Parameters {
         self.version = new_version();
     }
 
-    /// Another one, among those of all networks, where variables lie elsewhere or have other masks:
-    /// what was recorded with one does not go for another.
+    /// Changes when variables move or get other masks, and no two networks have the same: what was recorded goes
+    /// for one version.
     pub fn version(&self) -> u64 {
         self.version
     }

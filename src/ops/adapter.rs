@@ -39,7 +39,8 @@ pub trait Operator: Send + 'static {
     /// The output's values and shape.
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)>;
 
-    /// The gradient of each input, given that of the output; none of the last where none is wanted.
+    /// The gradient of each input, given that of the output. Those of the last inputs may be left out where nobody
+    /// wants them.
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>>;
 
     /// The same on a GPU.

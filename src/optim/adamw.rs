@@ -62,7 +62,7 @@ pub struct AdamW {
     config: AdamWConfig,
     steps: u64,
     state: State,
-    /// Those of the last step: where they leave out all, all is zero.
+    /// Those of the last step: what they leave out is zero already and need not be written again.
     masks: Masks,
 }
 

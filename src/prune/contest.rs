@@ -13,7 +13,7 @@ pub struct Contest {
 }
 
 impl Contest {
-    /// Those among some candidates. `living` gives the units of one that are alive, where it is asked.
+    /// Those among some candidates; `living` gives how many units of a candidate are alive.
     pub fn all(
         candidates: &[Candidate],
         living: impl Fn(usize) -> usize,
@@ -38,14 +38,14 @@ impl Contest {
                 })
                 .collect(),
             Scope::Uniform | Scope::ErdosRenyiKernel => {
-                let tensors = candidates.iter().enumerate();
-                let tensors: Vec<Tensor> = tensors
-                    .map(|(at, (_, parameter))| Tensor {
+                let claims = candidates.iter().enumerate();
+                let claims: Vec<Claim> = claims
+                    .map(|(at, (_, parameter))| Claim {
                         wish: wish(parameter, options.scope),
                         alive: living(at) as f64,
                     })
                     .collect();
-                allocate(&tensors, 1.0 - options.amount)
+                allocate(&claims, 1.0 - options.amount)
             }
         };
         amounts.into_iter().enumerate().map(alone).collect()
@@ -83,8 +83,8 @@ impl Percentile {
     }
 }
 
-/// A tensor when densities are allotted.
-struct Tensor {
+/// What a parameter claims when densities are allotted.
+struct Claim {
     /// What it would get of the living, up to a factor that all share.
     wish: f64,
     alive: f64,
@@ -101,25 +101,25 @@ fn wish(parameter: &Parameter, scope: Scope) -> f64 {
 
 /// The share that each tensor loses when `kept` of all living are left: each gets its wish times one
 /// factor, those whose wish goes beyond what is alive keep that, and the others share the rest.
-fn allocate(tensors: &[Tensor], kept: f64) -> Vec<f64> {
-    let mut order: Vec<&Tensor> = tensors.iter().filter(|t| t.alive > 0.0).collect();
+fn allocate(claims: &[Claim], kept: f64) -> Vec<f64> {
+    let mut order: Vec<&Claim> = claims.iter().filter(|c| c.alive > 0.0).collect();
     order.sort_by(|a, b| (a.alive / a.wish).total_cmp(&(b.alive / b.wish)));
-    let mut left = kept * order.iter().map(|t| t.alive).sum::<f64>();
-    let mut wishes: f64 = order.iter().map(|t| t.wish).sum();
+    let mut left = kept * order.iter().map(|c| c.alive).sum::<f64>();
+    let mut wishes: f64 = order.iter().map(|c| c.wish).sum();
     let mut factor = 0.0;
-    for tensor in order {
+    for claim in order {
         factor = left / wishes;
-        if tensor.wish * factor <= tensor.alive {
+        if claim.wish * factor <= claim.alive {
             break;
         }
-        left -= tensor.alive;
-        wishes -= tensor.wish;
+        left -= claim.alive;
+        wishes -= claim.wish;
     }
-    let lost = |t: &Tensor| match t.alive > 0.0 {
-        true => 1.0 - (t.wish * factor / t.alive).min(1.0),
+    let lost = |claim: &Claim| match claim.alive > 0.0 {
+        true => 1.0 - (claim.wish * factor / claim.alive).min(1.0),
         false => 0.0,
     };
-    tensors.iter().map(lost).collect()
+    claims.iter().map(lost).collect()
 }
 
 #[cfg(test)]
@@ -128,19 +128,19 @@ mod tests {
 
     #[test]
     fn what_is_allotted_is_what_is_kept() {
-        let tensors: Vec<Tensor> = [(1.0, 10.0), (5.0, 100.0), (20.0, 30.0), (3.0, 0.0)]
-            .map(|(wish, alive)| Tensor { wish, alive })
+        let claims: Vec<Claim> = [(1.0, 10.0), (5.0, 100.0), (20.0, 30.0), (3.0, 0.0)]
+            .map(|(wish, alive)| Claim { wish, alive })
             .into();
         for kept in [0.9, 0.5, 0.2, 0.01] {
-            let lost = allocate(&tensors, kept);
-            let left = tensors
+            let lost = allocate(&claims, kept);
+            let left = claims
                 .iter()
                 .zip(&lost)
                 .map(|(t, lost)| t.alive * (1.0 - lost));
             let left: Vec<f64> = left.collect();
             assert!((left.iter().sum::<f64>() - kept * 140.0).abs() < 1e-9);
             // Those that lose anything are left in proportion to their wishes.
-            let ratios = tensors.iter().zip(&left).zip(&lost);
+            let ratios = claims.iter().zip(&left).zip(&lost);
             let ratios = ratios.filter(|(_, lost)| **lost > 0.0);
             let ratios: Vec<f64> = ratios.map(|((t, left), _)| left / t.wish).collect();
             assert!(ratios.iter().all(|ratio| (ratio - ratios[0]).abs() < 1e-9));

@@ -1,6 +1,6 @@
 #include "kernel.cuh"
 
-// The bits of 64 weights, the lowest first, as src/prune/mask.rs has them.
+// The bits of 64 weights, the lowest first, as src/kernels/mask.rs has them.
 typedef unsigned long long Word;
 constexpr int WORD = 64;
 

@@ -2,6 +2,7 @@
 
 use super::array::{owned, to_numpy};
 use super::enter::enter;
+use super::network::one_of;
 use super::shared::POLL;
 use crate::data::{
     self, Augment, Degradation, Degraded, LoaderConfig, OnError, Sample, Source, Store,
@@ -43,18 +44,13 @@ impl Loader {
         let config = LoaderConfig {
             batch_size,
             patch_size,
-            augment: match augment {
-                "all" => Augment::All,
-                "paper-code" => Augment::PaperCode,
-                "none" => Augment::None,
-                other => return Err(choice("augment", "'all', 'paper-code' or 'none'", other)),
-            },
+            augment: augment_of(augment)?,
             seed,
-            on_error: match on_error {
-                "raise" => OnError::Raise,
-                "skip" => OnError::Skip,
-                other => return Err(choice("on_error", "'raise' or 'skip'", other)),
-            },
+            on_error: one_of(
+                "on_error",
+                on_error,
+                [("raise", OnError::Raise), ("skip", OnError::Skip)],
+            )?,
             prefetch,
         };
         let sources = sources.iter().enumerate();
@@ -207,6 +203,11 @@ fn sample_of(
     })
 }
 
-fn choice(what: &str, choices: &str, got: &str) -> PyErr {
-    Error::value(format!("{what} must be {choices}, got {got:?}")).into()
+fn augment_of(name: &str) -> Result<Augment> {
+    let choices = [
+        ("all", Augment::All),
+        ("paper-code", Augment::PaperCode),
+        ("none", Augment::None),
+    ];
+    one_of("augment", name, choices)
 }

@@ -15,7 +15,8 @@ const OTHER_VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS"];
 /// More than any machine has cores; each thread has a stack of its own.
 const MOST: usize = 1024;
 
-/// candle walks the graph recursively: some hundred frames for the full network.
+/// A graph that no backward took apart is dropped recursively, and a worker that waits may run another call
+/// further down its stack.
 const STACK_BYTES: usize = 64 << 20;
 
 struct Owned {

@@ -47,8 +47,8 @@ pub fn cost((m, k): (usize, usize), alive: usize) -> f64 {
 /// One element of so many has to be alive for rows to share lines.
 const SHARED: usize = 8;
 /// Time of a living element beside that of an element of a dense product, and of a row, whose results are
-/// loaded and stored, in a block of columns (benchmarks/sparse_operators.rs). In threes, 0.17 are the way of
-/// an element to its list, where it meets a thousand columns.
+/// loaded and stored, in a block of columns (benchmarks/sparse_operators.rs). In threes, 0.17 of an element's
+/// time goes into collecting its weight, for a product with a thousand columns.
 const SINGLES: (f64, f64) = (1.55, 6.0);
 const IN_THREES: (f64, f64) = (1.2, 4.5);
 

@@ -11,7 +11,7 @@ use crate::{Error, Result, arguments};
 
 /// The image itself where it has that size.
 pub fn crop(x: Tensor, height: usize, width: usize) -> Result<Tensor> {
-    let (_, h, _, w) = x.dims4()?;
+    let [_, h, _, w] = sizes(x.dims(), Crop::NAME)?;
     if (h, w) == (height, width) {
         return Ok(x);
     }

@@ -6,7 +6,7 @@ use crate::{Error, Result, arguments};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What any bits are a number of, without padding.
+/// Plain numbers: any bits are one, and there is no padding.
 pub trait Word: Copy + Default {}
 
 impl Word for f32 {}
