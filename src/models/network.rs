@@ -10,7 +10,7 @@ use crate::nn::{Builder, Parameters, StateDict};
 use crate::ops::{self, Gradients, Keep, Mode, Tensor, Values};
 use crate::prune::{self, Masks, PruneOptions};
 use crate::runtime::cpu;
-use crate::runtime::gpu::{Array, Gpu, Kind};
+use crate::runtime::gpu::{Array, DType, Gpu};
 use crate::{Error, Result};
 use candle_core::Device;
 use std::cell::RefCell;
@@ -395,7 +395,7 @@ pub(super) fn planes(images: &Values) -> Result<Vec<f32>> {
         Values::Cpu(rows) => Ok(rows.transpose(1, 2)?.flatten_all()?.to_vec1()?),
         Values::Cuda(planes) => {
             let [n, _, c, _] = ops::sizes(planes.shape(), "images")?;
-            let planes = planes.cast(Kind::F32)?.to_vec()?;
+            let planes = planes.cast(DType::F32)?.to_vec()?;
             Ok(if n == 1 {
                 planes
             } else {

@@ -26,7 +26,7 @@ impl Restored {
         };
         let gradient: Values = match self.0.values() {
             Values::Cpu(_) => gradient.rows()?.into(),
-            Values::Cuda(images) => gradient.upload(images.gpu())?.cast(images.kind())?.into(),
+            Values::Cuda(images) => gradient.upload(images.gpu())?.cast(images.dtype())?.into(),
         };
         self.0.backward(gradient)
     }

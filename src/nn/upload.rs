@@ -2,7 +2,7 @@
 //! there.
 
 use crate::kernels::Mask;
-use crate::runtime::gpu::{Array, Gpu, Kind};
+use crate::runtime::gpu::{Array, DType, Gpu};
 use crate::{Result, arguments};
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub fn upload(
     let words = Array::from_words(gpu, mask.words())?;
     let before = Array::from_words(gpu, &before)?;
     let each = arguments![&all, &survivors, &words, &before, values.len()];
-    gpu.each(("unpack", Kind::F32), values.len(), each)?;
+    gpu.each(("unpack", DType::F32), values.len(), each)?;
     Ok(all)
 }
 

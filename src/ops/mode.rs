@@ -2,7 +2,7 @@
 
 use super::Tensor;
 use crate::kernels::{Precision, Sparsity};
-use crate::runtime::gpu::Kind;
+use crate::runtime::gpu::DType;
 use std::sync::Arc;
 
 /// Inference, or training, and what is rounded on the way.
@@ -58,10 +58,10 @@ impl Mode {
     }
 
     /// What activations are held in on a GPU.
-    pub fn kind(self) -> Kind {
+    pub fn dtype(self) -> DType {
         match self.precision() {
-            Precision::Full => Kind::F32,
-            Precision::BFloat16 => Kind::BFloat16,
+            Precision::Full => DType::F32,
+            Precision::BFloat16 => DType::BFloat16,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Keep, Mode, Tensor, Values, sizes};
 use crate::kernels::{Mask, Precision, Sparsity};
-use crate::runtime::gpu::{self, Array, Gpu, Kind};
+use crate::runtime::gpu::{self, Array, Gpu};
 use candle_core::{DType, Device};
 use std::sync::Arc;
 
@@ -221,7 +221,7 @@ pub fn compare_cuda(
     let expected = flat(&on_cpu(inputs).unwrap());
     compare(&fetched(out.values(), is_images), &expected, what);
     let weights = match (upload(&values(out.dims(), 77), is_images), out.values()) {
-        (Values::Cuda(weights), Values::Cuda(out)) => weights.cast(out.kind()).unwrap(),
+        (Values::Cuda(weights), Values::Cuda(out)) => weights.cast(out.dtype()).unwrap(),
         _ => panic!("left the GPU"),
     };
     let all = out.backward(weights).unwrap();
@@ -242,7 +242,7 @@ fn are_images(shape: &[usize], first: &[usize]) -> bool {
 }
 
 fn fetched(values: &Values, is_images: bool) -> Vec<f64> {
-    let array = values.cuda().unwrap().cast(Kind::F32).unwrap();
+    let array = values.cuda().unwrap().cast(gpu::DType::F32).unwrap();
     let all: Vec<f64> = array.to_vec().unwrap().into_iter().map(f64::from).collect();
     if !is_images {
         return all;

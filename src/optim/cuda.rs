@@ -3,7 +3,7 @@
 use super::adamw::{Moments, Scalars};
 use crate::nn::Parameters;
 use crate::ops::{Gradients, Tensor, Values};
-use crate::runtime::gpu::{Array, Gpu, Kind};
+use crate::runtime::gpu::{Array, DType, Gpu};
 use crate::{Result, arguments};
 use std::iter;
 use std::sync::Arc;
@@ -93,14 +93,14 @@ impl State {
             let [a, b, c, d, e, f, g, h] = std::array::from_fn(|i| of(variables.get(first + i)));
             let (words, count) = (&table.words, 8.min(variables.len() - first));
             let all = arguments![words, first, count, a, b, c, d, e, f, g, h];
-            gpu.each(("adamw_gradients", Kind::F32), 1, all)?;
+            gpu.each(("adamw_gradients", DType::F32), 1, all)?;
         }
         let sums = Array::new(gpu, &[table.blocks, 2])?; // f64
         let each = arguments![&sums, &table.words, &table.owners];
-        gpu.reduce(("gradient_squares", Kind::F32), (table.blocks, 1), each)?;
+        gpu.reduce(("gradient_squares", DType::F32), (table.blocks, 1), each)?;
         let norm = outcome.at(1);
         gpu.reduce(
-            ("gradient_norm", Kind::F32),
+            ("gradient_norm", DType::F32),
             (1, 1),
             arguments![norm, &sums, table.blocks],
         )
@@ -110,7 +110,7 @@ impl State {
     pub fn step(&self, outcome: &Array) -> Result<()> {
         let (gpu, table) = (&self.gpu, &self.table);
         let all = arguments![&table.words, &table.owners, &self.scalars, outcome];
-        gpu.reduce(("adamw", Kind::F32), (table.blocks, 1), all)
+        gpu.reduce(("adamw", DType::F32), (table.blocks, 1), all)
     }
 }
 

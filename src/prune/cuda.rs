@@ -4,7 +4,7 @@ use super::contest::{Contest, Percentile};
 use super::select::Candidate;
 use super::{Alive, Masks, PruneOptions, Threshold};
 use crate::kernels::Mask;
-use crate::runtime::gpu::{Array, Gpu, Kind};
+use crate::runtime::gpu::{Array, DType, Gpu};
 use crate::{Error, Result, arguments};
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ impl<'a> Field<'a> {
             };
             if kind == Alive::NonZero {
                 let each = arguments![&entrant.alive, &entrant.weights, entrant.weights.len()];
-                gpu.each(("nonzero", Kind::F32), entrant.words, each)?;
+                gpu.each(("nonzero", DType::F32), entrant.words, each)?;
             }
             place += entrant.weights.len();
             first += entrant.alive.len();
@@ -177,7 +177,7 @@ impl<'a> Field<'a> {
                 ];
                 let chunks = entrant.weights.len().div_ceil(CHUNK);
                 self.gpu
-                    .reduce(("count_digits", Kind::F32), (chunks, 1), each)?;
+                    .reduce(("count_digits", DType::F32), (chunks, 1), each)?;
             }
         }
         counts.to_words()
@@ -195,7 +195,7 @@ impl<'a> Field<'a> {
                     entrant.weights.len(),
                     limits.at(i * WORD),
                 ];
-                self.gpu.each(("cut", Kind::F32), entrant.words, each)?;
+                self.gpu.each(("cut", DType::F32), entrant.words, each)?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::kernels::Mask;
 use crate::nn::Parameters;
-use crate::runtime::gpu::{Array, Kind};
+use crate::runtime::gpu::{Array, DType};
 use crate::{Error, Result, arguments};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Masks {
 /// Zeroes the values on a GPU whose bit is not set.
 fn apply_cuda(words: &Array, values: &Array) -> Result<()> {
     values.gpu().each(
-        ("apply_mask", Kind::F32),
+        ("apply_mask", DType::F32),
         values.len(),
         arguments![values, words, values.len()],
     )

@@ -6,7 +6,7 @@ mod tests;
 use super::{Operator, Tensor, View, apply, same_shape};
 use crate::kernels::Real;
 use crate::runtime::buffer::{Buffer, copy};
-use crate::runtime::gpu::{Array, Kind};
+use crate::runtime::gpu::{Array, DType};
 use crate::{Result, arguments};
 use rayon::prelude::*;
 
@@ -36,19 +36,19 @@ impl Operator for Add {
         same_shape(inputs[0].shape(), inputs[1].shape(), Self::NAME)?;
         let (a, b) = (inputs[0], inputs[1]);
         // As PyTorch promotes them.
-        let kind = if a.kind() == b.kind() {
-            a.kind()
+        let dtype = if a.dtype() == b.dtype() {
+            a.dtype()
         } else {
-            Kind::F32
+            DType::F32
         };
-        let (a, b) = (a.cast(kind)?, b.cast(kind)?);
+        let (a, b) = (a.cast(dtype)?, b.cast(dtype)?);
         let y = a.like()?;
         y.each("add", y.len(), arguments![&y, &a, &b, y.len()])?;
         Ok(y)
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
-        let part = |input: &&Array| gradient.cast(input.kind());
+        let part = |input: &&Array| gradient.cast(input.dtype());
         inputs.iter().map(part).collect()
     }
 }

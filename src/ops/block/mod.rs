@@ -164,7 +164,7 @@ impl AttentionOp {
 
     /// Nothing where the half passes its input on.
     fn of_cuda(&self, inputs: &[&Array]) -> Result<Option<cuda::Attention>> {
-        let (x, parameters) = (inputs[0].cast(self.half.mode.kind())?, inputs[1]);
+        let (x, parameters) = (inputs[0].cast(self.half.mode.dtype())?, inputs[1]);
         let shape = self.check(x.shape(), parameters.shape())?;
         let part = self.remains(shape[2]).part_cuda(parameters)?;
         Ok(part.map(|part| cuda::Attention::new((x, part), shape, self.heads)))
@@ -237,7 +237,7 @@ impl Operator for AttentionOp {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let Some(op) = self.of_cuda(inputs)? else {
-            return inputs[0].cast(self.half.mode.kind());
+            return inputs[0].cast(self.half.mode.dtype());
         };
         let (y, kept) = op.forward()?;
         self.half.put(kept);
@@ -255,7 +255,7 @@ impl Operator for AttentionOp {
             None => op.forward()?.1,
         };
         let [dx, dp] = op.backward(projected, &scores, gradient)?;
-        Ok(vec![dx.cast(inputs[0].kind())?, remains.expand_cuda(dp)?])
+        Ok(vec![dx.cast(inputs[0].dtype())?, remains.expand_cuda(dp)?])
     }
 }
 
@@ -274,7 +274,7 @@ impl FeedForwardOp {
 
     /// Nothing where the half passes its input on.
     fn of_cuda(&self, inputs: &[&Array]) -> Result<Option<cuda::FeedForward>> {
-        let (x, parameters) = (inputs[0].cast(self.half.mode.kind())?, inputs[1]);
+        let (x, parameters) = (inputs[0].cast(self.half.mode.dtype())?, inputs[1]);
         let shape = self.check(x.shape(), parameters.shape())?;
         let part = self.remains(shape[2]).part_cuda(parameters)?;
         Ok(part.map(|part| cuda::FeedForward::new((x, part), shape, self.hidden)))
@@ -347,7 +347,7 @@ impl Operator for FeedForwardOp {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let Some(op) = self.of_cuda(inputs)? else {
-            return inputs[0].cast(self.half.mode.kind());
+            return inputs[0].cast(self.half.mode.dtype());
         };
         let [y, projected] = op.forward()?;
         self.half.put(projected);
@@ -361,7 +361,7 @@ impl Operator for FeedForwardOp {
         let remains = self.remains(op.dim());
         let projected = self.half.take().map_or_else(|| op.project(), Ok)?;
         let [dx, dp] = op.backward(projected, gradient)?;
-        Ok(vec![dx.cast(inputs[0].kind())?, remains.expand_cuda(dp)?])
+        Ok(vec![dx.cast(inputs[0].dtype())?, remains.expand_cuda(dp)?])
     }
 }
 
@@ -375,7 +375,7 @@ fn passed_on<T: Real>(inputs: &[View<T>], gradient: View<T>) -> Vec<Vec<T>> {
 fn passed_on_cuda(inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
     let [x, parameters] = [inputs[0], inputs[1]];
     Ok(vec![
-        gradient.cast(x.kind())?,
+        gradient.cast(x.dtype())?,
         Array::zeros(x.gpu(), parameters.shape())?,
     ])
 }

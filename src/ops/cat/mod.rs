@@ -75,7 +75,7 @@ impl Operator for Cat {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let (a, b) = (inputs[0], inputs[1]);
-        let y = Array::of(a.kind(), a.gpu(), &joined(a.shape(), b.shape())?)?;
+        let y = Array::of(a.dtype(), a.gpu(), &joined(a.shape(), b.shape())?)?;
         y.copy_from(0, a)?;
         y.copy_from(a.len(), b)?;
         Ok(y)

@@ -1,27 +1,27 @@
 use super::Dims;
 use crate::Result;
-use crate::runtime::gpu::{Array, Kind, Matrix, Product, Side};
+use crate::runtime::gpu::{Array, DType, Matrix, Product, Side};
 
 /// All pixels of all images: a row of a plane of channels.
 fn pixels(d: Dims) -> usize {
     d.n * d.grid.h * d.grid.w
 }
 
-pub fn forward(d: Dims, kind: Kind, x: &Array, weight: &Array) -> Result<Array> {
+pub fn forward(d: Dims, dtype: DType, x: &Array, weight: &Array) -> Result<Array> {
     let p = pixels(d);
-    let (x, weight) = (x.cast(kind)?, Matrix::new(weight, d.ci, kind)?);
-    let y = Array::of(kind, x.gpu(), &[d.n, d.grid.h, d.co, d.grid.w])?;
+    let (x, weight) = (x.cast(dtype)?, Matrix::new(weight, d.ci, dtype)?);
+    let y = Array::of(dtype, x.gpu(), &[d.n, d.grid.h, d.co, d.grid.w])?;
     let (to, x) = (Side::rows(&y, p), Side::rows(&x, p));
     let product = Product::new((d.co, p, d.ci), to, weight.side(), x);
     y.gpu().product(&product)?;
     Ok(y)
 }
 
-/// In the kind of dy.
+/// In the dtype of dy.
 pub fn backward(d: Dims, x: &Array, weight: &Array, dy: &Array) -> Result<Vec<Array>> {
     let (p, gpu) = (pixels(d), x.gpu());
-    let (kind, x_kind) = (dy.kind(), x.kind());
-    let (x, w) = (x.cast(kind)?, Matrix::new(weight, d.ci, kind)?);
+    let (dtype, x_dtype) = (dy.dtype(), x.dtype());
+    let (x, w) = (x.cast(dtype)?, Matrix::new(weight, d.ci, dtype)?);
     let (dx, dw) = (x.like()?, weight.like()?);
     let dy = Side::rows(dy, p);
     let to_x = Product::new((d.ci, p, d.co), Side::rows(&dx, p), w.side().t(), dy);
@@ -29,5 +29,5 @@ pub fn backward(d: Dims, x: &Array, weight: &Array, dy: &Array) -> Result<Vec<Ar
     let x = Side::rows(&x, p);
     let to_w = Product::new((d.co, d.ci, p), Side::rows(&dw, d.ci), dy, x.t());
     to_w.in_parts(&dw)?;
-    Ok(vec![dx.cast(x_kind)?, dw])
+    Ok(vec![dx.cast(x_dtype)?, dw])
 }

@@ -77,7 +77,7 @@ impl Operator for Conv1x1 {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let dims = Dims::of(inputs[0].shape(), inputs[1].shape())?;
-        cuda::forward(dims, self.mode.kind(), inputs[0], inputs[1])
+        cuda::forward(dims, self.mode.dtype(), inputs[0], inputs[1])
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {

@@ -2,7 +2,7 @@
 //! of images at a time, or those of the product, some images at a time.
 
 use super::Dims;
-use crate::runtime::gpu::{Array, Kind, Matrix, Product, Side};
+use crate::runtime::gpu::{Array, DType, Matrix, Product, Side};
 use crate::{Result, arguments};
 
 /// Elements of such a matrix that are worth having at once: 64 MiB.
@@ -18,7 +18,7 @@ fn by_rows(
 ) -> Result<()> {
     let (h, w) = (d.grid.h, d.grid.w);
     let most = (NEIGHBOURS / (9 * d.ci * w)).clamp(1, d.n * h);
-    let all = Array::of(x.kind(), x.gpu(), &[9 * d.ci, most * w])?;
+    let all = Array::of(x.dtype(), x.gpu(), &[9 * d.ci, most * w])?;
     for first in (0..d.n * h).step_by(most) {
         let rows = most.min(d.n * h - first);
         let pixels = rows * w;
@@ -30,9 +30,9 @@ fn by_rows(
     Ok(())
 }
 
-pub fn forward(d: Dims, kind: Kind, x: &Array, weight: &Array) -> Result<Array> {
-    let x = x.cast(kind)?;
-    let y = Array::of(kind, x.gpu(), &[d.n, d.grid.h, d.co, d.grid.w])?;
+pub fn forward(d: Dims, dtype: DType, x: &Array, weight: &Array) -> Result<Array> {
+    let x = x.cast(dtype)?;
+    let y = Array::of(dtype, x.gpu(), &[d.n, d.grid.h, d.co, d.grid.w])?;
     if d.co < d.ci {
         product_first(d, &x, weight, &y)?;
     } else {
@@ -43,7 +43,7 @@ pub fn forward(d: Dims, kind: Kind, x: &Array, weight: &Array) -> Result<Array> 
 
 fn neighbours_first(d: Dims, x: &Array, weight: &Array, y: &Array) -> Result<()> {
     let (p, k) = (d.n * d.grid.h * d.grid.w, 9 * d.ci);
-    let weight = Matrix::new(weight, k, x.kind())?;
+    let weight = Matrix::new(weight, k, x.dtype())?;
     by_rows(d, x, |neighbours, first, pixels| {
         let (to, x) = (Side::rows(y.at(first), p), Side::rows(neighbours, pixels));
         let product = Product::new((d.co, pixels, k), to, weight.side(), x);
@@ -56,7 +56,7 @@ fn product_first(d: Dims, x: &Array, weight: &Array, y: &Array) -> Result<()> {
     let (image, gpu, turned) = (h * w, x.gpu(), weight.like()?);
     let all = arguments![&turned, weight, weight.len(), d.ci];
     weight.each("taps_first", weight.len(), all)?;
-    let weight = Matrix::new(&turned, d.ci, x.kind())?;
+    let weight = Matrix::new(&turned, d.ci, x.dtype())?;
     let most = (NEIGHBOURS / (lines * image)).clamp(1, d.n);
     let shares = Array::new(gpu, &[lines, most * image])?;
     for first in (0..d.n).step_by(most) {
@@ -86,11 +86,11 @@ fn flipped(d: Dims, weight: &Array) -> Result<Array> {
 }
 
 pub fn backward_input(d: Dims, weight: &Array, dy: &Array) -> Result<Array> {
-    forward(d.t(), dy.kind(), dy, &flipped(d, weight)?)
+    forward(d.t(), dy.dtype(), dy, &flipped(d, weight)?)
 }
 
 pub fn backward_weight(d: Dims, x: &Array, dy: &Array) -> Result<Array> {
-    let x = x.cast(dy.kind())?;
+    let x = x.cast(dy.dtype())?;
     if d.co < d.ci {
         // x meets dy under the tap on the other side.
         return flipped(d.t(), &correlation(d.t(), dy, &x)?);

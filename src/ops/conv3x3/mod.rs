@@ -87,12 +87,12 @@ impl Operator for Conv3x3 {
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
         let d = Dims::of(inputs[0].shape(), inputs[1].shape())?;
-        cuda::forward(d, self.mode.kind(), inputs[0], inputs[1])
+        cuda::forward(d, self.mode.dtype(), inputs[0], inputs[1])
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
         let d = Dims::of(inputs[0].shape(), inputs[1].shape())?;
-        let dx = cuda::backward_input(d, inputs[1], gradient)?.cast(inputs[0].kind())?;
+        let dx = cuda::backward_input(d, inputs[1], gradient)?.cast(inputs[0].dtype())?;
         Ok(vec![dx, cuda::backward_weight(d, inputs[0], gradient)?])
     }
 }

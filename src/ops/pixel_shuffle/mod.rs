@@ -113,7 +113,7 @@ fn rearrange(
     shape: &[usize],
     (small, r): (&[usize], usize),
 ) -> Result<Array> {
-    let y = Array::of(x.kind(), x.gpu(), shape)?;
+    let y = Array::of(x.dtype(), x.gpu(), shape)?;
     let [n, h, _, w] = sizes(small, kernel)?;
     let all = arguments![&y, x, y.len(), r, n, h, w];
     x.each(kernel, y.len(), all)?;

@@ -1,7 +1,7 @@
 //! Numbers in the memory of a GPU.
 
 use super::arena::{Arena, Place};
-use super::{Address, Argument, Gpu, Kind};
+use super::{Address, Argument, DType, Gpu};
 use crate::{Error, Result, arguments};
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ impl Word for f32 {}
 impl Word for u32 {}
 impl Word for u64 {}
 
-/// Values of some shape and kind, one after the other; a copy shares them.
+/// Values of some shape and dtype, one after the other; a copy shares them.
 #[derive(Clone, Debug)]
 pub struct Array {
     memory: Arc<Memory>,
@@ -64,17 +64,17 @@ impl From<&Array> for Address {
 impl Array {
     /// f32 values that are still to be written.
     pub fn new(gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
-        Self::of(Kind::F32, gpu, shape)
+        Self::of(DType::F32, gpu, shape)
     }
 
     /// Values that are still to be written.
-    pub fn of(kind: Kind, gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
-        let bytes = shape.iter().product::<usize>() * kind.bytes();
+    pub fn of(dtype: DType, gpu: &Arc<Gpu>, shape: &[usize]) -> Result<Self> {
+        let bytes = shape.iter().product::<usize>() * dtype.bytes();
         let memory = Memory::new(gpu, bytes)?;
         let number = memory.address;
         Ok(Self {
             memory: Arc::new(memory),
-            address: Address { number, kind },
+            address: Address { number, dtype },
             shape: shape.to_vec(),
         })
     }
@@ -100,23 +100,23 @@ impl Array {
         Ok(array)
     }
 
-    /// Of the same shape and kind, on the same GPU.
+    /// Of the same shape and dtype, on the same GPU.
     pub fn like(&self) -> Result<Self> {
-        Self::of(self.kind(), self.gpu(), &self.shape)
+        Self::of(self.dtype(), self.gpu(), &self.shape)
     }
 
-    /// The values as another kind; themselves where it is theirs.
-    pub fn cast(&self, kind: Kind) -> Result<Self> {
-        if kind == self.kind() {
+    /// The values as another dtype; themselves where it is theirs.
+    pub fn cast(&self, dtype: DType) -> Result<Self> {
+        if dtype == self.dtype() {
             return Ok(self.clone());
         }
-        let cast = Self::of(kind, self.gpu(), &self.shape)?;
-        let name = match kind {
-            Kind::F32 => "cast_to_float",
-            Kind::BFloat16 => "cast_from_float",
+        let cast = Self::of(dtype, self.gpu(), &self.shape)?;
+        let name = match dtype {
+            DType::F32 => "cast_to_float",
+            DType::BFloat16 => "cast_from_float",
         };
         let (count, all) = (self.len(), arguments![&cast, self, self.len()]);
-        self.gpu().each((name, Kind::BFloat16), count, all)?;
+        self.gpu().each((name, DType::BFloat16), count, all)?;
         Ok(cast)
     }
 
@@ -143,19 +143,19 @@ impl Array {
         self.len() == 0
     }
 
-    /// Runs a kernel for elements of this kind; see [`Gpu::each`].
+    /// Runs a kernel for elements of this dtype; see [`Gpu::each`].
     pub fn each(&self, kernel: &'static str, count: usize, all: &[Argument]) -> Result<()> {
-        self.gpu().each((kernel, self.kind()), count, all)
+        self.gpu().each((kernel, self.dtype()), count, all)
     }
 
-    /// Runs a kernel for elements of this kind; see [`Gpu::reduce`].
+    /// Runs a kernel for elements of this dtype; see [`Gpu::reduce`].
     pub fn reduce(
         &self,
         kernel: &'static str,
         blocks: (usize, usize),
         all: &[Argument],
     ) -> Result<()> {
-        self.gpu().reduce((kernel, self.kind()), blocks, all)
+        self.gpu().reduce((kernel, self.dtype()), blocks, all)
     }
 
     /// The sums over the first of the sizes, of f32, to where there is room for them.
@@ -165,8 +165,8 @@ impl Array {
         self.gpu().sums("sum_parts", count, all)
     }
 
-    pub fn kind(&self) -> Kind {
-        self.address.kind
+    pub fn dtype(&self) -> DType {
+        self.address.dtype
     }
 
     pub fn address(&self) -> Address {
@@ -174,7 +174,7 @@ impl Array {
     }
 
     fn bytes(&self) -> usize {
-        self.len() * self.kind().bytes()
+        self.len() * self.dtype().bytes()
     }
 
     /// The address of an element.
@@ -249,7 +249,7 @@ impl Array {
         if first + from.len() > self.len() {
             return Err(out_of(first + from.len(), self.len()));
         }
-        if from.kind() != self.kind() {
+        if from.dtype() != self.dtype() {
             return Err(Error::internal("arrays of two kinds"));
         }
         if from.is_empty() {
@@ -264,7 +264,7 @@ impl Array {
     }
 
     fn check_f32(&self) -> Result<()> {
-        if self.kind() == Kind::F32 {
+        if self.dtype() == DType::F32 {
             return Ok(());
         }
         Err(Error::internal(

@@ -1,7 +1,7 @@
 //! NVIDIA's driver and cuBLAS: one context, one stream.
 
 use super::recording::{Replay, not_recording};
-use super::{Argument, Backend, Kind, Product, Side};
+use super::{Argument, Backend, DType, Product, Side};
 use crate::runtime::lock::lock;
 use crate::{Error, Result};
 use cudarc::cublas::{CudaBlas, result as cublas, sys as blas_sys};
@@ -24,7 +24,7 @@ pub struct Cuda {
     pool: sys::CUmemoryPool,
     /// One product at a time: some are two kernels with the workspace between them.
     blas: Mutex<CudaBlas>,
-    kernels: HashMap<(&'static str, Kind), Kernel>,
+    kernels: HashMap<(&'static str, DType), Kernel>,
 }
 
 // SAFETY: the driver's handles may be used from any thread; calls bind the context to theirs.
@@ -105,10 +105,10 @@ impl Cuda {
         let blas = CudaBlas::new(stream.clone()).map_err(blas_failed)?;
         let mut kernels = HashMap::new();
         for (ptx, rounded, names) in PTX {
-            let (kind, suffix) = if *rounded {
-                (Kind::BFloat16, "_bf16")
+            let (dtype, suffix) = if *rounded {
+                (DType::BFloat16, "_bf16")
             } else {
-                (Kind::F32, "")
+                (DType::F32, "")
             };
             let ptx = CString::new(*ptx).map_err(|_| Error::internal("PTX with a zero"))?;
             // SAFETY: PTX text with a zero at its end.
@@ -119,7 +119,7 @@ impl Cuda {
                 let wanted = wanted.map_err(|_| Error::internal(*name))?;
                 // SAFETY: the module was loaded just before.
                 let function = unsafe { result::module::get_function(module, wanted) };
-                kernels.insert((*name, kind), Kernel(function.map_err(failed(name))?));
+                kernels.insert((*name, dtype), Kernel(function.map_err(failed(name))?));
             }
         }
         let cuda = Self {
@@ -267,7 +267,7 @@ impl Backend for Cuda {
 
     fn launch(
         &self,
-        kernel: (&'static str, Kind),
+        kernel: (&'static str, DType),
         blocks: [u32; 3],
         threads: [u32; 3],
         arguments: &[Argument],
@@ -324,15 +324,15 @@ impl Backend for Cuda {
         };
         let (a, b, c) = (&product.a, &product.b, &product.c);
         let (alpha, beta) = (1f32, if product.accumulate { 1f32 } else { 0f32 });
-        let rounds = tf32 && a.address.kind == Kind::F32;
+        let rounds = tf32 && a.address.dtype == DType::F32;
         let compute = if rounds {
             blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
         } else {
             blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
         };
-        let kind = |side: &Side| match side.address.kind {
-            Kind::F32 => blas_sys::cudaDataType_t::CUDA_R_32F,
-            Kind::BFloat16 => blas_sys::cudaDataType_t::CUDA_R_16BF,
+        let dtype = |side: &Side| match side.address.dtype {
+            DType::F32 => blas_sys::cudaDataType_t::CUDA_R_32F,
+            DType::BFloat16 => blas_sys::cudaDataType_t::CUDA_R_16BF,
         };
         let blas = self.blas();
         // SAFETY: the caller owns all that the sizes reach. cuBLAS reads columns where rows lie, so
@@ -347,16 +347,16 @@ impl Backend for Cuda {
                 int(k)?,
                 (&raw const alpha).cast(),
                 b.address.number as *const c_void,
-                kind(b),
+                dtype(b),
                 int(b.row)?,
                 b.step as i64,
                 a.address.number as *const c_void,
-                kind(a),
+                dtype(a),
                 int(a.row)?,
                 a.step as i64,
                 (&raw const beta).cast(),
                 c.address.number as *mut c_void,
-                kind(c),
+                dtype(c),
                 int(c.row)?,
                 c.step as i64,
                 int(product.batch)?,

@@ -2,7 +2,7 @@
 //! between guards, and addresses are looked up.
 
 use super::recording::{Replay, not_recording};
-use super::{Address, Argument, Backend, Kind, Product, Side};
+use super::{Address, Argument, Backend, DType, Product, Side};
 use crate::runtime::lock::lock;
 use crate::{Error, Result};
 use half::bf16;
@@ -39,7 +39,7 @@ struct State {
 
 /// One thing to do.
 enum Work {
-    Launch((&'static str, Kind), Launch, Vec<Argument>),
+    Launch((&'static str, DType), Launch, Vec<Argument>),
     Product(Product),
     Copy(u64, u64, usize),
     Clear(u64, usize),
@@ -107,7 +107,7 @@ impl State {
             return Ok(());
         }
         let elements = (batch - 1) * side.step + (rows - 1) * side.row + columns;
-        self.check(side.address.number, elements * side.address.kind.bytes())
+        self.check(side.address.number, elements * side.address.dtype.bytes())
     }
 
     fn allocate(&self, bytes: usize) -> u64 {
@@ -162,11 +162,11 @@ impl State {
 
     fn launch(
         &self,
-        (name, kind): (&str, Kind),
+        (name, dtype): (&str, DType),
         launch: &Launch,
         arguments: &[Argument],
     ) -> Result<()> {
-        let kernel = kernel(name, kind == Kind::BFloat16)
+        let kernel = kernel(name, dtype == DType::BFloat16)
             .ok_or_else(|| Error::internal(format!("no kernel {name}")))?;
         for argument in arguments {
             if let Argument::Address(address) = argument {
@@ -263,9 +263,9 @@ impl State {
 fn load(address: Address) -> f32 {
     // SAFETY: products check that all elements of their sides lie inside buffers.
     unsafe {
-        match address.kind {
-            Kind::F32 => *(address.number as *const f32),
-            Kind::BFloat16 => (*(address.number as *const bf16)).to_f32(),
+        match address.dtype {
+            DType::F32 => *(address.number as *const f32),
+            DType::BFloat16 => (*(address.number as *const bf16)).to_f32(),
         }
     }
 }
@@ -273,9 +273,9 @@ fn load(address: Address) -> f32 {
 fn store(address: Address, value: f32) {
     // SAFETY: as above.
     unsafe {
-        match address.kind {
-            Kind::F32 => *(address.number as *mut f32) = value,
-            Kind::BFloat16 => *(address.number as *mut bf16) = bf16::from_f32(value),
+        match address.dtype {
+            DType::F32 => *(address.number as *mut f32) = value,
+            DType::BFloat16 => *(address.number as *mut bf16) = bf16::from_f32(value),
         }
     }
 }
@@ -353,7 +353,7 @@ impl Backend for Emulated {
 
     fn launch(
         &self,
-        kernel: (&'static str, Kind),
+        kernel: (&'static str, DType),
         blocks: [u32; 3],
         threads: [u32; 3],
         arguments: &[Argument],

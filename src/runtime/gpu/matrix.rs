@@ -1,6 +1,6 @@
 //! Matrices as cuBLAS multiplies them fast: rows at multiples of 16 bytes, and enough to do for all of a GPU.
 
-use super::{Array, Kind, Product, Side};
+use super::{Array, DType, Product, Side};
 use crate::{Result, arguments};
 
 /// Bytes that loads of cuBLAS's fast kernels take.
@@ -18,10 +18,10 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Of f32 elements in rows of so many columns, as another kind; copied where rows are not aligned.
-    pub fn new(array: &Array, columns: usize, kind: Kind) -> Result<Self> {
+    /// Of f32 elements in rows of so many columns, as another dtype; copied where rows are not aligned.
+    pub fn new(array: &Array, columns: usize, dtype: DType) -> Result<Self> {
         let side = Side::rows(array, columns);
-        if aligned(&side) && kind == array.kind() {
+        if aligned(&side) && dtype == array.dtype() {
             let array = array.clone();
             return Ok(Self {
                 array,
@@ -30,9 +30,9 @@ impl Matrix {
         }
         let (rows, row) = (
             array.len() / columns,
-            columns.next_multiple_of(ALIGNED / kind.bytes()),
+            columns.next_multiple_of(ALIGNED / dtype.bytes()),
         );
-        let copy = Array::of(kind, array.gpu(), &[rows, row])?;
+        let copy = Array::of(dtype, array.gpu(), &[rows, row])?;
         let all = arguments![&copy, array, copy.len(), columns, row];
         copy.each("align_rows", copy.len(), all)?;
         Ok(Self { array: copy, row })
@@ -44,7 +44,7 @@ impl Matrix {
 }
 
 fn aligned(side: &Side) -> bool {
-    let row = side.row * side.address.kind.bytes();
+    let row = side.row * side.address.dtype.bytes();
     side.address.number.is_multiple_of(ALIGNED as u64) && row.is_multiple_of(ALIGNED)
 }
 
@@ -144,18 +144,18 @@ mod tests {
         let Ok(gpu) = Gpu::open() else { return };
         let values: Vec<f32> = (0..40).map(|i| i as f32).collect();
         let all = Array::from_slice(&gpu, &[40], &values).unwrap();
-        for (first, rows, columns, kind) in [
-            (0, 3, 8, Kind::F32),
-            (1, 3, 8, Kind::F32),
-            (0, 5, 7, Kind::F32),
-            (4, 3, 12, Kind::BFloat16),
+        for (first, rows, columns, dtype) in [
+            (0, 3, 8, DType::F32),
+            (1, 3, 8, DType::F32),
+            (0, 5, 7, DType::F32),
+            (4, 3, 12, DType::BFloat16),
         ] {
             let part = all.part(first, &[rows, columns]);
-            let matrix = Matrix::new(&part, columns, kind).unwrap();
+            let matrix = Matrix::new(&part, columns, dtype).unwrap();
             assert!(aligned(&matrix.side()));
             let one = Array::from_slice(&gpu, &[1], &[1.0])
                 .unwrap()
-                .cast(kind)
+                .cast(dtype)
                 .unwrap();
             for row in 0..rows {
                 for column in 0..columns {

@@ -29,12 +29,12 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 /// What the elements of an array are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum DType {
     F32,
     BFloat16,
 }
 
-impl Kind {
+impl DType {
     pub fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -43,11 +43,11 @@ impl Kind {
     }
 }
 
-/// Where elements of some kind lie in the memory of a GPU.
+/// Where elements of some dtype lie in the memory of a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     number: u64,
-    kind: Kind,
+    dtype: DType,
 }
 
 impl Address {
@@ -56,13 +56,13 @@ impl Address {
         self.number
     }
 
-    pub fn kind(self) -> Kind {
-        self.kind
+    pub fn dtype(self) -> DType {
+        self.dtype
     }
 
     /// So many elements further on.
     pub fn plus(self, elements: usize) -> Self {
-        let number = self.number + (elements * self.kind.bytes()) as u64;
+        let number = self.number + (elements * self.dtype.bytes()) as u64;
         Self { number, ..self }
     }
 }
@@ -170,7 +170,7 @@ trait Backend: Send + Sync {
 
     fn launch(
         &self,
-        kernel: (&'static str, Kind),
+        kernel: (&'static str, DType),
         blocks: [u32; 3],
         threads: [u32; 3],
         arguments: &[Argument],
@@ -267,10 +267,10 @@ impl Gpu {
         self.with(|backend| backend.wait())
     }
 
-    /// Runs a kernel in `blocks` of `threads`; its elements are of some kind.
+    /// Runs a kernel in `blocks` of `threads`; its elements are of some dtype.
     pub fn launch(
         &self,
-        (kernel, kind): (&'static str, Kind),
+        (kernel, dtype): (&'static str, DType),
         blocks: [usize; 3],
         threads: [usize; 3],
         arguments: &[Argument],
@@ -285,13 +285,13 @@ impl Gpu {
             return Err(Error::value(format!("{kernel}: too large for a GPU")));
         }
         let [blocks, threads] = [blocks, threads].map(|sizes| sizes.map(|size| size as u32));
-        self.with(|backend| backend.launch((kernel, kind), blocks, threads, arguments))
+        self.with(|backend| backend.launch((kernel, dtype), blocks, threads, arguments))
     }
 
     /// Runs a kernel with a thread for each of `count` elements.
     pub fn each(
         &self,
-        (kernel, kind): (&'static str, Kind),
+        (kernel, dtype): (&'static str, DType),
         count: usize,
         arguments: &[Argument],
     ) -> Result<()> {
@@ -300,13 +300,13 @@ impl Gpu {
             return Err(Error::value(format!("{kernel}: too large for a GPU")));
         }
         let blocks = [count.div_ceil(THREADS), 1, 1];
-        self.launch((kernel, kind), blocks, [THREADS, 1, 1], arguments)
+        self.launch((kernel, dtype), blocks, [THREADS, 1, 1], arguments)
     }
 
     /// Runs a kernel whose blocks of 256 threads sum up together, one for each of `rows` × `columns`.
     pub fn reduce(
         &self,
-        kernel: (&'static str, Kind),
+        kernel: (&'static str, DType),
         (rows, columns): (usize, usize),
         arguments: &[Argument],
     ) -> Result<()> {
@@ -315,7 +315,7 @@ impl Gpu {
 
     /// Runs a kernel of sum_parts.cu: a block for 32 of `count` sums of f32.
     fn sums(&self, kernel: &'static str, count: usize, arguments: &[Argument]) -> Result<()> {
-        self.reduce((kernel, Kind::F32), (count.div_ceil(32), 1), arguments)
+        self.reduce((kernel, DType::F32), (count.div_ceil(32), 1), arguments)
     }
 
     /// C = A·B, or C += A·B.

@@ -3,7 +3,7 @@
 use super::Part;
 use super::expand::Expand;
 use crate::ops::block::layout::Layout;
-use crate::runtime::gpu::{Address, Argument, Array, Kind, Product, Side};
+use crate::runtime::gpu::{Address, Argument, Array, DType, Product, Side};
 use crate::{Result, arguments};
 
 /// Pixels that one matrix product sums up, at most.
@@ -146,7 +146,7 @@ impl Attention {
             n
         ];
         sums.reduce("attention_temperature", (self.heads, 1), all)?;
-        let between = Array::of(front.x.kind(), gpu, &[n, 2 * c, 2 * c])?;
+        let between = Array::of(front.x.dtype(), gpu, &[n, 2 * c, 2 * c])?;
         let (squares, t, count) = (&scores.squares, self.temperature(), between.len());
         let all = arguments![&between, &dz, &sums, s, squares, t, count, c, ch, n];
         between.each("attention_between", count, all)?;
@@ -155,7 +155,7 @@ impl Attention {
 
     /// A block for each tile.
     fn by_tiles(&self, kernel: &'static str, tiles: [usize; 3], all: &[Argument]) -> Result<()> {
-        let kernel = (kernel, Kind::F32);
+        let kernel = (kernel, DType::F32);
         self.front.gpu().launch(kernel, tiles, [TILE, TILE, 1], all)
     }
 
@@ -177,7 +177,7 @@ impl Attention {
     /// The columns of M = W_out·A for the channels of v that are there, [n, c, cv].
     fn mixing(&self, scores: &Scores) -> Result<Array> {
         let (front, c) = (&self.front, self.front.layout.dim);
-        let mixing = Array::of(front.x.kind(), front.gpu(), &[front.n, c, self.cv()])?;
+        let mixing = Array::of(front.x.dtype(), front.gpu(), &[front.n, c, self.cv()])?;
         let count = front.n * c.div_ceil(ROWS) * self.cv();
         let (a, values) = (&scores.attention, self.values.as_ref());
         let all = arguments![

@@ -1,6 +1,6 @@
 //! The parameters of some of a half's inner channels: gathered from all, their gradient scattered back.
 
-use crate::runtime::gpu::{Array, Gpu, Kind};
+use crate::runtime::gpu::{Array, DType, Gpu};
 use crate::{Result, arguments};
 use std::sync::Arc;
 
@@ -55,6 +55,6 @@ impl OnGpu {
     fn move_between(&self, kernel: &'static str, to: &Array, from: &Array) -> Result<()> {
         let (places, count) = (&self.from, self.from.len());
         let all = arguments![to, from, places, count];
-        to.gpu().each((kernel, Kind::F32), count, all)
+        to.gpu().each((kernel, DType::F32), count, all)
     }
 }

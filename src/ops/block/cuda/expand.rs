@@ -18,7 +18,7 @@ const SIDE: usize = 4;
 
 /// x of `layout.dim` channels to `layout.wide` ones.
 pub struct Expand {
-    /// In the kind of all activations of the block.
+    /// In the dtype of all activations of the block.
     pub x: Array,
     /// As the layout has them.
     pub parameters: Array,
@@ -49,7 +49,7 @@ impl Expand {
 
     /// Planes of so many channels.
     pub fn planes(&self, channels: usize) -> Result<Array> {
-        Array::of(self.x.kind(), self.gpu(), &[channels, self.pixels()])
+        Array::of(self.x.dtype(), self.gpu(), &[channels, self.pixels()])
     }
 
     /// Rows of all pixels from a channel on.
@@ -57,10 +57,10 @@ impl Expand {
         Side::rows(planes, self.pixels())
     }
 
-    /// A matrix of the parameters, in the kind of the activations.
+    /// A matrix of the parameters, in the dtype of the activations.
     pub fn matrix(&self, first: usize, rows: usize, columns: usize) -> Result<Matrix> {
         let part = self.parameters.part(first, &[rows, columns]);
-        Matrix::new(&part, columns, self.x.kind())
+        Matrix::new(&part, columns, self.x.dtype())
     }
 
     /// W
@@ -80,7 +80,7 @@ impl Expand {
     /// A block for each so many tiles of pixels.
     fn by_tiles(&self, kernel: &'static str, tiles: usize, arguments: &[Argument]) -> Result<()> {
         let blocks = [self.pixels().div_ceil(PIXELS * tiles), 1, 1];
-        let kernel = (kernel, self.x.kind());
+        let kernel = (kernel, self.x.dtype());
         self.gpu()
             .launch(kernel, blocks, [PIXELS, GROUPS, 1], arguments)
     }
