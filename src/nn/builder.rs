@@ -1,6 +1,6 @@
 //! Declares parameters under dotted paths, or finds those declared before.
 
-use super::{Parameters, Values};
+use super::{Parameters, Stored};
 use crate::kernels::Precision;
 use crate::ops::{Mode, Tensor};
 use crate::runtime::rng;
@@ -134,7 +134,7 @@ impl<'a> Builder<'a> {
             let values = names.iter().zip(parts).map(|(name, (_, shape, init))| {
                 let data = initial_values(name, size(shape), *init, seed);
                 let shape = shape.to_vec();
-                (name.clone(), Values { shape, data })
+                (name.clone(), Stored { shape, data })
             });
             parameters.declare(shape, values.collect())?;
         }

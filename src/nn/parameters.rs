@@ -118,7 +118,7 @@ impl Parameters {
     pub(super) fn declare(
         &mut self,
         shape: &[usize],
-        parts: Vec<(String, state::Values)>,
+        parts: Vec<(String, state::Stored)>,
     ) -> Result<()> {
         let mut all = Vec::with_capacity(shape.iter().product());
         for (name, values) in parts {

@@ -3,10 +3,9 @@
 use super::cuda;
 use crate::kernels::Mask;
 use crate::kernels::simd::dispatch;
-use crate::nn::{Parameter, Parameters};
+use crate::nn::{Parameters, Shadow, StateDict};
 use crate::ops::Gradients;
 use crate::prune::Masks;
-use crate::runtime::buffer;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -57,26 +56,16 @@ impl AdamWConfig {
     }
 }
 
-/// The moments of every parameter, in the network's order.
+/// The running means of every parameter's gradient and of its square.
 pub struct AdamW {
     config: AdamWConfig,
     steps: u64,
-    state: State,
+    exp_avg: Shadow,
+    exp_avg_sq: Shadow,
+    /// What a step on a GPU needs beside them.
+    on_gpu: Option<cuda::State>,
     /// Those of the last step: what they leave out is zero already and need not be written again.
     masks: Masks,
-}
-
-/// The moments, where the parameters lie.
-enum State {
-    Cpu(Vec<Moments>),
-    Cuda(Box<cuda::State>),
-}
-
-/// Running means of the gradient and of its square.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Moments {
-    pub exp_avg: Vec<f32>,
-    pub exp_avg_sq: Vec<f32>,
 }
 
 /// The scalars of one step.
@@ -121,18 +110,16 @@ const PART: usize = 16;
 impl AdamW {
     pub fn new(config: AdamWConfig, all: &Parameters) -> Result<Self> {
         config.validate()?;
-        let zeros = |(_, parameter): (&str, Parameter)| Moments {
-            exp_avg: buffer::zeros(parameter.count()),
-            exp_avg_sq: buffer::zeros(parameter.count()),
-        };
+        let (exp_avg, exp_avg_sq) = (Shadow::zeros(all)?, Shadow::zeros(all)?);
+        let moments = [&exp_avg, &exp_avg_sq];
+        let on_gpu = all.gpu().map(|gpu| cuda::State::new(gpu, all, moments));
         Ok(Self {
             config,
             masks: Masks::default(),
             steps: 0,
-            state: match all.gpu() {
-                Some(gpu) => State::Cuda(Box::new(cuda::State::new(gpu, all)?)),
-                None => State::Cpu(all.iter().map(zeros).collect()),
-            },
+            on_gpu: on_gpu.transpose()?,
+            exp_avg,
+            exp_avg_sq,
         })
     }
 
@@ -141,23 +128,21 @@ impl AdamW {
         self.steps
     }
 
-    /// Those of every parameter, fetched where they lie on a GPU.
-    pub fn moments(&self, all: &Parameters) -> Result<Cow<'_, [Moments]>> {
-        Ok(match &self.state {
-            State::Cpu(moments) => moments.into(),
-            State::Cuda(state) => state.moments(all)?.into(),
-        })
+    /// The means of the gradient and of its square, fetched where they lie on a GPU.
+    pub fn moments(&self, all: &Parameters) -> Result<[Cow<'_, StateDict>; 2]> {
+        Ok([self.exp_avg.state(all)?, self.exp_avg_sq.state(all)?])
     }
 
     /// Continues from saved moments.
-    pub fn resume(&mut self, steps: u64, all: &Parameters, moments: Vec<Moments>) -> Result<()> {
-        match &mut self.state {
-            State::Cpu(held) => {
-                *held = moments;
-                self.masks = Masks::default();
-            }
-            State::Cuda(state) => state.resume(all, &moments)?,
-        }
+    pub fn resume(
+        &mut self,
+        steps: u64,
+        all: &Parameters,
+        [exp_avg, exp_avg_sq]: [StateDict; 2],
+    ) -> Result<()> {
+        self.exp_avg.resume(all, exp_avg)?;
+        self.exp_avg_sq.resume(all, exp_avg_sq)?;
+        self.masks = Masks::default();
         self.steps = steps;
         Ok(())
     }
@@ -200,15 +185,19 @@ impl AdamW {
         lr: f64,
     ) -> Result<()> {
         let scalars = self.scalars(lr);
-        let State::Cpu(moments) = &mut self.state else {
+        let (Shadow::Cpu(exp_avg), Shadow::Cpu(exp_avg_sq)) =
+            (&mut self.exp_avg, &mut self.exp_avg_sq)
+        else {
             return Err(moved());
         };
         let largest = self.config.clip_grad_norm.unwrap_or(f64::INFINITY);
         let scale = (largest / (norm + CLIP_EPSILON)).min(1.0) as f32;
         let is_new = !masks.is(&self.masks);
         self.masks = masks.clone();
-        for ((name, parameter), moments) in all.iter().zip(moments) {
+        let moments = exp_avg.values_mut().zip(exp_avg_sq.values_mut());
+        for ((name, parameter), (m, v)) in all.iter().zip(moments) {
             let mask = (masks.get(name), is_new);
+            let moments = (&mut m.data[..], &mut v.data[..]);
             parameter
                 .gradient(gradients, |g| {
                     parameter.write(|p| update(scalars, p, (g, scale), moments, mask))
@@ -221,9 +210,9 @@ impl AdamW {
 
     /// What a step on a GPU needs before it. A step is recorded for one version of the parameters.
     pub fn prepare_cuda(&mut self, all: &Parameters, lr: f64) -> Result<()> {
-        let scalars = self.scalars(lr);
-        match &mut self.state {
-            State::Cuda(state) if all.gpu().is_some() => state.prepare(all, scalars),
+        let (scalars, moments) = (self.scalars(lr), [&self.exp_avg, &self.exp_avg_sq]);
+        match &mut self.on_gpu {
+            Some(state) if all.gpu().is_some() => state.prepare(all, moments, scalars),
             _ => Err(moved()),
         }
     }
@@ -245,10 +234,7 @@ impl AdamW {
     }
 
     fn on_gpu(&self) -> Result<&cuda::State> {
-        match &self.state {
-            State::Cuda(state) => Ok(state),
-            State::Cpu(_) => Err(moved()),
-        }
+        self.on_gpu.as_ref().ok_or_else(moved)
     }
 
     pub fn count(&mut self) {
@@ -265,7 +251,7 @@ fn update(
     s: Scalars,
     p: &mut [f32],
     (g, gradient_scale): (&[f32], f32),
-    moments: &mut Moments,
+    (m, v): (&mut [f32], &mut [f32]),
     (mask, is_new): (Option<&Mask>, bool),
 ) {
     let step = Step {
@@ -274,8 +260,8 @@ fn update(
     };
     p.par_chunks_mut(CHUNK)
         .zip(g.par_chunks(CHUNK))
-        .zip(moments.exp_avg.par_chunks_mut(CHUNK))
-        .zip(moments.exp_avg_sq.par_chunks_mut(CHUNK))
+        .zip(m.par_chunks_mut(CHUNK))
+        .zip(v.par_chunks_mut(CHUNK))
         .enumerate()
         .for_each(|(chunk, (((p, g), m), v))| {
             let bits = Bits::of(mask, chunk);

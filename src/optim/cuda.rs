@@ -1,7 +1,7 @@
 //! AdamW on a GPU: one kernel over all variables.
 
-use super::adamw::{Moments, Scalars};
-use crate::nn::Parameters;
+use super::adamw::{Scalars, moved};
+use crate::nn::{Parameters, Shadow};
 use crate::ops::{Gradients, Tensor, Values};
 use crate::runtime::gpu::{Array, DType, Gpu};
 use crate::{Result, arguments};
@@ -11,11 +11,9 @@ use std::sync::Arc;
 /// Values of a block of threads, as adamw.cu has it.
 const CHUNK: usize = 8 * 256;
 
-/// The moments of every variable, and what the kernels read.
+/// What the kernels read beside gradients and moments.
 pub struct State {
     gpu: Arc<Gpu>,
-    exp_avg: Vec<Array>,
-    exp_avg_sq: Vec<Array>,
     scalars: Array,
     /// The version of the parameters that the table is of.
     version: u64,
@@ -33,48 +31,23 @@ struct Table {
 }
 
 impl State {
-    pub fn new(gpu: &Arc<Gpu>, all: &Parameters) -> Result<Self> {
-        let zeros = || -> Result<Vec<Array>> {
-            let variables = all.variables().iter();
-            variables.map(|v| Array::zeros(gpu, v.dims())).collect()
-        };
-        let (exp_avg, exp_avg_sq) = (zeros()?, zeros()?);
-        let table = Table::new(gpu, all, [&exp_avg, &exp_avg_sq])?;
+    pub fn new(gpu: &Arc<Gpu>, all: &Parameters, moments: [&Shadow; 2]) -> Result<Self> {
         Ok(Self {
             gpu: gpu.clone(),
-            exp_avg,
-            exp_avg_sq,
             scalars: Array::new(gpu, &[Scalars::COUNT])?,
             version: all.version(),
-            table,
+            table: Table::new(gpu, all, moments)?,
         })
     }
 
-    /// The moments of every parameter.
-    pub fn moments(&self, all: &Parameters) -> Result<Vec<Moments>> {
-        let all = all.iter().map(|(_, parameter)| {
-            let (variable, range) = parameter.place();
-            Ok(Moments {
-                exp_avg: self.exp_avg[variable].read(range.clone())?,
-                exp_avg_sq: self.exp_avg_sq[variable].read(range)?,
-            })
-        });
-        all.collect()
-    }
-
-    pub fn resume(&mut self, all: &Parameters, moments: &[Moments]) -> Result<()> {
-        for ((_, parameter), moments) in all.iter().zip(moments) {
-            let (variable, range) = parameter.place();
-            self.exp_avg[variable].write(range.start, &moments.exp_avg)?;
-            self.exp_avg_sq[variable].write(range.start, &moments.exp_avg_sq)?;
-        }
-        Ok(())
-    }
-
     /// What a step needs from the processor.
-    pub fn prepare(&mut self, all: &Parameters, scalars: Scalars) -> Result<()> {
+    pub fn prepare(
+        &mut self,
+        all: &Parameters,
+        moments: [&Shadow; 2],
+        scalars: Scalars,
+    ) -> Result<()> {
         if self.version != all.version() {
-            let moments = [&self.exp_avg[..], &self.exp_avg_sq];
             self.table = Table::new(&self.gpu, all, moments)?;
             self.version = all.version();
         }
@@ -115,7 +88,10 @@ impl State {
 }
 
 impl Table {
-    fn new(gpu: &Arc<Gpu>, all: &Parameters, moments: [&[Array]; 2]) -> Result<Self> {
+    fn new(gpu: &Arc<Gpu>, all: &Parameters, moments: [&Shadow; 2]) -> Result<Self> {
+        let [Shadow::Cuda(exp_avg), Shadow::Cuda(exp_avg_sq)] = moments else {
+            return Err(moved());
+        };
         let bits = all.variables().iter().map(|variable| {
             let mask = variable.mask().map(|sparsity| sparsity.mask().words());
             mask.map(|words| Array::from_words(gpu, words)).transpose()
@@ -125,7 +101,7 @@ impl Table {
         for (i, variable) in all.variables().iter().enumerate() {
             let p = variable.values().cuda()?;
             let of = |array: &Array| array.address().number();
-            let (m, v) = (of(&moments[0][i]), of(&moments[1][i]));
+            let (m, v) = (of(&exp_avg[i]), of(&exp_avg_sq[i]));
             let no_gradient = 0;
             words.extend([of(p), no_gradient, m, v, bits[i].as_ref().map_or(0, of)]);
             words.extend([owners.len(), p.len()].map(|size| size as u64));

@@ -4,5 +4,5 @@ mod adamw;
 mod cuda;
 mod schedule;
 
-pub use adamw::{AdamW, AdamWConfig, Moments, moved};
+pub use adamw::{AdamW, AdamWConfig, moved};
 pub use schedule::linear_warmup_cosine;

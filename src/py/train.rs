@@ -161,7 +161,8 @@ impl Trainer {
     fn movement<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.kept(py, |trainer, network| {
             let all = network.parameters();
-            trainer.movement().map(|movement| movement.scores(all))
+            let movement = trainer.movement();
+            movement.map(|movement| Ok(movement.scores(all)?.into_owned()))
         })
     }
 

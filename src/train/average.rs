@@ -1,8 +1,7 @@
 //! The exponential moving average of the weights (Polyak & Juditsky 1992; with the decay of a short past
 //! at first, as in TensorFlow's ExponentialMovingAverage).
 
-use super::shadow::Shadow;
-use crate::nn::{Parameters, StateDict};
+use crate::nn::{Parameters, Shadow, StateDict};
 use crate::prune::Masks;
 use crate::{Error, Result, arguments};
 use rayon::prelude::*;
@@ -30,7 +29,7 @@ impl Average {
 
     /// The averages; zero where weights have been pruned, whatever they were before.
     pub fn state(&self, all: &Parameters, masks: &Masks) -> Result<StateDict> {
-        let mut state = self.values.state(all)?;
+        let mut state = self.values.state(all)?.into_owned();
         for ((name, _), values) in all.iter().zip(state.values_mut()) {
             if let Some(mask) = masks.get(name) {
                 mask.apply(&mut values.data);

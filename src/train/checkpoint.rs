@@ -4,9 +4,9 @@ use super::Trainer;
 use crate::io::safetensors::File;
 use crate::models::Network;
 use crate::nn::StateDict;
-use crate::optim::Moments;
 use crate::ticket::{self, Storage};
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::path::Path;
 
 const EXP_AVG: &str = "exp_avg.";
@@ -32,19 +32,21 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
         }
     }
     let mut file = ticket::pack(network, Storage::Dense)?;
-    let moments = trainer.optimizer().moments(network.parameters())?;
-    for ((name, parameter), moments) in network.parameters().iter().zip(&*moments) {
-        let shape = parameter.shape().to_vec();
-        file.insert(format!("{EXP_AVG}{name}"), shape.clone(), &moments.exp_avg);
-        file.insert(format!("{EXP_AVG_SQ}{name}"), shape, &moments.exp_avg_sq);
-    }
     let (all, movement, average) = (network.parameters(), trainer.movement(), trainer.average());
+    let [exp_avg, exp_avg_sq] = trainer.optimizer().moments(all)?.map(Some);
     let movement = movement.map(|movement| movement.scores(all)).transpose()?;
     let average = average
         .map(|average| average.state(all, network.masks()))
-        .transpose()?;
-    for (prefix, state) in [(MOVEMENT, movement), (AVERAGE, average)] {
-        for (name, values) in state.iter().flat_map(StateDict::iter) {
+        .transpose()?
+        .map(Cow::Owned);
+    let states = [
+        (EXP_AVG, exp_avg),
+        (EXP_AVG_SQ, exp_avg_sq),
+        (MOVEMENT, movement),
+        (AVERAGE, average),
+    ];
+    for (prefix, state) in &states {
+        for (name, values) in state.iter().flat_map(|state| state.iter()) {
             let name = format!("{prefix}{name}");
             file.insert(name, values.shape.clone(), &values.data);
         }
@@ -75,31 +77,19 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
     if saved.config() != network.config() {
         return Err(wrong("the checkpoint of a network of other sizes".into()));
     }
-    let moment = |prefix: &str, name: &str, len: usize| {
-        let key = format!("{prefix}{name}");
-        let values = file.floats(&key).map(|(_, values)| values.to_vec());
-        values
-            .filter(|values| values.len() == len)
-            .ok_or_else(|| wrong(format!("{key} is missing or misshapen")))
-    };
-    let moments = network
-        .parameters()
-        .iter()
-        .map(|(name, parameter)| {
-            Ok(Moments {
-                exp_avg: moment(EXP_AVG, name, parameter.count())?,
-                exp_avg_sq: moment(EXP_AVG_SQ, name, parameter.count())?,
-            })
-        })
-        .collect::<Result<_>>()?;
     let state = |prefix: &str| {
         let mut state = StateDict::default();
         for (name, parameter) in network.parameters().iter() {
-            let values = moment(prefix, name, parameter.count())?;
+            let key = format!("{prefix}{name}");
+            let values = file.floats(&key).map(|(_, values)| values.to_vec());
+            let values = values.filter(|values| values.len() == parameter.count());
+            let misshapen = || wrong(format!("{key} is missing or misshapen"));
+            let values = values.ok_or_else(misshapen)?;
             state.insert(name, parameter.shape().to_vec(), values);
         }
         Ok::<_, Error>(state)
     };
+    let moments = [state(EXP_AVG)?, state(EXP_AVG_SQ)?];
     let movement = trainer.movement().map(|_| state(MOVEMENT)).transpose()?;
     let average = trainer.average().map(|_| state(AVERAGE)).transpose()?;
     let values = saved.parameters().state()?; // Whose memory may not be there.

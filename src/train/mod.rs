@@ -6,7 +6,6 @@ mod checkpoint;
 mod cuda;
 mod movement;
 mod own_loss;
-mod shadow;
 mod trainer;
 
 pub use checkpoint::{load, save};

@@ -1,13 +1,13 @@
 //! Movement scores (Sanh, Wolf & Rush 2020, eq. 2): of each weight −Σ g·w over the steps, large where
 //! training moves it away from zero.
 
-use super::shadow::Shadow;
-use crate::nn::{Parameters, StateDict};
+use crate::nn::{Parameters, Shadow, StateDict};
 use crate::ops::Gradients;
 use crate::optim::moved;
 use crate::runtime::gpu::Array;
 use crate::{Result, arguments};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Values added to by one task.
 const CHUNK: usize = 1 << 14;
@@ -20,7 +20,7 @@ impl Movement {
         Shadow::zeros(all).map(Self)
     }
 
-    pub fn scores(&self, all: &Parameters) -> Result<StateDict> {
+    pub fn scores(&self, all: &Parameters) -> Result<Cow<'_, StateDict>> {
         self.0.state(all)
     }
 

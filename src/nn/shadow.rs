@@ -1,8 +1,10 @@
 //! Values beside those of every parameter, on its device: shadow variables, as TensorFlow calls them.
 
+use super::{Parameters, StateDict};
 use crate::Result;
-use crate::nn::{Parameters, StateDict};
+use crate::runtime::buffer;
 use crate::runtime::gpu::Array;
+use std::borrow::Cow;
 
 pub enum Shadow {
     Cpu(StateDict),
@@ -19,7 +21,7 @@ impl Shadow {
         }
         let mut state = StateDict::default();
         for (name, parameter) in all.iter() {
-            let zeros = vec![0.0; parameter.count()];
+            let zeros = buffer::zeros(parameter.count());
             state.insert(name, parameter.shape().to_vec(), zeros);
         }
         Ok(Self::Cpu(state))
@@ -38,9 +40,9 @@ impl Shadow {
     }
 
     /// By parameter name, fetched where they lie on a GPU.
-    pub fn state(&self, all: &Parameters) -> Result<StateDict> {
+    pub fn state(&self, all: &Parameters) -> Result<Cow<'_, StateDict>> {
         let arrays = match self {
-            Self::Cpu(state) => return Ok(state.clone()),
+            Self::Cpu(state) => return Ok(Cow::Borrowed(state)),
             Self::Cuda(arrays) => arrays,
         };
         let mut state = StateDict::default();
@@ -49,7 +51,7 @@ impl Shadow {
             let values = arrays[variable].read(range)?;
             state.insert(name, parameter.shape().to_vec(), values);
         }
-        Ok(state)
+        Ok(Cow::Owned(state))
     }
 
     /// Continues from saved values of all parameters.
