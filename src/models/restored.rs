@@ -1,6 +1,6 @@
 //! What a network has made of images, for a loss that is computed elsewhere.
 
-use super::network::{Images, planes};
+use super::images::{Images, planes};
 use crate::Result;
 use crate::ops::{self, Gradients, Tensor, Values};
 
