@@ -1,8 +1,8 @@
 //! The loader of patches and single degradations.
 
 use super::array::{owned, to_numpy};
+use super::choice::one_of;
 use super::enter::enter;
-use super::network::one_of;
 use super::shared::POLL;
 use crate::data::{
     self, Augment, Degradation, Degraded, LoaderConfig, OnError, Sample, Source, Store,

@@ -2,6 +2,7 @@
 //! arithmetic; `python/mirl` holds what users see.
 
 mod array;
+mod choice;
 mod data;
 mod enter;
 mod error;
@@ -10,6 +11,7 @@ mod machine;
 mod metrics;
 mod network;
 mod optim;
+mod prune;
 mod shared;
 mod train;
 

@@ -1,27 +1,23 @@
 //! A network and its snapshots.
 
 use super::array::{owned, state_from_dict, state_to_dict, to_numpy};
+use super::choice::{float_of, one_of, precision_of};
 use super::enter::{enter, enter_with, peek};
+use super::prune::{Report, counts, options};
 use super::shared::Shared;
-use crate::io::safetensors::Float;
-use crate::kernels::{Mask, Precision};
+use crate::Error;
+use crate::kernels::Mask;
 use crate::models::{self, PromptIrConfig};
 use crate::nn::StateDict;
-use crate::prune::{
-    self, Alive, Granularity, Masks, PruneOptions, RewindOptions, Scope, Threshold,
-};
+use crate::prune::{self, Masks, RewindOptions};
 use crate::runtime::buffer::try_room;
 use crate::runtime::gpu::Gpu;
 use crate::ticket::{self, Storage};
-use crate::{Error, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// What is alive: (name, alive, total) of each prunable parameter, then alive and total of all.
-type Report = (Vec<(String, usize, usize)>, usize, usize);
 
 #[pyclass(module = "mirl._mirl", frozen)]
 pub struct Network {
@@ -231,9 +227,7 @@ impl Network {
         let report = peek(py, &self.shared, |network| {
             prune::report(network.parameters(), network.masks(), &names)
         })??;
-        let layers = report.layers.into_iter();
-        let layers = layers.map(|layer| (layer.name, layer.alive, layer.total));
-        Ok((layers.collect(), report.alive, report.total))
+        Ok(counts(report))
     }
 
     /// Removes weights of the named parameters, by scores where there are any. `pattern` is N and M of
@@ -265,32 +259,8 @@ impl Network {
         output_rate: f64,
         min_density: f64,
     ) -> PyResult<()> {
-        let (kept, of) = pattern;
-        let scopes = [
-            ("global", Scope::Global),
-            ("layerwise", Scope::Layerwise),
-            ("uniform", Scope::Uniform),
-            ("erk", Scope::ErdosRenyiKernel),
-        ];
-        let granularities = [
-            ("weights", Granularity::Weights),
-            ("channels", Granularity::Channels),
-            ("pattern", Granularity::Pattern { kept, of }),
-        ];
-        let thresholds = [
-            ("exact", Threshold::Exact),
-            ("percentile", Threshold::Percentile),
-        ];
-        let lives = [("mask", Alive::Mask), ("nonzero", Alive::NonZero)];
-        let options = PruneOptions {
-            amount,
-            scope: one_of("scope", scope, scopes)?,
-            granularity: one_of("granularity", granularity, granularities)?,
-            threshold: one_of("threshold", threshold, thresholds)?,
-            alive: one_of("alive", alive, lives)?,
-            output_rate,
-            min_density,
-        };
+        let numbers = (amount, output_rate, min_density);
+        let options = options(numbers, (granularity, pattern), (scope, threshold, alive))?;
         let scores = scores.map(state_from_dict).transpose()?;
         enter_with(py, &self.shared, |network| {
             network.prune(&names, scores.as_ref(), &options)
@@ -392,34 +362,4 @@ impl Snapshot {
 
 fn json(config: &PromptIrConfig) -> PyResult<String> {
     Ok(serde_json::to_string(config).map_err(|error| Error::value(error.to_string()))?)
-}
-
-fn float_of(name: &str) -> PyResult<Float> {
-    let choices = [
-        ("float32", Float::F32),
-        ("float16", Float::F16),
-        ("bfloat16", Float::BF16),
-    ];
-    Ok(one_of("dtype", name, choices)?)
-}
-
-/// "float32" or "bfloat16".
-pub(super) fn precision_of(name: &str) -> PyResult<Precision> {
-    let choices = [
-        ("float32", Precision::Full),
-        ("bfloat16", Precision::BFloat16),
-    ];
-    Ok(one_of("precision", name, choices)?)
-}
-
-pub(super) fn one_of<T: Copy, const N: usize>(
-    what: &str,
-    got: &str,
-    choices: [(&str, T); N],
-) -> Result<T> {
-    let found = choices.iter().find(|(name, _)| *name == got);
-    found.map(|&(_, value)| value).ok_or_else(|| {
-        let names = choices.map(|(name, _)| format!("{name:?}")).join(" or ");
-        Error::value(format!("{what} must be {names}, got {got:?}"))
-    })
 }

@@ -1,8 +1,9 @@
 //! Training steps and checkpoints.
 
 use super::array::{Owned, owned, state_to_dict, to_numpy};
+use super::choice::{one_of, precision_of};
 use super::enter::{enter_with, peek, run};
-use super::network::{Network, one_of, precision_of};
+use super::network::Network;
 use super::shared::Shared;
 use crate::models::{self, Objective};
 use crate::nn::StateDict;
