@@ -357,12 +357,40 @@ class Other(Noise):
         yield from ((clean, clean) for _, clean in super().epoch(epoch + 100, start))
 
 
-def test_a_ticket_begins_where_its_parent_did(parent, tmp_path):
+@pytest.mark.parametrize(
+    ("pruned", "trained"),
+    [
+        ({}, {"rewind": 2}),
+        ({"pruning": "one-shot"}, {}),
+        ({"pruning": "one-shot"}, {"rewind": "learning-rate"}),
+        ({"pruning": "initial", "criterion": "random"}, {}),
+        ({}, {"include": ("weights", "prompts")}),
+        ({}, {"exclude": ("norms", "dead")}),
+        ({}, {"preset": "paper-code"}),
+    ],
+    ids=str,
+)
+def test_a_ticket_begins_where_its_parent_did(tmp_path, pruned, trained):
     """Without a control and on the same data, the second run is the first."""
-    run(tmp_path, masks_of=parent, rewind=2)
+    settings = {"epochs": 1, **trained}
+    run(tmp_path / "parent", **pruned, **settings)
+    run(tmp_path / "again", masks_of=tmp_path / "parent", **settings)
     for round_ in (1, 2):
-        for name, values in state(parent, round_).items():
-            np.testing.assert_array_equal(state(tmp_path, round_)[name], values)
+        again = state(tmp_path / "again", round_)
+        for name, values in state(tmp_path / "parent", round_).items():
+            np.testing.assert_array_equal(again[name], values, err_msg=name)
+
+
+def test_the_ticket_of_a_gradual_run_begins_with_the_initial_network(tmp_path):
+    """Under the masks that the round ended with."""
+    run(tmp_path, pruning="gradual", rounds=1, epochs=1)
+    begun = watched(masks_of=tmp_path, rounds=1, epochs=1).begun[0]
+    initial = mirl.load(tmp_path / "initial.safetensors")
+    mask = masks(tmp_path, 1)
+    for name, values in initial.state_dict().items():
+        if not initial._network.is_unused(name):
+            expected = np.where(mask.get(name, True), values, 0)
+            np.testing.assert_array_equal(begun[name], expected, err_msg=name)
 
 
 def test_controls_are_drawn_anew_for_each_seed_and_round():
@@ -487,8 +515,17 @@ def test_what_does_not_fit_a_parent_is_named(parent, tmp_path):
         run(None, masks_of=tmp_path)
     with pytest.raises(ValueError, match="rounds must be at least 1"):
         run(None, masks_of=parent, rounds=0)
-    with pytest.raises(ValueError, match="its rewind is 2, not 3"):
-        run(None, masks_of=parent, rewind=3)
+    for setting, message in (
+        ({"rewind": 3}, "its rewind is 2, not 3"),
+        ({"include": ["weights", "prompts"]}, r"its include is \['weights'\], not \['weights', 'p"),
+        ({"exclude": ()}, r"its exclude is None, not \[\]"),
+        ({"preset": "paper-code"}, "its preset is 'default', not 'paper-code'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(None, masks_of=parent, **setting)
+    run(tmp_path / "child", masks_of=parent, rounds=1, epochs=1)
+    with pytest.raises(ValueError, match="took its masks from another run, which masks_of must"):
+        run(None, masks_of=tmp_path / "child", rounds=1)
     folder = tmp_path / "more"
     with pytest.raises(ValueError, match="has masks of 2 rounds so far, fewer than the 3"):
         run(folder, masks_of=parent, rounds=3)

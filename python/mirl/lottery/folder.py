@@ -31,7 +31,7 @@ LEFTOVER = re.compile(
 )
 """Temporary names of files that appear whole: ours, those of earlier versions, and those of the
 safetensors library."""
-SETTINGS = {"rounds", "rewind", "seed"}
+SETTINGS = {"rounds", "rewind", "seed", "pruning", "include", "exclude", "preset"}
 """Of a recipe what others than its own run read."""
 RECORD = {
     *("round", "density", "density_prunable", "layers", "loss"),

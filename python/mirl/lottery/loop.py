@@ -171,8 +171,10 @@ def find_ticket(
         Whether they are rewound too.
     masks_of
         The folder of another run of a network of these sizes: instead of pruning, every round takes
-        the network as it began that round there, masks and all. With other `data` this transfers a
-        ticket; with a `control` it is what a ticket has to beat. Round 0 is the other run's.
+        the network as it began that round there, masks and all (of a gradual run those that the round
+        ended with). With other `data` this transfers a ticket; with a `control` it is what a ticket
+        has to beat. Round 0 is the other run's. `include`, `exclude` and `preset` must be those of
+        that run, which must have pruned by itself.
     control
         With `masks_of`: ``"reinit"``: survivors start from values drawn anew. ``"shuffle"``: the
         masks of each tensor are shuffled. ``"random"``: as many survivors, drawn from all.
@@ -237,7 +239,7 @@ def find_ticket(
         what is no logger.
     ValueError
         A setting out of range, or two that contradict each other; `out` holds another run; data
-        without a batch; `masks_of` has not as many rounds.
+        without a batch; `masks_of` has not as many rounds, or is no run as this one.
     FileNotFoundError
         `masks_of` holds no run; or a file is missing that a run is resumed from, or has come to.
     mirl.errors.FormatError

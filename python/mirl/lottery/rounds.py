@@ -162,12 +162,19 @@ class Rounds:
         assert self.parent is not None
         recipe, model = self.recipe, self.model
         model.mask = {}
-        model.load_state_dict(self.parent.network(round_ - 1).state_dict())
+        model.load_state_dict(self._start_of_parent(self.parent, round_).state_dict())
         names = select(model._network, recipe.include, recipe.excluded)
         # A packed file counts what the forward never uses as pruned.
         masks = self.parent.network(round_).mask
         masks = {name: masks[name] for name in names if name in masks}
         model.mask = controlled_masks(recipe.control, masks, names, model, (recipe.seed, round_))
+
+    def _start_of_parent(self, parent: RunFolder, round_: int) -> PromptIR | Snapshot:
+        """What the parent pruned to begin a round."""
+        pruning = parent.description()["recipe"]["pruning"]
+        if pruning in ("initial", "gradual"):
+            return self.initial
+        return parent.network(0 if pruning == "one-shot" else round_ - 1)
 
     def _start(self, round_: int) -> Snapshot:
         recipe = self.recipe

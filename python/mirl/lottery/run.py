@@ -121,13 +121,20 @@ class Run:
 
     def _check_parent(self, parent: RunFolder) -> None:
         """Raise where another run's masks are not those of such a run, or too few."""
-        rounds, rewind = self.recipe.rounds, self.recipe.rewind
+        rounds = self.recipe.rounds
         if rounds == 0:
             raise ValueError("rounds must be at least 1 with masks_of: round 0 is the other run's")
         theirs = parent.description()
-        there = theirs["recipe"]["rewind"]
-        if isinstance(rewind, int) and rewind != there:
-            raise ValueError(f"{parent.path}: its rewind is {there!r}, not {rewind}")
+        if "masks_of" in theirs:
+            raise ValueError(
+                f"{parent.path} took its masks from another run, which masks_of must name"
+            )
+        for name in ("include", "exclude", "preset", "rewind"):
+            here, there = getattr(self.recipe, name), theirs["recipe"][name]
+            if isinstance(here, tuple):  # which is a list in a file
+                here = list(here)
+            if here != there and (name != "rewind" or isinstance(here, int)):
+                raise ValueError(f"{parent.path}: its {name} is {there!r}, not {here!r}")
         sizes = differences("", theirs["network"], self.model.config)
         if sizes:
             raise ValueError(f"{parent.path}: its network is another: {'; '.join(sizes)}")
