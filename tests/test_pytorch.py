@@ -1,6 +1,7 @@
 """PyTorch files: every layout that torch.save writes, and nothing that a file may try."""
 
 import codecs
+import collections
 import contextlib
 import io
 import os
@@ -159,6 +160,49 @@ def test_what_else_a_checkpoint_tells(tmp_path):
         "loss": "torch.nn.L1Loss",
         "7": {"set": [1, 2]},
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            Call(Name("collections", "defaultdict"), (Name("builtins", "list"),), items={"a": [1]}),
+            {"class": "collections.defaultdict", "args": ["builtins.list"], "items": {"a": [1]}},
+        ),
+        (
+            Call(Name("collections", "deque"), ([], 3), items=[1, 2]),
+            {"class": "collections.deque", "args": [[], 3], "items": [1, 2]},
+        ),
+        (
+            Call(Name("mymodel", "Losses"), (), new=True, items=[0.5, 0.25], state={"best": 1}),
+            {"class": "mymodel.Losses", "items": [0.5, 0.25], "best": 1},
+        ),
+        (
+            Call(
+                Name("mymodel", "Config"), (), new=True, items={"lr": 0.1}, state={"frozen": True}
+            ),
+            {"class": "mymodel.Config", "items": {"lr": 0.1}, "frozen": True},
+        ),
+        (Call(Name("collections", "OrderedDict"), (), items={"a": 1}, state={"b": 2}), {"a": 1}),
+    ],
+    ids=lambda value: value.function.name if isinstance(value, Call) else "",
+)
+def test_containers_of_other_classes_are_kept_beside_the_state_dict(tmp_path, value, told):
+    records, storages = tensors(NETWORK)
+    content = {"state_dict": records, "held": value}
+    read = read_checkpoint(write_zip(tmp_path / "x.ckpt", content, storages))
+    assert_same(read.state_dict, NETWORK)
+    assert read.info == {"held": told}
+
+
+def test_items_that_come_one_by_one_are_kept():
+    """As pickles of a single item have them; and in what is no list, append is damage."""
+    value = collections.defaultdict(list, {"a": 1})
+    assert unpickle(io.BytesIO(pickle.dumps(value, 2))).items == {"a": 1}
+    value = collections.deque([7])
+    assert unpickle(io.BytesIO(pickle.dumps(value, 2))).items == [7]
+    with pytest.raises(UnpickleError, match="damaged pickle"):
+        unpickle(io.BytesIO(b"ccollections\ndeque\n)RK\x01K\x02sK\x03a."))
 
 
 def test_the_published_structure(shared):

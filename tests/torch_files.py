@@ -22,11 +22,12 @@ class Name:
 
 @dataclass(eq=False)
 class Call:
-    """REDUCE, or NEWOBJ with an optional state."""
+    """REDUCE or NEWOBJ, with optional items and state."""
 
     function: Name
     args: tuple
     new: bool = False
+    items: list | dict | None = None
     state: Any = None
 
 
@@ -48,6 +49,8 @@ def opcodes(value):
         return b"c" + f"{value.module}\n{value.name}\n".encode()
     if isinstance(value, Call):
         code = opcodes(value.function) + opcodes(value.args) + (b"\x81" if value.new else b"R")
+        if value.items is not None:
+            code += opcodes(value.items)[1:]  # without the opcode of an empty list or dict
         return code if value.state is None else code + opcodes(value.state) + b"b"
     if isinstance(value, Tensor):
         location = ("storage", Name("torch", value.storage), value.key, "cpu", value.numel)

@@ -397,6 +397,8 @@ def _plain(value: Any, left: list[int]) -> Any:
         about = {"class": value.cls}
         if value.args:
             about["args"] = _plain(value.args, left)
+        if value.items:
+            about["items"] = _plain(value.items, left)
         state = _plain(value.state, left)
         return about | (state if isinstance(state, dict) else {"state": state} if state else {})
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -109,6 +109,8 @@ class Record:
 
     cls: str
     args: tuple[Any, ...]
+    items: list[Any] | dict[Any, Any] | None = None
+    """Of a subclass of list or dict, a deque or a defaultdict."""
     state: Any = None
 
     def __repr__(self) -> str:
@@ -246,15 +248,14 @@ class _Machine:
 
     def _extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
-        # A list's or dict's subclass: its items are part of its record.
         if isinstance(target, Record):
-            target = target.state = target.state or []
+            target.items = target = target.items or []
         target.extend(items)
 
     def _update(self, items: dict[Any, Any]) -> None:
         target = self.stack[-1]
         if isinstance(target, Record):
-            target = target.state = target.state or {}
+            target.items = target = target.items or {}
         target.update(items)
 
     def op_global(self, name: str) -> None:
@@ -287,7 +288,7 @@ class _Machine:
 
     def op_newobj_ex(self, _: None) -> None:
         named, args, cls = self.pop(), self.pop(), self.pop()
-        self.stack.append(Record(cls.name, args, named))
+        self.stack.append(Record(cls.name, args, state=named))
 
     def op_build(self, _: None) -> None:
         state, target = self.pop(), self.stack[-1]
