@@ -316,8 +316,12 @@ def test_patches_grow_by_stages(images):
     settings = [{"epochs": 2, "patch_size": 8, "batch_size": 4}, {"epochs": 1, "patch_size": 16}]
     made = Progressive.from_images(images, settings, tasks=("denoise",), batch_size=2)
     assert bits(made.epoch(2)) == bits(data.epoch(2))
-    for wrong in ([], [(0, stages[0][1])]):
-        with pytest.raises(ValueError, match="stages"):
+    for wrong, error, message in (
+        ([], ValueError, "stages must be one or more"),
+        ([(0, stages[0][1])], ValueError, "epochs of a stage must be at least 1, got 0"),
+        ([(1, images)], TypeError, r"a stage needs a mirl\.Loader, got list"),
+    ):
+        with pytest.raises(error, match=message):
             Progressive(wrong)
 
 
@@ -707,6 +711,17 @@ def test_a_misnamed_folder_or_file_is_named(root, spoil, error, message, split):
         read(root, tasks=["derain"])
 
 
+@pytest.mark.parametrize("task", ["rain", "halftone", "denoise_25"])
+def test_pairs_in_a_folder_named_like_a_degradation_are_not_passed_over(root, task):
+    for split, read in (("train", mirl.Loader.from_folder), ("test", mirl.test_sets)):
+        assert len(read(root, tasks=[task], **({"patch_size": 16} if split == "train" else {})))
+        (root / split / "derain").rename(root / split / task)
+        with pytest.raises(
+            ValueError, match=rf"{split}/{task} is named like a degradation.*rename"
+        ):
+            read(root, tasks=[task])
+
+
 def test_a_root_without_tasks_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="test: no such folder"):
         mirl.test_sets(tmp_path)
@@ -828,7 +843,7 @@ def test_sets_follow_the_folders(root):
     ]
     for one in sets:
         for name, degraded, clean in one:
-            assert name in ("photo0", "photo1", "one_gt")
+            assert name in ("photo0", "photo1", "one_rainy", "one_hazy")
             assert degraded.shape == clean.shape == (3, 32, 48)
             assert degraded.dtype == clean.dtype == np.float32
     # 40 rows are cropped to 32 around the centre.
@@ -886,6 +901,16 @@ def test_a_set_of_arrays(images):
         assert all((pair.degraded != pair.clean).any() for pair in pairs)
     with pytest.raises(ValueError, match="deblur"):
         mirl.TestSet.from_images(images, "deblur")
+
+
+def test_images_may_come_one_by_one(images):
+    """As of a generator, which has none left the second time."""
+    assert len(mirl.TestSet.from_images(iter(images), "denoise_25")) == len(images)
+    settings = {"tasks": ("denoise",), "batch_size": 2}
+    plain = mirl.Loader.from_images(images, patch_size=8, **settings)
+    assert bits(mirl.Loader.from_images(iter(images), patch_size=8, **settings)) == bits(plain)
+    stages = [{"epochs": 1, "patch_size": 8}, {"epochs": 1, "patch_size": 16}]
+    assert Progressive.from_images(iter(images), stages, **settings).epochs == 2
 
 
 def test_a_set_of_pairs(images):
@@ -1121,7 +1146,7 @@ def test_counts_that_are_not_whole_are_refused_at_once(root, images):
     with pytest.raises(TypeError, match=r"crop must be a whole number, got 16\.0"):
         mirl.test_sets(root, crop=16.0)
     loader = mirl.Loader.from_images(images, tasks=("denoise",), patch_size=8)
-    for epochs in (1.5, True, "1"):
+    for epochs in (1.5, "1"):
         with pytest.raises(TypeError, match=f"epochs of a stage .* {epochs!r}"):
             Progressive([(epochs, loader)])
 

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirl.data.degrade import has_pairs
+from mirl.data.degrade import TASKS, has_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,8 +31,16 @@ def existing(place: Path) -> Path:
 def place_of(
     root: str | os.PathLike[str], split: str, task: str, synthesize: Sequence[str] = ()
 ) -> tuple[Path, bool]:
-    """Where a task's data sets are, and whether they are pairs: others share the photos to denoise."""
+    """Where a task's data sets are, and whether they are pairs: others share the photos to denoise.
+
+    ValueError where a folder has the name of a degradation: the task could be either.
+    """
     paired = has_pairs(task, synthesize)
+    own = Path(root, split, task)
+    if not paired and task not in TASKS and own.is_dir():
+        raise ValueError(
+            f"{own} is named like a degradation, which would be of the photos to denoise: rename it"
+        )
     return Path(root, split, task if paired else "denoise"), paired
 
 

@@ -141,8 +141,9 @@ class Loader:
             holds the published numbers.
         mix
             The shares of the tasks in an epoch, as numbers of any size: ``{"denoise": 3, "derain":
-            1, "dehaze": 1}``. The epoch stays as long as it is by `repeats`; what a task has too
-            many is left out, and what is missing repeats, always the same ones, drawn by the seed.
+            1, "dehaze": 1}``. The epoch keeps the length that `repeats` gives it. Surplus samples of a
+            task are left out and missing ones repeated; the seed decides which, the same in every
+            epoch.
         batch_size, patch_size
             Patches of a batch, and their height and width.
         augment
@@ -157,8 +158,8 @@ class Loader:
         prefetch
             Batches made ahead.
         cache_mb
-            Megabytes of decoded images that are kept, the first that are read: none makes room for
-            another. 0 decodes every time.
+            Size of the cache of decoded images, in MB. The first images read are kept; none is
+            evicted. 0 decodes every time.
 
         Returns
         -------
@@ -170,7 +171,8 @@ class Loader:
         FileNotFoundError
             A folder that is not there.
         ValueError
-            An empty folder, an image without a partner, a setting out of range.
+            An empty folder, an image without a partner, a folder named like a degradation among
+            `tasks`, a setting out of range.
         TypeError
             A number that is not whole, or a task that is no string.
         mirl.errors.FormatError, OSError
@@ -204,7 +206,7 @@ class Loader:
     @classmethod
     def from_images(
         cls,
-        images: Sequence[NDArray[np.uint8]],
+        images: Iterable[NDArray[np.uint8]],
         *,
         tasks: Sequence[str] = TASKS,
         sigmas: Sequence[float | str] = SIGMAS,
@@ -251,6 +253,7 @@ class Loader:
             on_error=on_error,
             prefetch=prefetch,
         )
+        images = list(images)
         for index, image in enumerate(images):
             check_photo(image, f"image {index}")
         return cls._make(images, {}, settings)

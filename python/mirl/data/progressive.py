@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from mirl.checks import whole
 from mirl.data.loader import Loader
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -32,16 +32,17 @@ class Progressive:
     ValueError
         No stage, or one without an epoch.
     TypeError
-        Epochs that are no whole number.
+        Epochs that are no whole number, or not a `Loader`.
     """
 
     def __init__(self, stages: Sequence[tuple[int, Loader]]) -> None:
-        for epochs, _ in stages:
-            if not isinstance(epochs, Integral) or isinstance(epochs, bool):
-                raise TypeError(f"epochs of a stage must be a whole number, got {epochs!r}")
-        if not stages or any(epochs < 1 for epochs, _ in stages):
-            raise ValueError("stages must be one or more, each of one epoch or more")
-        self.stages = [(int(epochs), loader) for epochs, loader in stages]
+        if not stages:
+            raise ValueError("stages must be one or more")
+        self.stages: list[tuple[int, Loader]] = []
+        for epochs, loader in stages:
+            if not isinstance(loader, Loader):
+                raise TypeError(f"a stage needs a mirl.Loader, got {type(loader).__name__}")
+            self.stages.append((whole("epochs of a stage", epochs, 1), loader))
 
     def __repr__(self) -> str:
         return f"Progressive({self.stages!r})"
@@ -77,7 +78,7 @@ class Progressive:
     @classmethod
     def from_images(
         cls,
-        images: Sequence[NDArray[np.uint8]],
+        images: Iterable[NDArray[np.uint8]],
         stages: Sequence[Mapping[str, Any]],
         **settings: Any,
     ) -> Progressive:
@@ -100,7 +101,7 @@ class Progressive:
         TypeError, ValueError
             A stage without epochs, and whatever `Loader.from_images` refuses.
         """
-        return cls._of(Loader.from_images, images, stages, settings)
+        return cls._of(Loader.from_images, list(images), stages, settings)
 
     @classmethod
     def _of(

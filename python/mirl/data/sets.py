@@ -73,7 +73,7 @@ class TestSet:
 
     @classmethod
     def from_images(
-        cls, images: Sequence[NDArray[np.uint8]], task: str, *, name: str = "images", seed: int = 0
+        cls, images: Iterable[NDArray[np.uint8]], task: str, *, name: str = "images", seed: int = 0
     ) -> TestSet:
         """Make a set of clean images in memory, to be degraded synthetically.
 
@@ -100,6 +100,7 @@ class TestSet:
         """
         degradation(task)
         check_least(0, seed=seed)
+        images = list(images)
         for index, image in enumerate(images):
             _check_image(image, f"image {index}")
         return cls(name, task, seed, [(f"{i:03}", image, None) for i, image in enumerate(images)])
@@ -222,7 +223,8 @@ def test_sets(
         A folder that is not there.
     ValueError
         An empty folder, an image without a partner, of another size than it, or smaller than 16x16;
-        two images of one name; a crop that is no multiple of 16, a sigma that is none.
+        two images of one name; a folder named like a degradation among `tasks`; a crop that is no
+        multiple of 16; not a valid sigma.
     mirl.errors.FormatError, OSError
         An image that cannot be read.
     """
@@ -249,7 +251,7 @@ def test_sets(
                 _check_sizes(clean)
                 sets += [TestSet(folder.name, kind, seed, list(clean), crop) for kind in kinds]
             else:
-                pairs = [(good.stem, good, bad) for good, bad in pairs_of(folder, task)][:images]
+                pairs = [(bad.stem, good, bad) for good, bad in pairs_of(folder, task)][:images]
                 _check_sizes(pairs)
                 sets.append(TestSet(folder.name, task, seed, list(pairs), crop))
     return sets
