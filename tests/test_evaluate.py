@@ -114,6 +114,19 @@ def test_names_of_sets_stay_in_the_folder(tmp_path):
     assert saved == ["out/jpeg_20/.._a/000.png", "out/jpeg_20/_/000.png"]
 
 
+def test_test_sets_whose_images_would_have_one_folder_are_told_before_anything_is_measured(
+    tmp_path,
+):
+    def sets(*names):
+        return [mirl.TestSet.from_images([photo(0)], "jpeg:20", name=name) for name in names]
+
+    for names in (("a", "a"), ("b c", "b/c")):
+        with pytest.raises(ValueError, match=r"several test sets would save to jpeg_20/[ab]"):
+            mirl.evaluate(None, sets(*names), save_images=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+    assert len(mirl.evaluate(None, sets("a", "a"), progress=False).rows) == 2
+
+
 def test_a_network_that_diverged_is_named(pairs):
     def diverged(images):
         return np.full_like(images, np.nan)

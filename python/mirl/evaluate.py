@@ -19,7 +19,8 @@ import numpy as np
 from mirl.data.batches import batches_of, has_epochs
 from mirl.data.folder import existing
 from mirl.data.sets import Pair, TestSet, test_sets
-from mirl.io import write_text
+from mirl.io import write_image, write_text
+from mirl.metrics import psnr, ssim
 from mirl.restore import check_callable, check_restored, restored_by
 from mirl.terminal import bar, preformatted, shortened
 
@@ -206,7 +207,7 @@ def evaluate(
         Whether restored images are clipped to [0, 1] before they are measured, as published.
     save_images
         Folder that gets the restored images as ``<task>/<set>/<name>.png``; files that are already
-        there are replaced.
+        there are replaced. Test sets of one task need names of their own for it.
     progress
         Whether to show a progress bar.
 
@@ -219,7 +220,7 @@ def evaluate(
     ------
     ValueError
         Data without an image, or images that do not fit each other; a model that returns another
-        shape than it was given.
+        shape than it was given; several test sets whose images would be saved to one folder.
     TypeError
         No such model or data, or images that are no arrays of floating point.
     OSError
@@ -230,6 +231,8 @@ def evaluate(
     if model is not None:
         check_callable(model)
     sets = _test_sets(data, "data")
+    if save_images is not None:
+        _check_folders(sets)
     # 0 where one does not tell.
     lengths = [length_hint(one if isinstance(one, TestSet) else one.pairs) for one in sets]
     total = sum(lengths) if all(lengths) else None
@@ -251,7 +254,7 @@ def evaluate(
                     Measurement(test_set.name, task, name, *_measure(restored, degraded, clean))
                 )
                 if save_images is not None:
-                    place = Path(save_images, _folder(task), _folder(test_set.name))
+                    place = Path(save_images, _folder(task, test_set.name))
                     _save_image(place / f"{name}.png", restored)
             if not by_task:
                 raise ValueError(f"test set {test_set.name} ({test_set.task}) has no image")
@@ -344,8 +347,6 @@ def _pairs(data: Any, what: str) -> Any:
 def _measure(
     restored: NDArray[np.float32], degraded: NDArray[np.float32], clean: NDArray[np.float32]
 ) -> tuple[float, ...]:
-    from mirl.metrics import psnr, ssim
-
     return tuple(f(image, clean) for image in (restored, degraded) for f in (psnr, ssim))
 
 
@@ -353,14 +354,24 @@ def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if value == math.inf else value for name, value in row.items()}
 
 
-def _folder(name: str) -> str:
-    """A name of a task or a set without what file systems have other uses for."""
-    return re.sub(r"[^\w.-]+|^\.+$", "_", name)
+def _check_folders(sets: Iterable[TestSet | _Pairs]) -> None:
+    """Raise where images of one test set would replace those of another."""
+    seen: set[str] = set()
+    for one in sets:
+        folder = _folder(one.task, one.name)
+        if folder in seen:
+            raise ValueError(
+                f"save_images: several test sets would save to {folder}: give them other names"
+            )
+        seen.add(folder)
+
+
+def _folder(task: str, name: str) -> str:
+    """That of a set's images, its names without what file systems have other uses for."""
+    return "/".join(re.sub(r"[^\w.-]+|^\.+$", "_", part) for part in (task, name))
 
 
 def _save_image(path: Path, image: NDArray[np.float32]) -> None:
-    from mirl.io import write_image
-
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     write_image(path, samples.transpose(1, 2, 0), force=True)
