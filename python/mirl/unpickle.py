@@ -247,16 +247,19 @@ class _Machine:
         self._update(_pairs(self.pop_mark()))
 
     def _extend(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if isinstance(target, Record):
-            target.items = target = target.items or []
-        target.extend(items)
+        self._container([]).extend(items)
 
     def _update(self, items: dict[Any, Any]) -> None:
+        self._container({}).update(items)
+
+    def _container(self, empty: list[Any] | dict[Any, Any]) -> Any:
+        """What takes items: the top of the stack, or a container in its record."""
         target = self.stack[-1]
-        if isinstance(target, Record):
-            target.items = target = target.items or {}
-        target.update(items)
+        if not isinstance(target, Record):
+            return target
+        if target.items is None:
+            target.items = empty
+        return target.items
 
     def op_global(self, name: str) -> None:
         module, _, attribute = name.partition(" ")
