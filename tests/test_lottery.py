@@ -1,5 +1,6 @@
 """The loop: its semantics, its record, and that a run survives whatever stops it."""
 
+import errno
 import json
 import os
 import resource
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -433,6 +435,21 @@ def test_resuming_clears_its_own_temporary_files_alone(tmp_path):
     assert left == {".lock", ".tmpFolder", *others}
 
 
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EIO])
+def test_a_file_system_without_locks_has_runs_all_the_same(tmp_path, monkeypatch, code):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if code == errno.EIO:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            run(tmp_path, rounds=0, epochs=1)
+    else:
+        assert len(run(tmp_path, rounds=0, epochs=1).rounds) == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # other threads than ours
 @pytest.mark.parametrize("released", [True, False])
@@ -493,6 +510,14 @@ def test_measures_beyond_json_are_kept(tmp_path):
     assert "Infinity" not in written
     assert mirl.Result.load(tmp_path).rounds == result.rounds
     assert run(tmp_path, rounds=0, epochs=1).rounds == result.rounds
+
+
+def test_an_evaluation_with_nan_is_read_as_it_was(tmp_path):
+    found = mirl.evaluate(None, [(np.zeros((3, 16, 16), np.float32),) * 2], progress=False)
+    row = replace(found.rows[0], psnr=np.nan)
+    result = run(tmp_path, rounds=0, epochs=1, evaluate=lambda _: replace(found, rows=[row]))
+    assert result.rounds[0]["metrics"]["data"].keys() == {"psnr_input", "ssim", "ssim_input"}
+    assert mirl.Result.load(tmp_path).rounds == result.rounds
 
 
 def test_data_that_tells_nan_is_refused(tmp_path):
@@ -660,7 +685,7 @@ def test_a_run_gets_more_rounds(whole, tmp_path):
     run(tmp_path / "other", **settings)
     assert_same(tmp_path / "control", tmp_path / "other")
     with pytest.raises(
-        ValueError, match="holds a run of 2 rounds, which may become more, but not 1"
+        ValueError, match="holds a run of 2 rounds: it can be extended, not shortened to 1; mirl"
     ):
         run(tmp_path / "run", rounds=1)
     found = mirl.Result.load(tmp_path / "run")

@@ -31,6 +31,8 @@ LEFTOVER = re.compile(
 )
 """Temporary names of files that appear whole: ours, those of earlier versions, and those of the
 safetensors library."""
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+"""What file systems without locks say, those of networks among them."""
 SETTINGS = {"rounds", "rewind", "seed", "pruning", "include", "exclude", "preset"}
 """Of a recipe what others than its own run read."""
 RECORD = {
@@ -163,8 +165,8 @@ class RunFolder:
         there, here = held["recipe"]["rounds"], wanted["recipe"]["rounds"]
         if here < there:
             raise ValueError(
-                f"{self.path} holds a run of {there} rounds, which may become more, but not {here};"
-                " what it has come to, mirl.Result.load reads"
+                f"{self.path} holds a run of {there} rounds: it can be extended, not shortened to"
+                f" {here}; mirl.Result.load reads its results"
             )
         if held != wanted:
             self._describe(description)
@@ -178,7 +180,7 @@ class RunFolder:
         write_text(self.recipe, json.dumps(description, indent=2) + "\n")
 
     def _lock(self) -> None:
-        """Keep other processes out, as long as this one lives, where the system has such locks."""
+        """Keep other processes out, as long as this one lives, where there are such locks."""
         try:
             import fcntl
         except ImportError:
@@ -189,6 +191,11 @@ class RunFolder:
         except BlockingIOError as error:
             self._held.close()
             raise BlockingIOError(f"{self.path}: another process is at this run") from error
+        except OSError as error:
+            self._held.close()
+            if error.errno in NO_LOCKS:
+                return
+            raise
         _HOLDING.add(self)
 
     def release(self) -> None:

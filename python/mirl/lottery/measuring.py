@@ -62,10 +62,8 @@ def measure(evaluate: Any, model: PromptIR) -> Metrics:
 
     if evaluate is None:
         return {}
-    if not callable(evaluate):
-        return by_data(model, evaluate, progress=False).metrics
-    found = evaluate(model)
-    return found.metrics if isinstance(found, Evaluation) else _checked(found)
+    found = evaluate(model) if callable(evaluate) else by_data(model, evaluate, progress=False)
+    return _checked(found.metrics if isinstance(found, Evaluation) else found)
 
 
 def _checked(found: Any) -> Metrics:
