@@ -70,6 +70,14 @@ def test_bars_of_a_resumed_run_go_on(capsys):
     assert "2/3" in capsys.readouterr().err
 
 
+def test_bars_of_a_round_that_begins_late_end_with_it(capsys):
+    """As with late rewinding."""
+    bars = ProgressBars()
+    assert len(run(None, rewind=4, rounds=1, loggers=[bars]).rounds) == 2
+    assert (bars.epochs.n, bars.epochs.total) == (2, 2)
+    assert "epoch: 150%" not in capsys.readouterr().err
+
+
 def test_without_stderr_there_are_no_bars(small, batch, tmp_path, monkeypatch):
     """As in a process without a console."""
     monkeypatch.setattr(sys, "stderr", None)
@@ -187,6 +195,10 @@ def test_tensorboard_reads_what_was_written(tmp_path):
     assert steps[(1 * EPOCHS + 1) * STEPS + 2] == pytest.approx(loss(1, 1, 2))
     assert held["lr"][1] == pytest.approx(1e-3)
     assert held["psnr/derain"] == {0: 20.0, 1: 21.0}
+    ends = {
+        (round_ * EPOCHS + epoch + 1) * STEPS: (round_, epoch) for round_, epoch in np.ndindex(2, 2)
+    }
+    assert held["loss/epoch"] == pytest.approx({end: loss(*at, 0) for end, at in ends.items()})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
@@ -233,12 +245,14 @@ class Recorder:
 
     def __init__(self):
         self.settings, self.logged, self.metrics, self.finished = {}, [], {}, []
+        self.defined = []
 
     def init(self, **settings):
         self.settings = settings
         return self
 
     def define_metric(self, name, step_metric):
+        self.defined.append(name)
         self.metrics[name] = step_metric
 
     def log(self, values):
@@ -260,8 +274,22 @@ def test_weights_and_biases_is_told(monkeypatch):
     assert steps[7]["loss/step"] == loss(1, 0, 2)
     assert {"round": 1, "psnr/derain": 21.0} in recorder.logged
     assert {"round": 1, "density": 0.8} in recorder.logged
-    assert recorder.metrics["psnr/*"] == "round"
+    assert {"step": 6, "loss/epoch": loss(0, 1, 0)} in recorder.logged
+    assert recorder.metrics == {
+        "density": "round", "psnr/derain": "round",
+        "loss/step": "step", "loss/epoch": "step", "lr": "step",
+    }  # fmt: skip
     assert recorder.finished == [0]
+
+
+def test_weights_and_biases_counts_measures_of_ones_own_by_rounds(small, batch, monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", recorder)
+    told = WeightsAndBiases("tickets")
+    found = {"night": {"lpips": 0.25}}
+    mirl.find_ticket(small, [batch], rounds=1, evaluate=lambda _: found, loggers=[told])
+    assert recorder.metrics["lpips/night"] == "round"
+    assert recorder.defined.count("lpips/night") == 1
 
 
 def test_weights_and_biases_itself_takes_it(tmp_path):

@@ -90,7 +90,7 @@ class Logger:
 class Scalars(Logger):
     """What writes numbers: of every step, by how many of the run are done, and of every round."""
 
-    round = first = 0
+    round = first = steps = 0
 
     def write(self, values: dict[str, float], unit: str, place: int) -> None:
         """Write numbers by name, of that ``"step"`` of the run or that ``"round"``."""
@@ -102,8 +102,9 @@ class Scalars(Logger):
         self.write({"density": density}, "round", round_)
 
     def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        """Count the steps before this epoch."""
+        """Count the steps before this epoch, and its own."""
         self.first = (self.round * epochs + epoch) * steps
+        self.steps = steps
 
     def step(self, step: int, loss: float, lr: float) -> None:
         """Write loss and learning rate."""
@@ -111,7 +112,7 @@ class Scalars(Logger):
 
     def epoch_end(self, epoch: int, loss: float) -> None:
         """Write the mean loss."""
-        self.write({"loss/epoch": loss}, "step", self.first)
+        self.write({"loss/epoch": loss}, "step", self.first + self.steps)
 
     def round_end(self, record: dict[str, Any]) -> None:
         """Write the quality on every task."""

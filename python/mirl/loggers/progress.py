@@ -41,8 +41,8 @@ class ProgressBars(Logger):
         self.rounds.set_postfix_str(f"density {density:.1%}")
 
     def epoch_start(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        """Start the bar of the epoch's steps, and at the first epoch that of the epochs."""
-        if epoch == 0 or self.epochs.total is None:
+        """Start the bar of the epoch's steps, and at the first epoch of a round that of the epochs."""
+        if epoch != self.epochs.n or self.epochs.total is None:
             self.epochs.initial = epoch
             self.epochs.reset(epochs)
             _move(self.epochs, epoch)

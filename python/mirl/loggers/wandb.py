@@ -9,7 +9,7 @@ from mirl.loggers.base import Scalars
 
 
 class WeightsAndBiases(Scalars):
-    """Loss and learning rate of every step; density, PSNR and SSIM of every round.
+    """Loss and learning rate of every step; density and all that is measured of every round.
 
     Parameters
     ----------
@@ -30,14 +30,14 @@ class WeightsAndBiases(Scalars):
         import wandb
 
         self.run = wandb.init(project=project, **({"resume": "allow"} | settings))
-        for metric, counted in (("density", "round"), ("psnr/*", "round"), ("ssim/*", "round")):
-            self.run.define_metric(metric, step_metric=counted)
-        for metric in ("loss/*", "lr"):
-            self.run.define_metric(metric, step_metric="step")
+        self.known: set[str] = set()
         self.failed = False
 
     def write(self, values: dict[str, float], unit: str, place: int) -> None:
-        """Send numbers."""
+        """Send numbers, each counted by its unit."""
+        for name in values.keys() - self.known:
+            self.run.define_metric(name, step_metric=unit)
+        self.known |= values.keys()
         self.run.log({unit: place, **values})
 
     def fail(self) -> None:
