@@ -349,7 +349,7 @@ def test_a_run_after_one_that_failed_is_not_begun(place, tmp_path):
     methods = {"bad": {"ticket.rewind": 1000}, "late": {"after": "bad"}}
     sweep = Sweep.of(Experiment.load(place / "recipe.toml"), methods)
     with pytest.raises(
-        RuntimeError, match=r"2 of 2 runs failed\n.*\nlate-seed0: bad-seed0 failed$"
+        RuntimeError, match=r"2 of 2 runs failed\n.*\nlate-seed0: bad-seed0 failed\n"
     ):
         sweep.run(tmp_path, progress=False)
     assert not (tmp_path / "late-seed0").exists()
@@ -764,6 +764,33 @@ def test_a_damaged_run_lets_the_others_go_on(place, tmp_path):
     ):
         Sweep.of(shared, {"a": {}, "b": {}}).run(tmp_path, progress=False)
     assert (tmp_path / "b-seed0" / "record.jsonl").exists()
+
+
+def test_a_run_that_fails_leaves_its_traceback_until_it_does_not(place, tmp_path):
+    shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 0, "evaluate": None})
+    told = tmp_path / "a-seed0" / "error.txt"
+    told.parent.mkdir()
+    (told.parent / "recipe.json").write_text("{")
+    with pytest.raises(RuntimeError, match=r"\na-seed0: .*\nerror\.txt in the folder of a run has"):
+        Sweep.of(shared, {"a": {}}).run(tmp_path, progress=False)
+    lines = told.read_text().splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert any("find_ticket(" in line for line in lines)
+    assert lines[-1].startswith("mirl.errors.FormatError: ")
+    (told.parent / "recipe.json").unlink()
+    Sweep.of(shared, {"a": {}}).run(tmp_path, progress=False)
+    assert not told.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+def test_data_may_lie_in_a_folder_of_any_name(place, tmp_path):
+    """Even of one that no TOML file can hold."""
+    data = write_dataset(tmp_path / os.fsdecode(b"d\xfcta"))
+    experiment = Experiment.load(place / "recipe.toml").changed(
+        {"data.root": str(data), "evaluate": None, "ticket.rounds": 0}
+    )
+    assert len(experiment.run(tmp_path / "run", loggers=()).rounds) == 1
+    assert not (tmp_path / "run" / "experiment.toml").exists()
 
 
 def test_functions_need_not_measure_the_input(place, tmp_path):

@@ -556,16 +556,14 @@ def _measured(data: Path, tasks: list[str] | None) -> dict[str, Any]:
 
 def _values(changes: Iterable[str]) -> dict[str, Any]:
     """What --set says, by key."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    from mirl.lottery.experiment import parse_toml
+
     values = {}
     for change in changes:
         key, _, text = change.partition("=")
         try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError as error:
+            values[key.strip()] = parse_toml(f"value = {text}")["value"]
+        except ValueError as error:
             hint = 'expected KEY=VALUE, the value in TOML: lr=1e-3, scope="global", heads=[1, 2]'
             raise ValueError(f"--set {change}: {hint}") from error
     return values

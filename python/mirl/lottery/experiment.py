@@ -300,7 +300,8 @@ class _Keeper(Logger):
 
     def round_start(self, round_: int, rounds: int, density: float) -> None:
         """Write it."""
-        with suppress(TypeError):  # no file holds a function
+        # No file holds a function, or a path that is no UTF-8.
+        with suppress(TypeError, UnicodeEncodeError):
             self.experiment.save(self.path)
 
 
@@ -353,14 +354,19 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError
         It cannot be read.
     """
+    try:
+        return parse_toml(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FormatError(f"{path}: no TOML, as recipes and sweeps are: {error}") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a text in TOML; raises ValueError where it is none."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: no TOML, as recipes and sweeps are: {error}") from error
+    return tomllib.loads(text)
 
 
 def _plain(value: Any) -> Any:

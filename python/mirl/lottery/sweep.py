@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -20,7 +22,7 @@ from mirl.lottery.experiment import Experiment, read_toml, resolved
 from mirl.lottery.naming import as_text, function_name
 from mirl.lottery.results import About, read_about
 from mirl.machine import devices, get_num_threads, set_num_threads
-from mirl.terminal import bar
+from mirl.terminal import bar, printable
 
 if TYPE_CHECKING:
     import os
@@ -239,6 +241,7 @@ class Sweep:
             There is no Ray cluster at `address`.
         RuntimeError
             A run has failed; the others have come to their ends, and the message names them all.
+            Tracebacks are in ``error.txt`` of their folders.
         """
         check_least(1, workers=workers, threads=threads)
         alone = workers == 1 and address is None
@@ -265,7 +268,10 @@ class Sweep:
                 self._on_ray(out, workers, threads, address, wandb, done)
         if failures:
             lines = "\n".join(f"{name}: {failure}" for name, failure in failures.items())
-            raise RuntimeError(f"{len(failures)} of {len(self.runs)} runs failed\n{lines}")
+            raise RuntimeError(
+                f"{len(failures)} of {len(self.runs)} runs failed\n{lines}\n"
+                "error.txt in the folder of a run has its traceback"
+            )
 
     def _one_by_one(
         self, out: Path, wandb: str | None, done: Callable[[Run, str | None], None]
@@ -320,9 +326,11 @@ class Sweep:
 def execute(run: Run, out: Path, wandb: str | None = None) -> str | None:
     """Run an experiment in its folder of `out`, or go on with it; what went wrong, if anything did.
 
-    What tells the run apart is written to ``run.json`` beside its record.
+    What tells the run apart is written to ``run.json`` beside its record, and the traceback of what
+    went wrong to ``error.txt``.
     """
     folder = out / run.name
+    told = folder / "error.txt"
     experiment = run.experiment
     try:
         if run.after is not None:
@@ -345,7 +353,10 @@ def execute(run: Run, out: Path, wandb: str | None = None) -> str | None:
             loggers.append(WeightsAndBiases(wandb, **_named(run, out)))
         experiment.run(folder, loggers=loggers)
     except Exception as error:  # what a run raises is its result: the others go on
+        with suppress(OSError):  # which may be what it has raised
+            write_text(told, printable(traceback.format_exc()))
         return f"{type(error).__name__}: {error}"
+    told.unlink(missing_ok=True)
     return None
 
 
