@@ -52,6 +52,14 @@ def test_lossless_formats_give_back_what_they_got(tmp_path, ending, channels, dt
     assert (read.icc, read.exif) == (None, None)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_needs_no_axis_of_channels(tmp_path, dtype):
+    """As mirl.restore takes it, and gives it back; as a view of something larger, too."""
+    image = pixels(3, dtype)
+    mirl.write_image(tmp_path / "a.png", image[:, :, 1])
+    np.testing.assert_array_equal(mirl.read_image(tmp_path / "a.png").pixels, image[:, :, 1:2])
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_reads_as_pillow_does(tmp_path, ending):
     smooth = np.linspace(0, 255, 20 * 30 * 3).reshape(20, 30, 3).astype(np.uint8)
@@ -180,7 +188,7 @@ def test_nothing_is_overwritten_without_force(tmp_path):
         ("a.webp", pixels(3, np.uint16), ValueError, r"a\.webp.*Rgb16"),
         ("a.jpg", np.zeros((1, 70_000, 3), np.uint8), ValueError, "70000 x 1"),
         ("a.png", np.zeros((0, 5, 3), np.uint8), ValueError, "without a pixel"),
-        ("a.png", np.zeros((5, 5), np.uint8), ValueError, r"\[5, 5\]"),
+        ("a.png", np.zeros(5, np.uint8), ValueError, r"\[5\]"),
         ("a.png", np.zeros((5, 5, 5), np.uint8), ValueError, r"\[5, 5, 5\]"),
         ("a.png", np.zeros((5, 5, 3)), TypeError, "uint8 or uint16, got float64"),
         ("a.png", [[0]], TypeError, "uint8 or uint16, got list"),

@@ -13,11 +13,13 @@ from mirl.io import read_image, write_image
 from mirl.restore import BYTES_PER_PIXEL, restore, restore_files
 
 
-class Fake:
+class Fake(mirl.PromptIR):
     """A network that applies a function to its input and counts its calls."""
 
     config = {"dim": 8}  # noqa: RUF012
     device = "cpu"
+    shapes = None
+    """Of the images of each call; no longer of the parameters."""
 
     def __init__(self, function=lambda images: images):
         self.function = function
@@ -150,6 +152,19 @@ def test_an_unknown_memory_is_taken_to_hold_a_photo(monkeypatch):
     fake = Fake()
     restore(fake, pixels((200, 300, 3), np.uint8))
     assert fake.shapes == [(1, 3, 200, 300)]
+
+
+def test_a_function_that_has_a_device_is_no_network_of_ours():
+    """As modules of PyTorch have, and settings that are another thing than ours."""
+
+    class Other:
+        device, config = "cuda", None
+
+        def __call__(self, images):
+            return 1 - images
+
+    image = pixels((16, 20, 3), np.uint8)
+    np.testing.assert_array_equal(restore(Other(), image), 255 - image)
 
 
 def test_a_function_is_restored_by_in_one_piece_or_in_tiles():

@@ -77,7 +77,7 @@ def write_image(
     path
         The extension tells the format: .png, .jpg (quality 95), .bmp, .tiff or .webp (lossless).
     pixels
-        uint8 or uint16, shape (H, W, C) with 1 to 4 channels.
+        uint8 or uint16, shape (H, W), or (H, W, C) with 1 to 4 channels.
     force
         Whether a file that is already there may be replaced.
     icc, exif
@@ -94,6 +94,8 @@ def write_image(
     mirl.errors.FormatError
         A format that is unknown or cannot hold such pixels.
     """
+    if getattr(pixels, "ndim", None) == 2:
+        pixels = pixels[..., None]
     _mirl.write_image(os.fspath(path), pixels, force, icc, exif)
 
 

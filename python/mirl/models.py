@@ -338,7 +338,7 @@ class PromptIR:
         """
         return self._network.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, FloatArray], *, strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, FloatArray], strict: bool = True) -> None:
         """Set parameters. Masked weights stay zero, whatever the values say.
 
         Parameters

@@ -20,6 +20,7 @@ from mirl.data.folder import files_of
 from mirl.errors import DivergenceError, FormatError
 from mirl.io import Image, check_absent, check_array, check_readable, read_image, write_image
 from mirl.machine import memory
+from mirl.models import PromptIR
 from mirl.terminal import bar
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ def restore(
         Gray is restored as RGB and averaged; alpha is kept as it is. Whatever DLPack views, a torch
         tensor say, is viewed without a copy.
     tile
-        Side of the square tiles in pixels. By default the whole image at once, unless the network
-        would take more than half of the memory of the machine, its container or the GPU, by 72 bytes
-        per pixel and `dim` as measured.
+        Side of the square tiles in pixels. By default the whole image at once, unless it would need
+        more than half of the memory (of the machine, its container or the GPU), estimated as
+        72 bytes × pixels × `dim`.
     overlap
         Pixels that neighbouring tiles share at least; they are blended by linear ramps.
     progress
@@ -105,7 +106,7 @@ def restore(
     Raises
     ------
     TypeError
-        Another element type, or a model that is none.
+        Another element type, or neither a network nor a function.
     ValueError
         Another shape, NaN, or a tile that is not larger than its overlap; a model that returns another
         shape than it was given.
@@ -380,7 +381,7 @@ def _ramps(spans: list[slice]) -> list[NDArray[np.float64]]:
 
 def _largest_area(model: Any) -> int:
     """Pixels that may be restored at once; what a function takes is not known."""
-    if not hasattr(model, "device"):
+    if not isinstance(model, PromptIR):
         return sys.maxsize
     on_gpu = model.device == "cuda"
     available = _mirl.gpu_memory() if on_gpu else memory() or MEMORY_UNKNOWN
