@@ -323,6 +323,8 @@ def test_wrong_settings_are_named(small, batch, tmp_path, settings, message):
     [
         ({"amount": "0.2"}, "amount must be a number, got '0.2'"),
         ({"rounds": 1.5}, "rounds must be a whole number, got 1.5"),
+        ({"include": None}, "include must be a sequence of names, got None"),
+        ({"exclude": 3}, "exclude must be a sequence of names, got 3"),
         ({"rewind": 1.5}, "rewind must be a whole number, got 1.5"),
         ({"criterion": lambda weights: weights}, "takes 1 positional argument but 2 were given"),
         ({"evaluate": lambda: {}}, "evaluate must be a function of the network alone"),

@@ -330,6 +330,18 @@ def test_numbers_that_are_none_are_named(small, name):
     assert small.mask == {}
 
 
+def test_a_criterion_that_is_an_array_is_named(small):
+    with pytest.raises(TypeError, match="a name, a function or scores by name, got ndarray"):
+        mirl.prune(small, 0.2, criterion=np.ones(3))
+    assert small.mask == {}
+
+
+@pytest.mark.parametrize("name", ["biases", "prompts", "temperatures"])
+def test_a_switch_of_rewinding_that_is_none_is_named(small, name):
+    with pytest.raises(TypeError, match=f"{name} must be True or False, got 'no'"):
+        mirl.rewind(small, small.snapshot(), **{name: "no"})
+
+
 def test_an_amount_may_be_a_tensor_of_no_dimension(small):
     mirl.prune(small, np.array(0.5))
     assert small.density().prunable == pytest.approx(0.5, abs=1e-3)

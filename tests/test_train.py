@@ -366,6 +366,12 @@ def test_settings_of_other_types_are_named(small, settings, message):
         mirl.Trainer(small, **settings)
 
 
+@pytest.mark.parametrize("weights", [1.0, ["a", "b"], [[1.0], [2.0]]])
+def test_weights_of_images_that_are_no_numbers_are_named(small, batch, weights):
+    with pytest.raises(TypeError, match="weights must be a number for each image, got"):
+        mirl.Trainer(small).step(*batch, weights)
+
+
 def test_lists_and_numbers_of_numpy_will_do(small, batch):
     numbers = {
         "betas": [np.float64(0.8), 0.95],

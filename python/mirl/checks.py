@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 MOST = 2**63 - 1
 """The largest whole number that files and the core take."""
 
@@ -49,6 +51,13 @@ def check_least(least: int, **settings: Any) -> None:
     for name, value in settings.items():
         if value is not None:
             whole(name, value, least)
+
+
+def check_switches(**settings: Any) -> None:
+    """Raise a TypeError for a setting that is neither True nor False, of numpy or not."""
+    for name, value in settings.items():
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def finite(name: str, value: Any) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.checks import check_least, finite, whole
+from mirl.checks import check_least, check_switches, finite, whole
 from mirl.criteria import Array, Criterion, criterion_of, first_batches, scores_of
 from mirl.errors import CollapseWarning
 from mirl.groups import BOTTLENECKS, excluded, select
@@ -107,7 +107,7 @@ def prune(
         The network to prune, in place.
     amount
         Share of the surviving weights to remove, in (0, 1); of the surviving channels where
-        `granularity` is ``"channels"``. ``"2:4"`` and its like have no use for it.
+        `granularity` is ``"channels"``. N:M patterns ignore it (it must lie in (0, 1) all the same).
     scope
         ``"global"``: all compete. ``"layerwise"``: each tensor loses the same share, the one named
         ``output`` only `output_rate` times it. ``"uniform"``: each tensor comes to the same density.
@@ -198,7 +198,7 @@ def prune(
             scores = {name: np.asarray(each, np.float32) for name, each in scores.items()}
         network.prune(names, scores, amount, *settings)
 
-    if criterion == "magnitude":
+    if isinstance(criterion, str) and criterion == "magnitude":
         remove(None, amount)
     elif isinstance(criterion, Mapping):
         remove(criterion, amount)
@@ -314,9 +314,12 @@ def rewind(
     ------
     ValueError
         A snapshot of a network of other sizes. The network is unchanged then.
+    TypeError
+        A switch that is neither True nor False.
     """
     check_model(model)
     preset_choice(preset)
+    check_switches(biases=biases, prompts=prompts, temperatures=temperatures)
     if not isinstance(snapshot, Snapshot):
         snapshot = Snapshot(snapshot)
     model._network.rewind(snapshot._snapshot, biases, prompts, temperatures)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
-from mirl.checks import check_least, finite, two_numbers
+from mirl.checks import check_least, check_switches, finite, two_numbers
 from mirl.models import PRECISIONS, check_model
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Trainer:
     lr
         Learning rate; the attribute `lr` may be set between steps.
     loss
-        What is made small, the mean over the images of a batch: ``"l1"``, the mean absolute error;
+        What is minimised, the mean over the images of a batch: ``"l1"``, the mean absolute error;
         ``"l2"``, squared; ``"charbonnier"``, of √(e² + ε²) with ε = 1e-3 (Lai et al. 2017);
         ``"ssim"``, 1 - `mirl.ssim`; ``"fft-l1"``, the mean absolute error of real and imaginary parts
         of the spectra (Cho et al. 2021). Or several with their weights: ``{"l1": 1, "fft-l1": 0.1}``.
@@ -110,8 +110,7 @@ class Trainer:
             raise ValueError(f"recompute must be None or 'block', got {recompute!r}")
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
-        if not isinstance(movement, bool | np.bool_):
-            raise TypeError(f"movement must be True or False, got {movement!r}")
+        check_switches(movement=movement)
         check_model(model)
         check_least(1, micro_batch=micro_batch)
         self.model = model
@@ -180,7 +179,7 @@ class Trainer:
             Arrays or an `lr` that do not fit, or what a loss of your own returns. Whatever such a loss
             raises, the network is as before the step, too.
         """
-        counts = None if weights is None else [float(weight) for weight in weights]
+        counts = None if weights is None else _counts(weights)
         lr = finite("lr", self.lr)
         images = as_array(degraded, "degraded"), as_array(clean, "clean")
         if self._loss is None:
@@ -277,6 +276,14 @@ class Trainer:
 def loss_weights(loss: Mapping[str, Any]) -> dict[str, float]:
     """The weights of losses by their names; raises for one that is no finite number."""
     return {name: finite(f"weight of the loss {name!r}", each) for name, each in loss.items()}
+
+
+def _counts(weights: Any) -> list[float]:
+    """What each image counts; TypeError where these are no numbers."""
+    try:
+        return [float(weight) for weight in weights]
+    except (TypeError, ValueError):
+        raise TypeError(f"weights must be a number for each image, got {weights!r}") from None
 
 
 def _terms(loss: Any) -> list[tuple[str, float]] | None:

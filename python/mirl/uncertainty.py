@@ -17,7 +17,7 @@ EPS = 1e-8
 class TaskUncertainty:
     """Uncertainties of tasks, learned from their losses, that say what each task counts.
 
-    What is made small is the mean over the tasks t of a batch of ``L_t / σ_t + 2 ln σ_t`` (TUR, Wu et
+    What is minimised is the mean over the tasks t of a batch of ``L_t / σ_t + 2 ln σ_t`` (TUR, Wu et
     al., AAAI 2025), so that σ_t follows half the task's mean loss, and a task that is hard does not
     drown the others. Here ln σ_t is a number for each task (Kendall, Gal & Cipolla 2018, section
     3.2), learned by Adam; TUR predicts it from the image by a head that the network gets for it.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mirl.checks import is_number, two_numbers, whole
+from mirl.checks import check_switches, is_number, two_numbers, whole
 from mirl.criteria import CRITERIA
 from mirl.groups import excluded
 from mirl.lottery.control import CONTROLS
@@ -95,17 +95,19 @@ class Recipe:
         for name, value in settings.items():
             if isinstance(value, np.generic):  # which JSON does not know
                 settings[name] = value.item()
-        for name in ("include", "exclude"):
-            if isinstance(settings[name], str):
-                raise TypeError(f"{name} must be a sequence of names, got {settings[name]!r}")
+        for name, needed in {"include": True, "exclude": False}.items():
+            names = settings[name]
+            if names is None and not needed:
+                continue
+            if isinstance(names, str) or not isinstance(names, Iterable):
+                raise TypeError(f"{name} must be a sequence of names, got {names!r}")
+            settings[name] = tuple(names)
         if settings["warmup_epochs"] is None:
             # What is wrong with the epochs is said below.
             epochs = settings["epochs"]
             settings["warmup_epochs"] = WARMUP_SHARE * epochs if isinstance(epochs, int) else 0
-        loss, exclude = settings["loss"], settings["exclude"]
+        loss = settings["loss"]
         settings |= {
-            "include": tuple(settings["include"]),
-            "exclude": None if exclude is None else tuple(exclude),
             "rewind_biases": settings["rewind_biases"] or ("first" if paper else "every"),
             "schedule": settings["schedule"] or ("epoch" if paper else "step"),
             "loss": loss_weights(loss) if isinstance(loss, Mapping) else loss,
@@ -143,9 +145,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not is_number(value):
                 raise TypeError(f"{name} must be a number or None, got {value!r}")
-        for name in SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        check_switches(**{name: getattr(self, name) for name in SWITCHES})
 
     def _check_criterion(self) -> None:
         names = (*CRITERIA, "movement")
