@@ -66,7 +66,7 @@ def bench(
     Raises
     ------
     TypeError, ValueError
-        A size or count that is no whole number, or less than 1.
+        A size or count that is not a whole number, or less than 1.
     """
     check_least(1, size=size, patch_size=patch_size, batch_size=batch_size, repeats=repeats)
     images = _images(batch_size, size)

@@ -20,7 +20,7 @@ def whole(name: str, value: Any, least: int = 0) -> int:
     Raises
     ------
     TypeError
-        It is none.
+        Not a whole number.
     ValueError
         It is less than `least`, or more than 64 bits hold.
     """
@@ -47,7 +47,7 @@ def wholes(name: str, values: Any, count: int) -> list[int]:
 
 
 def check_least(least: int, **settings: Any) -> None:
-    """Raise as `whole` for a setting that is not at least this; None, a default, is none."""
+    """Raise as `whole` for a setting that is not at least this; None, a default, passes."""
     for name, value in settings.items():
         if value is not None:
             whole(name, value, least)
@@ -66,7 +66,7 @@ def finite(name: str, value: Any) -> float:
     Raises
     ------
     TypeError
-        It is none.
+        Not a number.
     ValueError
         It is infinite, or NaN.
     """
@@ -80,12 +80,12 @@ def finite(name: str, value: Any) -> float:
 
 
 def two_numbers(name: str, values: Any) -> tuple[float, float]:
-    """Give a sequence of two numbers as a tuple; TypeError where it is none."""
+    """Give a sequence of two numbers as a tuple; TypeError where it is not."""
     if not isinstance(values, Sequence) or len(values) != 2 or not all(map(is_number, values)):
         raise TypeError(f"{name} must be two numbers, got {values!r}")
     return float(values[0]), float(values[1])
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a real number, of numpy or not; True and False are none."""
+    """Whether it is a real number, of numpy or not; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -158,7 +158,7 @@ def criterion_of(criterion: str | Score) -> Criterion:
     Raises
     ------
     ValueError
-        There is none of that name.
+        An unknown name.
     TypeError
         Neither a name nor a function.
     """

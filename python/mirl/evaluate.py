@@ -222,7 +222,7 @@ def evaluate(
         Data without an image, or images that do not fit each other; a model that returns another
         shape than it was given; several test sets whose images would be saved to one folder.
     TypeError
-        No such model or data, or images that are no arrays of floating point.
+        Not a model, not such data, or images that are not arrays of floating point.
     OSError
         A folder or a file that cannot be read or written.
     mirl.errors.DivergenceError
@@ -300,7 +300,7 @@ def _by_task(test_set: TestSet | _Pairs, done: Callable[[], Any]) -> Iterator[tu
 
 
 def check_data(data: Any, what: str = "data") -> None:
-    """Raise what `evaluate` would of data that is none, before a network is there to be measured.
+    """Raise what `evaluate` would of data that it cannot take, before there is a network to measure.
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ def write_image(
     FileExistsError
         The file is already there.
     TypeError, ValueError
-        Pixels that are no image.
+        Pixels that are not an image.
     OSError
         The file cannot be written.
     mirl.errors.FormatError

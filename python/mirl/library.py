@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 """The version of the core that this package belongs to, known before any library is loaded."""
 
+INSTALL = 'pip install ./cuda in a clone, or pip install "mirl[cuda]" from an index that has it'
+
 
 def _use_cuda() -> str:
     """Take mirl-cuda's library; where that fails, say why."""
     try:
         library = _library()
     except ModuleNotFoundError:
-        return 'mirl-cuda is not installed: pip install "mirl[cuda]"'
+        return f"mirl-cuda is not installed: {INSTALL}"
     except ImportError as error:
         if "libcuda.so" in str(error):
             return f"NVIDIA's driver is not installed ({error})"
         return f"mirl-cuda cannot be loaded: {error}"
     if library.VERSION != VERSION:
-        return f'mirl-cuda is {library.VERSION}: pip install "mirl[cuda]=={VERSION}"'
+        return f"mirl-cuda is {library.VERSION}, not {VERSION}: {INSTALL}"
     sys.modules["mirl._mirl"] = library
     return ""
 

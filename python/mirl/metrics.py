@@ -36,7 +36,7 @@ def psnr(a: NDArray[Any] | SupportsDLPack, b: NDArray[Any] | SupportsDLPack) -> 
     TypeError
         Images that are not floating point.
     ValueError
-        Shapes that differ or are no image's, or values that are not finite.
+        Shapes that differ or are not an image's, or values that are not finite.
     """
     return _mean(_mirl.psnr, a, b)
 
@@ -63,7 +63,7 @@ def ssim(a: NDArray[Any] | SupportsDLPack, b: NDArray[Any] | SupportsDLPack) -> 
     TypeError
         Images that are not floating point.
     ValueError
-        Shapes that differ or are no image's, or values that are not finite.
+        Shapes that differ or are not an image's, or values that are not finite.
     """
     return _mean(_mirl.ssim, a, b)
 

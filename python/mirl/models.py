@@ -116,7 +116,7 @@ class PromptIR:
     ValueError
         Sizes that are zero or that do not split into heads; an unknown device.
     TypeError
-        Sizes that are no whole numbers.
+        Sizes that are not whole numbers.
     mirl.errors.DeviceError
         A device that is not there.
 
@@ -539,7 +539,7 @@ def load_native(path: str | os.PathLike[str]) -> PromptIR:
 
 
 def check_precision(precision: str, device: str) -> None:
-    """Raise where a precision is none, or a device has not got it.
+    """Raise for an unknown precision, or one that a device does not have.
 
     Raises
     ------

@@ -271,7 +271,7 @@ def granularity_of(granularity: str) -> tuple[str, tuple[int, int]]:
     Raises
     ------
     ValueError
-        It is none, or its pattern keeps nothing or all.
+        Not a valid granularity, or a pattern that keeps nothing or all.
     """
     kept, colon, group = str(granularity).partition(":")
     if colon and kept.isdecimal() and group.isdecimal():

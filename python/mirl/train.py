@@ -246,7 +246,7 @@ class Trainer:
         OSError
             The file cannot be written.
         TypeError
-            `progress` is no string.
+            `progress` is not a string.
         """
         if not isinstance(progress, str):
             raise TypeError(f"progress must be a string, got {type(progress).__name__}")
@@ -274,12 +274,12 @@ class Trainer:
 
 
 def loss_weights(loss: Mapping[str, Any]) -> dict[str, float]:
-    """The weights of losses by their names; raises for one that is no finite number."""
+    """The weights of losses by their names; raises for one that is not a finite number."""
     return {name: finite(f"weight of the loss {name!r}", each) for name, each in loss.items()}
 
 
 def _counts(weights: Any) -> list[float]:
-    """What each image counts; TypeError where these are no numbers."""
+    """What each image counts; TypeError where these are not numbers."""
     try:
         return [float(weight) for weight in weights]
     except (TypeError, ValueError):

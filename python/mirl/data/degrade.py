@@ -78,9 +78,9 @@ def degrade(
     Raises
     ------
     ValueError
-        An unknown step, a strength out of range, or an array that is no image.
+        An unknown step, a strength out of range, or an array that is not an image.
     TypeError
-        Another type than uint8, a masked array, or a task or a name that is no string.
+        Another type than uint8, a masked array, or a task or a name that is not a string.
     """
     check_least(0, seed=seed)
     check_photo(image, batches=True)
@@ -122,7 +122,7 @@ def check_photo(image: Any, what: str = "image", *, batches: bool = False) -> No
 def check_tasks(
     tasks: Sequence[str], sigmas: Sequence[float | str], synthesize: Sequence[str] = ()
 ) -> None:
-    """Raise for tasks or sigmas that are no sequence or none, and for what cannot be synthesised."""
+    """Raise for tasks or sigmas that are no sequence or empty, and for what cannot be synthesised."""
     if isinstance(tasks, str) or not isinstance(tasks, Collection) or len(tasks) == 0:
         raise ValueError(f"tasks must be a sequence of {TASKS} and your own, got {tasks!r}")
     if isinstance(synthesize, str) or not isinstance(synthesize, Collection):
@@ -143,7 +143,7 @@ def has_pairs(task: str, synthesize: Sequence[str] = ()) -> bool:
     Raises
     ------
     ValueError
-        What can only be a degradation is none.
+        What can only be a degradation is not a valid one.
     """
     if task in TASKS:
         return task != "denoise" and task not in synthesize
@@ -163,7 +163,7 @@ def degraded_tasks(task: str, sigmas: Sequence[float | str]) -> list[str]:
     Raises
     ------
     ValueError
-        One that is none.
+        Not a valid degradation.
     """
     tasks = [f"{task}_{sigma}" for sigma in sigmas] if task == "denoise" else [task]
     for one in tasks:
@@ -177,7 +177,7 @@ def degradation(task: str) -> str:
     Raises
     ------
     ValueError
-        There is none.
+        Not a valid degradation.
     TypeError
         Not a string.
     """

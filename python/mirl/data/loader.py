@@ -174,7 +174,7 @@ class Loader:
             An empty folder, an image without a partner, a folder named like a degradation among
             `tasks`, a setting out of range.
         TypeError
-            A number that is not whole, or a task that is no string.
+            A number that is not whole, or a task that is not a string.
         mirl.errors.FormatError, OSError
             An image that cannot be read, with ``on_error="raise"``.
         """
@@ -239,7 +239,7 @@ class Loader:
         ValueError
             No image, one of another shape or smaller than a patch, a setting out of range.
         TypeError
-            Another array, a number that is not whole, or a task that is no string.
+            Another array, a number that is not whole, or a task that is not a string.
         """
         settings = _Settings(
             tasks=tasks,

@@ -42,8 +42,8 @@ def write_pairs(
         Image files, or one; a folder stands for the images in it. Alpha is dropped, 16 bits are
         rounded to 8.
     root, split, task, name
-        Make up the folder: `task` is ``"derain"``, ``"dehaze"`` or a name of your own, which is none
-        of a degradation, `name` that of the set.
+        Make up the folder: `task` is ``"derain"``, ``"dehaze"`` or a name of your own, which must not
+        be that of a degradation; `name` is that of the set.
     degradation
         As `mirl.degrade` has them; by default that of the task.
     seed
@@ -61,8 +61,8 @@ def write_pairs(
     Raises
     ------
     ValueError
-        An unknown degradation, no image, two of one name, or a name that is none of a folder of
-        pairs. Nothing was written.
+        An unknown degradation, no image, two of one name, or a task that cannot have pairs. Nothing
+        was written.
     FileExistsError
         A file is there, and `force` is not set. Nothing was written.
     mirl.errors.FormatError

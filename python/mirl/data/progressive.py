@@ -32,7 +32,7 @@ class Progressive:
     ValueError
         No stage, or one without an epoch.
     TypeError
-        Epochs that are no whole number, or not a `Loader`.
+        Epochs that are not a whole number, or not a `Loader`.
     """
 
     def __init__(self, stages: Sequence[tuple[int, Loader]]) -> None:

@@ -96,7 +96,7 @@ class TestSet:
         Raises
         ------
         TypeError, ValueError
-            A task that is no degradation, another array, or one smaller than 16x16.
+            A task that is not a degradation, another array, or one smaller than 16x16.
         """
         degradation(task)
         check_least(0, seed=seed)
@@ -223,7 +223,7 @@ def test_sets(
         A folder that is not there.
     ValueError
         An empty folder, an image without a partner, of another size than it, or smaller than 16x16;
-        two images of one name; a folder named like a degradation among `tasks`; a crop that is no
+        two images of one name; a folder named like a degradation among `tasks`; a crop that is not a
         multiple of 16; not a valid sigma.
     mirl.errors.FormatError, OSError
         An image that cannot be read.

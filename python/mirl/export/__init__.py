@@ -43,7 +43,7 @@ def export(model: PromptIR, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        A model that is none of mirl.
+        Not a `mirl.PromptIR`.
     ValueError
         Another ending, or a network too large for an ONNX file (2 GiB).
     OSError

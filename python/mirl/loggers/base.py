@@ -16,8 +16,8 @@ NEEDED = ("round_start", "epoch_start", "step", "epoch_end", "round_end", "close
 class Logger:
     """What is told about a run; a subclass has the methods that it needs.
 
-    Rounds and epochs count from 0, steps done from 1. What is no subclass will do, too, where it has
-    all of these methods but `fail`.
+    Rounds and epochs count from 0, steps done from 1. Another class will do, too, where it has all of
+    these methods but `fail`.
     """
 
     def round_start(self, round_: int, rounds: int, density: float) -> None:

@@ -122,7 +122,7 @@ class Experiment:
         Raises
         ------
         mirl.errors.FormatError
-            The file is no TOML, or has a table, a key or a value that is none of ours.
+            The file is not TOML, or has an unknown table or key, or a value that is not valid.
         OSError
             The file cannot be read.
         """
@@ -147,7 +147,7 @@ class Experiment:
         Raises
         ------
         mirl.errors.FormatError
-            A table, a key or a value that is none of ours; no data.
+            An unknown table or key, or a value that is not valid; no data.
         """
         known = {each.name for each in fields(cls)}
         unknown = sorted(tables.keys() - known)
@@ -187,7 +187,7 @@ class Experiment:
         Raises
         ------
         TypeError, ValueError
-            There is no such table or key, or a value that cannot be.
+            An unknown table or key, or a value that is not valid.
         """
         changed: dict[str, Any] = {}
         for name, value in changes.items():
@@ -300,7 +300,7 @@ class _Keeper(Logger):
 
     def round_start(self, round_: int, rounds: int, density: float) -> None:
         """Write it."""
-        # No file holds a function, or a path that is no UTF-8.
+        # No file holds a function, or a path that is not UTF-8.
         with suppress(TypeError, UnicodeEncodeError):
             self.experiment.save(self.path)
 

@@ -235,11 +235,11 @@ def find_ticket(
     ------
     TypeError
         A setting of another type; `data` has no length, or does not tell its tasks where they are
-        weighted; `evaluate` is nothing that can be measured each round, or returns no such numbers;
-        what is no logger.
+        weighted; `evaluate` cannot be measured each round, or does not return such numbers; not a
+        logger.
     ValueError
         A setting out of range, or two that contradict each other; `out` holds another run; data
-        without a batch; `masks_of` has not as many rounds, or is no run as this one.
+        without a batch; `masks_of` has fewer rounds, or was made by other settings.
     FileNotFoundError
         `masks_of` holds no run; or a file is missing that a run is resumed from, or has come to.
     mirl.errors.FormatError

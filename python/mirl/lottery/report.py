@@ -77,8 +77,8 @@ def report(
         Where the page goes, ``NAME.html`` or a folder; by default ``report.html`` in `out`. The
         figures lie beside it as PNG, and in it.
     measure
-        What the quality is, of all that `evaluate` has measured; by default the PSNR, or where there
-        is none, what was measured first.
+        What the quality is, of all that `evaluate` has measured; by default the PSNR; where that was
+        not measured, the first measure that was.
 
     Returns
     -------

@@ -105,7 +105,7 @@ class Sweep:
         Raises
         ------
         mirl.errors.FormatError
-            The file is no TOML, has a key that is none of ours, or says what `of` refuses.
+            The file is not TOML, has an unknown key, or says what `of` refuses.
         OSError
             A file cannot be read.
         """
@@ -164,7 +164,7 @@ class Sweep:
             two runs of one name; a setting that two of methods, seeds and grid make; an unknown table
             or key, or a setting out of range.
         TypeError
-            Seeds or values that are no list, or a setting of another type.
+            Seeds or values that are not a list, or a setting of another type.
         """
         grid = {name: _list(f"grid: {name}", values) for name, values in (grid or {}).items()}
         order: list[str] = []
