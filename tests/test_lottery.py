@@ -19,7 +19,7 @@ import pytest
 import mirl
 from lottery_run import Noise, run
 from mirl.loggers import Logger
-from mirl.lottery.folder import RunFolder
+from mirl.lottery.folder import SETTINGS, RunFolder
 from reference import SMALL
 
 SCRIPT = Path(__file__).with_name("lottery_run.py")
@@ -635,7 +635,7 @@ def test_the_order_of_tasks_is_of_the_run(tmp_path):
 def test_stages_that_differ_are_named_one_by_one(tmp_path):
     folder = RunFolder(tmp_path)
     stages = [{"size": 16, "tasks": {"rain": 1, "haze": 1}}, {"size": 24, "tasks": {"rain": 1}}]
-    described = {"recipe": {"rounds": 1, "rewind": "initial", "seed": 0}, "network": {}}
+    described = {"recipe": dict.fromkeys(SETTINGS) | {"rounds": 1}, "network": {}}
     folder.claim(described | {"data": {"stages": stages}})
     folder.release()
     other = [{"size": 16, "tasks": {"haze": 1, "rain": 1}}, {"size": 32, "tasks": {"rain": 1}}]
