@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -58,5 +59,8 @@ def as_array(values: Any, what: str) -> Any:
 
 def check_unmasked(values: Any, what: str) -> None:
     """Raise a TypeError for a masked array."""
-    if isinstance(values, np.ma.MaskedArray):
+    # Looked up, not imported: where numpy.ma never was, nothing is masked, and a child forked while
+    # another thread imports it would wait for that for ever.
+    masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())
+    if isinstance(values, masked):
         raise TypeError(f"{what}: a masked array; fill it first, its mask would count for nothing")

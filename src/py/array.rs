@@ -59,6 +59,11 @@ pub fn owned<T: Element + Copy>(array: &Bound<'_, PyAny>, what: &str) -> PyResul
     })
 }
 
+/// Looks numpy's functions up: a child that is forked while another thread does would wait for them for ever.
+pub fn look_up(py: Python<'_>) {
+    drop(PyArray1::<f32>::zeros(py, 0, false).readonly());
+}
+
 pub fn to_numpy<'py, T: Element>(
     py: Python<'py>,
     data: Vec<T>,

@@ -19,8 +19,10 @@ mod train;
 #[pyo3::pymodule]
 mod _mirl {
     #[pymodule_init]
-    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        crate::runtime::allocator::survive_forks();
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        #[cfg(unix)]
+        crate::runtime::fork::survive();
+        super::array::look_up(module.py());
         Ok(())
     }
 

@@ -11,8 +11,8 @@
 use super::lock::lock;
 use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 #[global_allocator]
 static ALLOCATOR: Split = Split;
@@ -66,44 +66,16 @@ pub fn release() {
     RELEASING.store(false, Ordering::Relaxed);
 }
 
-/// To be called once, before threads are: a lock that another thread held at a fork would never be free in the
-/// child, so whoever forks holds it meanwhile.
-#[cfg(unix)]
-pub fn survive_forks() {
-    use std::cell::UnsafeCell;
-    use std::ffi::c_int;
-    use std::sync::MutexGuard;
+/// The lock on all large blocks.
+pub(super) type Held = MutexGuard<'static, Dlmalloc<Segments>>;
 
-    struct Held(UnsafeCell<Option<MutexGuard<'static, Dlmalloc<Segments>>>>);
-    // SAFETY: who looks into it holds the lock, or is the only thread of a child.
-    unsafe impl Sync for Held {}
-    static HELD: Held = Held(UnsafeCell::new(None));
-
-    extern "C" fn hold() {
-        let held = lock(&LARGE_BLOCKS);
-        // SAFETY: as above.
-        unsafe { *HELD.0.get() = Some(held) };
-    }
-    extern "C" fn free() {
-        // SAFETY: as above; the thread that forked is the one that holds.
-        drop(unsafe { (*HELD.0.get()).take() });
-    }
-    unsafe extern "C" {
-        fn pthread_atfork(
-            prepare: Option<extern "C" fn()>,
-            parent: Option<extern "C" fn()>,
-            child: Option<extern "C" fn()>,
-        ) -> c_int;
-    }
-    // SAFETY: functions of the signature that POSIX asks for. Without memory for them, forks go on without.
-    let _ = unsafe { pthread_atfork(Some(hold), Some(free), Some(free)) };
+/// Keeps others from taking and freeing large blocks.
+pub(super) fn hold() -> Held {
+    lock(&LARGE_BLOCKS)
 }
 
-#[cfg(not(unix))]
-pub fn survive_forks() {}
-
 /// Where dlmalloc's memory comes from.
-struct Segments;
+pub(super) struct Segments;
 
 impl Segments {
     /// Whether an address lies in a segment.

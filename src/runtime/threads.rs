@@ -5,7 +5,7 @@ use crate::runtime::lock::lock;
 use crate::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The environment variable that sets the number of threads, and those that do where it is not there;
 /// the first one set wins.
@@ -19,12 +19,20 @@ const MOST: usize = 1024;
 /// further down its stack.
 const STACK_BYTES: usize = 64 << 20;
 
-struct Owned {
+pub(super) struct Owned {
     process: u32,
     pool: Arc<ThreadPool>,
 }
 
 static POOL: Mutex<Option<Owned>> = Mutex::new(None);
+
+/// The lock on the pool.
+pub(super) type Held = MutexGuard<'static, Option<Owned>>;
+
+/// Keeps others from making a pool.
+pub(super) fn hold() -> Held {
+    lock(&POOL)
+}
 
 /// The pool of this process, made on first use.
 pub fn pool() -> Result<Arc<ThreadPool>> {

@@ -79,3 +79,37 @@ raise SystemExit(status)
 def test_a_child_of_a_process_at_work_does_not_wait_for_ever():
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", BUSY]
     assert subprocess.run(command, timeout=SECONDS, check=False).returncode == 0
+
+
+MANY = f"""
+import os, threading
+import numpy as np
+import mirl
+
+model = mirl.PromptIR(**{SMALL!r})
+images = np.zeros((1, 3, 128, 128), np.float32)
+done = threading.Event()
+
+def work():
+    while not done.is_set():
+        model(images)
+
+thread = threading.Thread(target=work)
+thread.start()
+codes = set()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        mirl.PromptIR(**{SMALL!r})(images)
+        os._exit(0)
+    codes.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+done.set()
+thread.join()
+raise SystemExit(codes != {{0}})
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_children_find_memory_whatever_the_parent_is_at():
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", MANY]
+    assert subprocess.run(command, timeout=SECONDS, check=False).returncode == 0
