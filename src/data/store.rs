@@ -99,3 +99,35 @@ impl Store {
         lock(&self.held)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::image::{Image, Samples, write};
+
+    /// A file that is kept is not read again, one for which there is no room is.
+    #[test]
+    fn images_are_kept_up_to_the_budget() {
+        let folder = std::env::temp_dir().join(format!("mirl-store-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let paths = [0, 1, 2].map(|number| folder.join(format!("{number}.png")));
+        let bytes = 4 * 5 * 3;
+        for path in &paths {
+            let image = Image {
+                height: 4,
+                width: 5,
+                channels: 3,
+                samples: Samples::U8(vec![7; bytes]),
+                icc: None,
+                exif: None,
+                more: false,
+            };
+            write(path, &image, true).unwrap();
+        }
+        let store = Store::new(paths.map(Source::File).to_vec(), 2 * bytes);
+        let read = || [0, 0, 1, 2].map(|index| store.image(index).is_ok());
+        assert_eq!(read(), [true; 4]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(read(), [true, true, true, false]);
+    }
+}

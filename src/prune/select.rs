@@ -219,6 +219,29 @@ mod tests {
         })
     }
 
+    /// As many as asked for, neither all that are equal nor none.
+    #[test]
+    fn of_equal_weights_the_first_go() {
+        let (all, mut masks) = (parameters(), Masks::default());
+        let names = weights(&all, true);
+        let exact = every_choice(0.3).find(|o| o.threshold == Threshold::Exact);
+        prune(&all, &mut masks, &names, None, &exact.unwrap()).unwrap();
+        let alive: Vec<bool> = names
+            .iter()
+            .flat_map(|name| {
+                let (count, mask) = (all.require(name).unwrap().count(), masks.get(name));
+                (0..count).map(move |i| mask.is_none_or(|mask| mask.get(i)))
+            })
+            .collect();
+        let gone = (0.3 * alive.len() as f64).round_ties_even() as usize;
+        assert!(
+            alive
+                .iter()
+                .enumerate()
+                .all(|(i, &alive)| alive == (i >= gone))
+        );
+    }
+
     #[test]
     fn a_gpu_takes_the_same_weights() {
         let Ok(gpu) = Gpu::open() else { return };
