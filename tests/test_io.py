@@ -60,6 +60,13 @@ def test_grey_needs_no_axis_of_channels(tmp_path, dtype):
     np.testing.assert_array_equal(mirl.read_image(tmp_path / "a.png").pixels, image[:, :, 1:2])
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 9, 1), (9, 1, 3)])
+def test_an_image_may_have_one_row_or_column(tmp_path, shape):
+    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    mirl.write_image(tmp_path / "a.png", image)
+    np.testing.assert_array_equal(mirl.read_image(tmp_path / "a.png").pixels, image)
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_reads_as_pillow_does(tmp_path, ending):
     smooth = np.linspace(0, 255, 20 * 30 * 3).reshape(20, 30, 3).astype(np.uint8)

@@ -199,6 +199,17 @@ def test_whole_channels_go(small):
     assert lost.max() <= kept.min() * (1 + 1e-6)
 
 
+def test_a_channel_lives_by_one_weight(small):
+    name = "output.weight"
+    weight, mask = np.ones(small.shapes[name], np.float32), np.zeros(small.shapes[name], bool)
+    weight[0, 0, 0, 0] = 2 * weight[0].size  # the larger mean
+    mask[0, 0, 0, 0] = mask[1] = True
+    small.load_state_dict({name: weight}, strict=False)
+    small.mask = {name: mask}
+    report = mirl.prune(small, 0.5, granularity="channels", include=[name])
+    assert [layer.alive for layer in report] == [1]
+
+
 def test_two_of_four_along_the_input_channels(small):
     before = small.state_dict()
     mirl.prune(small, granularity="2:4")
