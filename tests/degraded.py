@@ -16,7 +16,9 @@ STEPS = (
     *("noise:25", "poisson:50", "iso:0.01", "rain", "haze", "underwater", "lowlight:3"),
     *("blur:1.5", "motion:7", "sharpen:0.8", "resize:0.5", "jpeg:30", "halftone", "social"),
 )
-TASKS = ("denoise", "rain", "haze", "underwater", "social")
+TASKS = ("denoise", "rain", "haze", "underwater")
+SPREADING = {"jpeg:30", "halftone", "social"}
+"""What turns a level into many, here and there."""
 PATCH = 24
 """Half of a photo's width."""
 

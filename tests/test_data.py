@@ -15,7 +15,7 @@ import pytest
 
 import mirl
 from dataset import photo, write_dataset
-from degraded import PICTURE, pictures
+from degraded import PICTURE, SPREADING, pictures
 from mirl.data import PAPER_CODE_REPEATS, Progressive, degrade, write_pairs
 from mirl.data.folder import images_of
 from mirl.errors import FormatError
@@ -53,13 +53,13 @@ def places(patch, image):
 
 
 def test_data_of_a_seed_are_what_they_always_were():
-    """To a level, as machines compute; where errors spread (halftones), but for few pixels."""
+    """To a level, as machines round; where errors spread, but for few pixels."""
     held, start = mirl.read_image(PICTURE).pixels, 0
     for name, made in pictures():
         expected = held[start : start + len(made)]
         start += len(made)
         differing = np.abs(made.astype(int) - expected) > 1
-        assert differing.mean() < 0.01, name
+        assert differing.mean() <= (0.01 if name in SPREADING else 0), name
     assert start == len(held)
 
 

@@ -48,5 +48,7 @@ mod tests {
         for length in 0..whole.len() {
             assert!(!is_whole(&whole[..length]), "{length}");
         }
+        // After a segment something else than a marker.
+        assert!(!is_whole(&[0xff, 0xd8, 0xff, 0xe1, 0, 3, 1, 7, 0xff, 0xd9]));
     }
 }
