@@ -336,6 +336,7 @@ def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
         ({"loss": {"l1": 0.0}}, "weights of losses"),
         ({"micro_batch": 0}, "micro_batch"),
         ({"micro_batch": -1}, "micro_batch must be at least 1, got -1"),
+        ({"ema_decay": 0.0}, "ema_decay"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"precision": "float16"}, "precision"),
         ({"precision": None}, "precision must be one of .*, got None"),
