@@ -110,6 +110,6 @@ raise SystemExit(codes != {{0}})
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_children_find_memory_whatever_the_parent_is_at():
+def test_children_of_a_process_at_work_compute():
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", MANY]
     assert subprocess.run(command, timeout=SECONDS, check=False).returncode == 0
