@@ -155,6 +155,9 @@ def work(peer: str, name: str) -> None:
 
 
 def mirl_step(kind: str, image: Any, precision: str, pruned: list[str]) -> Any:
+    # What cannot be recorded is an error, not a figure of something else. Steps that are replayed do
+    # not know their parts.
+    os.environ["MIRL_CUDA_GRAPHS"] = "0" if kind == "adamw" else "1"
     network = weights().to("cuda")
     if pruned:
         scope, density = pruned
@@ -163,8 +166,6 @@ def mirl_step(kind: str, image: Any, precision: str, pruned: list[str]) -> Any:
     if kind.startswith("infer"):
         network.precision = precision
         return lambda: network(image)
-    if kind == "adamw":  # Steps that are replayed do not know their parts.
-        os.environ["MIRL_CUDA_GRAPHS"] = "0"
     trainer = mirl.Trainer(network, precision=precision)
     clean = image * np.float32(0.9)
 

@@ -33,13 +33,18 @@ def without_masks(model):
     return dense
 
 
+def rounding(model):
+    """What results may differ by: on a GPU smaller products may be summed up in another order."""
+    return 1e-6 if model.device == "cpu" else 1e-5
+
+
 @pytest.mark.parametrize("scope", ["global", "layerwise"])
 @pytest.mark.parametrize("density", DENSITIES)
 def test_results_are_those_of_the_dense_network(anywhere, scope, density):
     model = anywhere
     mirl.prune(model, 1 - density, scope)
     image = random_images(0, (2, 3, 40, 24))
-    np.testing.assert_allclose(model(image), without_masks(model)(image), atol=1e-6)
+    np.testing.assert_allclose(model(image), without_masks(model)(image), atol=rounding(model))
 
 
 def test_dead_channels_are_left_out(anywhere):
@@ -58,7 +63,7 @@ def test_dead_channels_are_left_out(anywhere):
     mask["prompt1.conv3x3.weight"][:] = False
     model.mask = mask
     image = random_images(1, (1, 3, 24, 32))
-    np.testing.assert_allclose(model(image), without_masks(model)(image), atol=1e-6)
+    np.testing.assert_allclose(model(image), without_masks(model)(image), atol=rounding(model))
     gradients = model.gradients(image, image / 2)
     for name, values in without_masks(model).gradients(image, image / 2).items():
         np.testing.assert_array_equal(gradients[name], values)
@@ -138,7 +143,7 @@ def test_what_is_known_follows_the_masks(anywhere):
         lambda: model.load_state_dict(initial.state_dict()),
     ):
         change()
-        np.testing.assert_allclose(model(image), without_masks(model)(image), atol=1e-6)
+        np.testing.assert_allclose(model(image), without_masks(model)(image), atol=rounding(model))
 
 
 def test_threads_do_not_change_a_bit_of_a_pruned_network(model):

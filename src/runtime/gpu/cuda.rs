@@ -113,7 +113,7 @@ impl Cuda {
             let ptx = CString::new(*ptx).map_err(|_| Error::internal("PTX with a zero"))?;
             // SAFETY: PTX text with a zero at its end.
             let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) };
-            let module = module.map_err(&wrong)?;
+            let module = module.map_err(failed(names.first().copied().unwrap_or("PTX")))?;
             for name in *names {
                 let wanted = CString::new(format!("{name}{suffix}"));
                 let wanted = wanted.map_err(|_| Error::internal(*name))?;
@@ -129,7 +129,10 @@ impl Cuda {
             blas: Mutex::new(blas),
             kernels,
         };
-        let workspace = cuda.allocate(WORKSPACE)?;
+        cuda.bound()?;
+        // Beside the pool, whose peak tells what arrays take.
+        // SAFETY: the context is bound.
+        let workspace = unsafe { result::malloc_sync(WORKSPACE) }.map_err(&wrong)?;
         let handle = *cuda.blas().handle();
         // Sums are of full precision, those of bfloat16 in several parts, too.
         let mode = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
@@ -209,7 +212,14 @@ impl Backend for Cuda {
         not_recording()?;
         let stream = self.bound()?;
         // SAFETY: the stream is ours. No bytes are none to CUDA.
-        let address = unsafe { result::malloc_async(stream, bytes.max(1)) };
+        let ask = || unsafe { result::malloc_async(stream, bytes.max(1)) };
+        let address = ask().or_else(|error| {
+            // What was freed may still wait for the stream, or lie in pieces.
+            if error.0 != sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY || self.release().is_err() {
+                return Err(error);
+            }
+            ask()
+        });
         address.map_err(failed(&format!("{} MiB", bytes >> 20)))
     }
 

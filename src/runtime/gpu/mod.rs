@@ -186,8 +186,6 @@ trait Backend: Send + Sync {
 
 pub struct Gpu {
     backend: Box<dyn Backend>,
-    /// A child that was forked off has no GPU.
-    process: u32,
     /// Written while one thread records, read by all that ask for anything.
     turn: RwLock<()>,
 }
@@ -220,21 +218,16 @@ impl Gpu {
     /// There is none; the message says why.
     pub fn open() -> Result<Arc<Self>> {
         static GPU: OnceLock<Result<Arc<Gpu>, String>> = OnceLock::new();
+        #[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+        own_process()?;
         let opened = GPU.get_or_init(|| {
             let backend = backend().map_err(|error| error.to_string())?;
             Ok(Arc::new(Self {
                 backend,
-                process: std::process::id(),
                 turn: RwLock::default(),
             }))
         });
-        let gpu = opened.clone().map_err(Error::Device)?;
-        if gpu.process != std::process::id() {
-            return Err(Error::Device(
-                "CUDA works in the process that used it first, not in one forked from it".into(),
-            ));
-        }
-        Ok(gpu)
+        opened.clone().map_err(Error::Device)
     }
 
     fn recording_turn(&self) -> RwLockWriteGuard<'_, ()> {
@@ -343,8 +336,23 @@ fn backend() -> Result<Box<dyn Backend>> {
     Err(Error::Device("this library is built without CUDA".into()))
 }
 
+/// # Errors
+/// This process was forked from one that had asked for a GPU: the driver answers nothing here.
+#[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+fn own_process() -> Result<()> {
+    static FIRST: OnceLock<u32> = OnceLock::new();
+    if *FIRST.get_or_init(std::process::id) == std::process::id() {
+        return Ok(());
+    }
+    Err(Error::Device(
+        "CUDA works in the process that used it first, not in one forked from it".into(),
+    ))
+}
+
 /// What the first GPU is called. No context is made, which would take a moment and memory.
 pub fn name() -> Result<String> {
+    #[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+    own_process()?;
     #[cfg(feature = "emulated-gpu")]
     return emulated::name();
     #[cfg(all(feature = "cuda", not(feature = "emulated-gpu")))]
