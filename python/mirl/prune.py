@@ -17,7 +17,7 @@ from mirl.groups import BOTTLENECKS, excluded, select
 from mirl.models import Density, PromptIR, Snapshot, check_model, preset_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -139,7 +139,8 @@ def prune(
         ``"default"``, or ``"paper-code"`` for what the published code does. The presets differ in
         `exclude` and:
     threshold
-        ``"exact"`` (default): exactly ``round(amount * alive)`` weights go, ties by order.
+        ``"exact"`` (default): exactly ``round(amount * alive)`` weights go, ties by order; by
+        ``"synflow"`` in another scope than ``"global"``, each of its prunings rounds.
         ``"percentile"`` (paper-code): those below numpy's linear percentile of the scores.
     alive
         ``"mask"`` (default): the mask tells which weights are alive. ``"nonzero"`` (paper-code): a
@@ -193,6 +194,9 @@ def prune(
 
     emptied_before = _emptied(network.report(names)[0])
 
+    def living() -> int:
+        return sum(alive for _, alive, _ in network.report(names)[0])
+
     def remove(scores: Mapping[str, Any] | None, amount: float) -> None:
         if scores is not None:
             scores = {name: np.asarray(each, np.float32) for name, each in scores.items()}
@@ -209,16 +213,18 @@ def prune(
             remove(scores_of(model, rule, names, images, seeds), amount)
         else:
             with _unless_it_fails(model):
-                for share in _shares(amount, rule.steps):
+                for share in _shares(amount, rule.steps, living if scope == "global" else None):
                     remove(scores_of(model, rule, names, images, seeds), share)
-    layers, living, total = network.report(names)
+    layers, alive_of_all, total = network.report(names)
     for name in sorted(_emptied(layers) - emptied_before):
         message = (
             f"nothing is left of {name}: {BOTTLENECKS[name]} from here on (layer collapse);"
             " min_density keeps a share of each layer"
         )
         warnings.warn(message, CollapseWarning, stacklevel=2)
-    return PruneReport([Layer(*layer) for layer in layers], living, total, model.density(preset))
+    return PruneReport(
+        [Layer(*layer) for layer in layers], alive_of_all, total, model.density(preset)
+    )
 
 
 def _emptied(layers: list[tuple[str, int, int]]) -> set[str]:
@@ -246,11 +252,21 @@ def _seeds(seed: int | Sequence[int]) -> list[int]:
     return [whole("seed", number) for number in each]
 
 
-def _shares(amount: float, steps: int) -> list[float]:
-    """Of what each step finds alive, so that all of them together remove an amount."""
+def _shares(amount: float, steps: int, living: Callable[[], int] | None) -> Iterator[float]:
+    """Of what each step finds alive, so that all of them together remove an amount.
+
+    By what is `living` before each, so that their rounding does not add up; where that is not told of
+    all that compete, the same share each time.
+    """
     if not 0 < amount < 1:
         raise ValueError(f"amount must lie in (0, 1), got {amount}")
-    return [1 - (1 - amount) ** (1 / steps)] * steps
+    first = living() if living else 0
+    for step in range(1, steps + 1):
+        share = 1 - (1 - amount) ** (1 / steps)
+        if living:
+            share = 1 - first * (1 - amount) ** (step / steps) / max(living(), 1)
+        if share > 0:
+            yield share
 
 
 @contextmanager
