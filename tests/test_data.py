@@ -264,6 +264,16 @@ def test_tasks_have_their_shares(images):
             mirl.Loader.from_images(images, mix=mix, **settings)
 
 
+@pytest.mark.parametrize("shares", [(1, 1, 1), (1, 2, 4), (1, 1e-9, 1e-9), (1, 1, 5)])
+def test_a_mix_keeps_the_length_of_an_epoch(images, shares):
+    tasks = ("denoise", "derain", "dehaze")
+    loader = mirl.Loader.from_images(
+        images, tasks=tasks, mix=dict(zip(tasks, shares, strict=True)), patch_size=8, batch_size=5
+    )
+    counts = loader.describe()["tasks"].values()
+    assert (sum(counts), min(counts) > 0, len(loader)) == (5 * len(images), True, len(images))
+
+
 def test_tasks_are_told_epoch_by_epoch(images):
     def loader():
         return mirl.Loader.from_images(images, patch_size=8, batch_size=1)

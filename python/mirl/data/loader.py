@@ -454,11 +454,17 @@ def _fingerprint(sources: Iterable[Path | NDArray[np.uint8]]) -> str:
 def _mixed(
     by_task: Mapping[str, list[_Sample]], mix: Mapping[str, float], seed: int
 ) -> dict[str, list[_Sample]]:
-    """As many samples as before, of each task its share."""
+    """As many samples as before, of each task its share by largest remainders, and one at least."""
     total = sum(map(len, by_task.values()))
+    shares = {task: total * mix[task] / sum(mix.values()) for task in by_task}
+    counts = {task: max(1, int(share)) for task, share in shares.items()}
+    missing = total - sum(counts.values())
+    for task in sorted(shares, key=lambda task: counts[task] - shares[task])[: max(missing, 0)]:
+        counts[task] += 1
+    for _ in range(-missing):
+        counts[max(counts, key=counts.__getitem__)] -= 1
     mixed = {}
     for task, found in by_task.items():
-        wanted = max(1, round(total * mix[task] / sum(mix.values())))
         order = np.random.default_rng([seed, zlib.crc32(task.encode())]).permutation(len(found))
-        mixed[task] = [found[order[index % len(found)]] for index in range(wanted)]
+        mixed[task] = [found[order[index % len(found)]] for index in range(counts[task])]
     return mixed
