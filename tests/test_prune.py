@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import mirl
+from mirl.safetensors import read_safetensors
 from reference import SMALL, golden, golden_state, random_images
 
 UNUSED = ("chnl_reduce", "reduce_noise_channel")
@@ -297,13 +298,20 @@ def test_pruned_weights_stay_zero_in_training_and_loading(small, batch):
         assert (small.state_dict()[name][~mask] == 0).all()
 
 
-def test_pruning_between_steps_clears_the_moments(small, batch):
+def test_pruning_between_steps_clears_the_moments(small, batch, tmp_path):
+    """In a checkpoint before the next step, too."""
     trainer = mirl.Trainer(small, lr=1e-2)
     trainer.step(*batch)
     mirl.prune(small, 0.5)
-    trainer.step(*batch)
-    for name, mask in small.mask.items():
-        assert (small.state_dict()[name][~mask] == 0).all()
+    for steps in (0, 1):
+        for _ in range(steps):
+            trainer.step(*batch)
+        trainer.save_checkpoint(tmp_path / "checkpoint.safetensors")
+        held = read_safetensors(tmp_path / "checkpoint.safetensors").tensors
+        for name, mask in small.mask.items():
+            for kept in ("", "exp_avg.", "exp_avg_sq."):
+                assert not held[kept + name][~mask].any()
+        assert held["exp_avg_sq.output.weight"].any()
 
 
 def test_pruning_is_quick():

@@ -4,6 +4,7 @@ use super::Trainer;
 use crate::io::safetensors::File;
 use crate::models::Network;
 use crate::nn::StateDict;
+use crate::runtime::buffer::copy;
 use crate::ticket::{self, Storage};
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -47,8 +48,16 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
     ];
     for (prefix, state) in &states {
         for (name, values) in state.iter().flat_map(|state| state.iter()) {
-            let name = format!("{prefix}{name}");
-            file.insert(name, values.shape.clone(), &values.data);
+            let (key, shape) = (format!("{prefix}{name}"), values.shape.clone());
+            match network.masks().get(name) {
+                // Pruned since the last step, which zeroes them.
+                Some(mask) if [EXP_AVG, EXP_AVG_SQ].contains(prefix) => {
+                    let mut moments = copy(&values.data);
+                    mask.apply(&mut moments);
+                    file.insert(key, shape, &moments);
+                }
+                _ => file.insert(key, shape, &values.data),
+            }
         }
     }
     let steps = trainer.optimizer().steps().to_string();
