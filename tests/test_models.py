@@ -36,6 +36,16 @@ def test_initial_values_follow_from_the_seed(small):
     assert not np.array_equal(small.state_dict()[different], other.state_dict()[different])
 
 
+def test_initial_values_follow_from_the_name(small):
+    """Of a parameter's own, whatever other parameters there are."""
+    more = mirl.PromptIR(seed=1, **SMALL | {"num_blocks": (2, 1, 1, 1)}).state_dict()
+    state = small.state_dict()
+    for name, values in state.items():
+        np.testing.assert_array_equal(more[name], values)
+    same_shape = "decoder_level1.0.attn.qkv.weight", "refinement.0.attn.qkv.weight"
+    assert not np.array_equal(*(state[name] for name in same_shape))
+
+
 def test_initial_values_are_pytorchs_defaults():
     state = mirl.PromptIR(seed=3, dim=32, num_blocks=(1, 1, 1, 1)).state_dict()
     for name, weight in state.items():
@@ -351,13 +361,13 @@ class Named(mirl.PromptIR):
 
     def __init__(self, **sizes):
         super().__init__(**sizes)
-        self.note = "mine"
+        self.note = self.state = "mine"
 
 
 def test_copies_keep_what_a_subclass_has():
     model = Named(seed=4, **SMALL)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert (type(other), other.note, other.seed) == (Named, "mine", 4)
+        assert (type(other), other.note, other.state, other.seed) == (Named, "mine", "mine", 4)
         np.testing.assert_array_equal(
             other.state_dict()["output.weight"], model.state_dict()["output.weight"]
         )

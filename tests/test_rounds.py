@@ -393,6 +393,20 @@ def test_the_ticket_of_a_gradual_run_begins_with_the_initial_network(tmp_path):
             np.testing.assert_array_equal(begun[name], expected, err_msg=name)
 
 
+def test_what_a_run_begins_with_is_copied_whole_or_not_at_all(parent, tmp_path, monkeypatch):
+    def fails(_, to):
+        to.write_bytes(b"half")
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr("mirl.lottery.folder.shutil.copyfile", fails)
+    with pytest.raises(OSError, match="no space"):
+        run(tmp_path, masks_of=parent, rewind=2)
+    assert not list(tmp_path.glob("*initial*"))
+    monkeypatch.undo()
+    run(tmp_path, masks_of=parent, rewind=2)
+    assert (tmp_path / "initial.safetensors").exists()
+
+
 def test_controls_are_drawn_anew_for_each_seed_and_round():
     model = mirl.PromptIR(seed=3, **SMALL)
     names = [f"{place}.0.attn.project_out.weight" for place in ("decoder_level1", "refinement")]

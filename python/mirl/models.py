@@ -484,23 +484,21 @@ class PromptIR:
 
     def __getstate__(self) -> dict[str, Any]:
         """All that a copy or a pickle needs, attributes of subclasses too."""
-        own = {name: value for name, value in vars(self).items() if name != "_network"}
-        return own | {
+        return {
             "config": self.config,
             "state": self.state_dict(),
             "mask": self.mask,
             "device": self.device,
+            "own": {name: value for name, value in vars(self).items() if name != "_network"},
         }
 
     def __setstate__(self, held: dict[str, Any]) -> None:
         """Become the network that was copied or pickled."""
-        held = dict(held)
-        self._network = _mirl.Network(json.dumps(held.pop("config")), None)
-        self._network.load_state_dict(held.pop("state"), True)
-        self._network.set_masks(held.pop("mask"))
-        device = held.pop("device")
-        vars(self).update(held)
-        self.to(device)
+        self._network = _mirl.Network(json.dumps(held["config"]), None)
+        self._network.load_state_dict(held["state"], True)
+        self._network.set_masks(held["mask"])
+        vars(self).update(held["own"])
+        self.to(held["device"])
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={value}" for name, value in self.config.items())

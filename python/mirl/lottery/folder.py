@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from mirl.errors import FormatError
-from mirl.io import write_text
+from mirl.io import atomic, write_text
 from mirl.models import load_native
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ class RunFolder:
         """Copy what rounds start from."""
         for theirs, own in ((parent.initial, self.initial), (parent.late, self.late)):
             if theirs.exists():
-                shutil.copyfile(theirs, own)
+                with atomic(own) as temporary:
+                    shutil.copyfile(theirs, temporary)
 
     def claim(self, description: dict[str, Any]) -> bool:
         """Take the folder for the run that `description` determines.
