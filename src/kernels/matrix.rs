@@ -145,6 +145,23 @@ const MANY: usize = 512;
 mod tests {
     use super::tiles::{GROUP, tiled_len};
     use super::*;
+    use crate::kernels::{Mask, Sparsity};
+
+    /// Where a tenth is alive, with any instruction set; not where all is, or nothing is known.
+    #[test]
+    fn what_is_mostly_zero_is_not_multiplied() {
+        let (m, k) = (96, 96);
+        let weights = vec![0.0f32; m * k];
+        let left = Strided::rows(&weights[..], k);
+        for (every, sparse) in [(0, false), (1, false), (10, true), (50, true)] {
+            let of = &Sparsity::new(Mask::from_fn(m * k, |i| every == 0 || i % every == 0));
+            let alive = (every > 0).then_some(Alive { of, first: 0 });
+            let matrix = Matrix::new(Precision::Full, (m, k), left, alive, 512);
+            for matrix in [matrix.t(), matrix] {
+                assert_eq!(matches!(matrix.form, Form::Sparse(_)), sparse, "{every}");
+            }
+        }
+    }
 
     /// However many columns a matrix is told that it will meet.
     #[test]
