@@ -7,8 +7,11 @@ import pytest
 
 from reference import SMALL
 
-SECONDS = 1.5
-"""Most that a call may go on after the signal, on a machine that does other things too."""
+SHARE = 0.5
+"""Most of a whole call that one may go on after a signal that comes soon after its begin."""
+SOON = 0.1
+LONG = 1.0
+"""Seconds that a call takes at least, so that what else the machine does is little of it."""
 
 SCRIPT = f"""
 import os, signal, sys, threading, time
@@ -17,9 +20,8 @@ import mirl
 
 model = mirl.PromptIR(**{SMALL!r})
 trainer = mirl.Trainer(model, lr=0)
-large = np.random.default_rng(0).random((4, 3, 512, 512), dtype=np.float32)
+large = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
 small = large[:1, :, :16, :16].copy()
-before = model(small)
 sent = []
 
 def interrupt():
@@ -30,12 +32,19 @@ calls = {{
     "forward": lambda: model(large),
     "training step": lambda: trainer.step(large, large),
 }}
-threading.Timer(0.3, interrupt).start()
+whole = 0.0
+while whole < {LONG}:
+    large = np.concatenate([large, large])
+    begin = time.monotonic()
+    calls[sys.argv[1]]()
+    whole = time.monotonic() - begin
+before = model(small)
+threading.Timer({SOON} * whole, interrupt).start()
 try:
     while True:
         calls[sys.argv[1]]()
 except KeyboardInterrupt:
-    print(time.monotonic() - sent[0])
+    print((time.monotonic() - sent[0]) / whole)
 assert np.array_equal(model(small), before)
 trainer.step(small, small)
 """
@@ -46,7 +55,7 @@ def test_an_interrupt_stops_a_long_call(call):
     command = [sys.executable, "-c", SCRIPT, call]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
-    assert float(run.stdout) < SECONDS
+    assert float(run.stdout) < SHARE
 
 
 HANDLER = f"""
@@ -96,23 +105,33 @@ import numpy as np
 import mirl
 
 model = mirl.PromptIR(**{SMALL!r})
-large = np.zeros((16, 3, 512, 512), np.float32)
-done = threading.Event()
+large = np.zeros((1, 3, 256, 256), np.float32)
+whole = 0.0
+while whole < {LONG}:
+    large = np.concatenate([large, large])
+    begin = time.monotonic()
+    model(large)
+    whole = time.monotonic() - begin
+begun, sent = threading.Event(), []
 
 def work():
-    while not done.is_set():
-        model(large)
+    begun.set()
+    model(large)
+
+def interrupt():
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
 
 thread = threading.Thread(target=work)
 thread.start()
-threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+begun.wait()
+threading.Timer({SOON} * whole, interrupt).start()
 try:
     while True:
         model.density()
         time.sleep(0.01)
 except KeyboardInterrupt:
-    print("interrupted")
-done.set()
+    print((time.monotonic() - sent[0]) / whole)
 thread.join()
 """
 
@@ -120,4 +139,5 @@ thread.join()
 def test_an_interrupt_ends_the_wait_for_another_thread():
     command = [sys.executable, "-c", WAITING]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert run.stdout == "interrupted\n", run.stderr
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < SHARE
