@@ -45,13 +45,15 @@ def test_a_forked_child_computes_the_same():
     assert subprocess.run(command, timeout=SECONDS, check=False).returncode == 0
 
 
-BUSY = f"""
+def at_work(shape):
+    """A process with a thread that restores images of a shape, again and again."""
+    return f"""
 import os, threading, time
 import numpy as np
 import mirl
 
 model = mirl.PromptIR(**{SMALL!r})
-images = np.zeros((2, 3, 384, 384), np.float32)
+images = np.zeros({shape}, np.float32)
 done = threading.Event()
 
 def work():
@@ -60,6 +62,10 @@ def work():
 
 thread = threading.Thread(target=work)
 thread.start()
+"""
+
+
+BUSY = f"""{at_work((2, 3, 384, 384))}
 time.sleep(0.5)
 child = os.fork()
 if child == 0:
@@ -81,21 +87,7 @@ def test_a_child_of_a_process_at_work_does_not_wait_for_ever():
     assert subprocess.run(command, timeout=SECONDS, check=False).returncode == 0
 
 
-MANY = f"""
-import os, threading
-import numpy as np
-import mirl
-
-model = mirl.PromptIR(**{SMALL!r})
-images = np.zeros((1, 3, 128, 128), np.float32)
-done = threading.Event()
-
-def work():
-    while not done.is_set():
-        model(images)
-
-thread = threading.Thread(target=work)
-thread.start()
+MANY = f"""{at_work((1, 3, 128, 128))}
 codes = set()
 for _ in range(20):
     child = os.fork()
