@@ -4,7 +4,7 @@
 use super::bf16::{self, Pairs};
 use super::sparse::{self, Pattern, Sparse};
 use super::sparsity::Alive;
-use super::tiles::{self, Panels, Target};
+use super::tiles::{self, Panels, Steps, Target};
 use super::{Real, Strided};
 use std::sync::Arc;
 
@@ -14,6 +14,24 @@ pub enum Precision {
     #[default]
     Full,
     BFloat16,
+}
+
+impl Precision {
+    /// [`tiles::product_steps`] in this precision.
+    pub fn product_steps<T: Real>(
+        self,
+        size: (usize, usize),
+        steps: Steps,
+        accumulate: bool,
+        target: Target<T>,
+        left: Strided<T>,
+        tiles: &[T],
+    ) {
+        match self {
+            Self::Full => tiles::product_steps(size, steps, accumulate, target, left, tiles),
+            Self::BFloat16 => bf16::product_steps(size, steps, accumulate, target, left, tiles),
+        }
+    }
 }
 
 /// `size` = (rows, columns) of a matrix that meets many tiles.
@@ -74,6 +92,10 @@ impl<'a, T: Real> Matrix<'a, T> {
         Self::new(self.precision, (k, m), left, self.alive, self.columns)
     }
 
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     pub fn size(&self) -> (usize, usize) {
         self.size
     }
@@ -96,7 +118,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     pub fn dense_cost(precision: Precision, elements: usize) -> f64 {
         match precision {
             Precision::Full => elements as f64,
-            Precision::BFloat16 => ROUNDED * elements as f64,
+            Precision::BFloat16 => bf16::cost() * elements as f64,
         }
     }
 
@@ -104,7 +126,8 @@ impl<'a, T: Real> Matrix<'a, T> {
     pub fn places(&self) -> Option<Arc<Pattern>> {
         let (m, k) = self.size;
         let alive = self.alive?;
-        let sampled = alive.count(m * k) as f64 * SAMPLE < (m * k) as f64;
+        let dense = Self::dense_cost(self.precision, m * k);
+        let sampled = alive.count(m * k) as f64 * SAMPLE < dense;
         sampled.then(|| Pattern::to_sample(self.size, self.left, alive))
     }
 
@@ -132,8 +155,6 @@ impl<'a, T: Real> Matrix<'a, T> {
 
 /// Time of a living element of a gradient beside that of an element of a dense one.
 const SAMPLE: f64 = 1.8;
-/// Dense products of operands rounded to bfloat16 take half the time.
-const ROUNDED: f64 = 0.5;
 
 /// Elements of a matrix that the second cache does not hold: read row by row, six at a time, they come
 /// from too far away.

@@ -1,7 +1,7 @@
 //! The number types of the operators: f32 to work with, f64 to check gradients by finite
 //! differences.
 
-use super::bf16::Rounded;
+use super::bf16::{self, Line, Rounded};
 use super::sparse::{self, Sample};
 use super::tiles::Product;
 use candle_core::WithDType;
@@ -17,6 +17,8 @@ pub trait Real: WithDType + Float + Default + std::iter::Sum {
     fn tile_product(product: Product<Self>);
     /// The same with operands rounded to bfloat16.
     fn rounded_product(product: Rounded<Self>);
+    /// [`bf16::round_row`]
+    fn round_row(row: &[Self], lines: &mut [Line]);
     /// A product with a sparse matrix.
     fn sparse_product(product: sparse::Product<Self>);
     /// One that is wanted where a matrix is alive.
@@ -44,6 +46,10 @@ impl Real for f64 {
 
     fn rounded_product(product: Rounded<Self>) {
         product.portable();
+    }
+
+    fn round_row(row: &[Self], lines: &mut [Line]) {
+        bf16::round_row(row, lines);
     }
 
     fn sparse_product(product: sparse::Product<Self>) {
@@ -128,6 +134,10 @@ impl Real for f32 {
 
     fn rounded_product(product: Rounded<Self>) {
         product.run();
+    }
+
+    fn round_row(row: &[Self], lines: &mut [Line]) {
+        bf16::round_row_f32(row, lines);
     }
 
     fn sparse_product(product: sparse::Product<Self>) {

@@ -70,7 +70,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    const ONE: Self = Self {
+    pub const ONE: Self = Self {
         count: 1,
         left: 0,
         tiles: 0,

@@ -147,9 +147,6 @@ impl Network {
         if mode.precision() == Precision::Full || self.gpu.is_some() {
             return Ok(());
         }
-        if matches!(mode, Mode::Train(..)) {
-            return Err(Error::Device("training in bfloat16 is for GPUs".into()));
-        }
         if !cpu::multiplies_bf16() {
             return Err(Error::Device(
                 "this processor multiplies no bfloat16 (AVX512_BF16)".into(),

@@ -9,8 +9,8 @@
 use super::rows::{Grid, transpose_tiles};
 use crate::kernels::reduce::sum_parts;
 use crate::kernels::sparse::{Pattern, sample};
-use crate::kernels::tiles::{GROUP, Steps, TILE, Target, product_steps};
-use crate::kernels::{Matrix, Real, Strided};
+use crate::kernels::tiles::{GROUP, Steps, TILE, Target};
+use crate::kernels::{Matrix, Precision, Real, Strided};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -25,6 +25,7 @@ pub struct WeightGradient {
     size: (usize, usize),
     /// Whether the matrix lies in memory column by column, as its gradient is to do.
     transposed: bool,
+    precision: Precision,
     places: Option<Arc<Pattern>>,
 }
 
@@ -34,15 +35,17 @@ impl WeightGradient {
         Self {
             size: matrix.size(),
             transposed: matrix.left().col != 1,
+            precision: matrix.precision(),
             places: matrix.places(),
         }
     }
 
     /// At all places.
-    pub fn dense(size: (usize, usize)) -> Self {
+    pub fn dense(precision: Precision, size: (usize, usize)) -> Self {
         Self {
             size,
             transposed: false,
+            precision,
             places: None,
         }
     }
@@ -212,7 +215,9 @@ impl WeightGradient {
                 tiles: wide * TILE,
             };
             let a = Strided::rows(a, TILE).from_row(lists.start);
-            product_steps((lists.len(), TILE), steps, true, target, a, b);
+            let size = (lists.len(), TILE);
+            self.precision
+                .product_steps(size, steps, true, target, a, b);
         }
     }
 }

@@ -3,9 +3,48 @@
 /// Whether there are products of bfloat16.
 pub fn multiplies_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
+    return is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
     false
+}
+
+/// Whether there are products of whole tiles of bfloat16 as well (AMX_BF16), and this process may use them.
+pub fn multiplies_tiles() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    return amx::is_granted();
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    false
+}
+
+/// Registers of 8 KB, which Linux saves for processes only that ask for them.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx {
+    use super::multiplies_bf16;
+    use std::arch::x86_64::__cpuid_count;
+    use std::ffi::c_long;
+    use std::sync::OnceLock;
+
+    /// `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)` (Documentation/arch/x86/xstate.rst of Linux).
+    const ARCH_PRCTL: c_long = 158;
+    const REQUEST: c_long = 0x1023;
+    const TILES: c_long = 18;
+    /// AMX_BF16 and AMX_TILE, in EDX of leaf 7 of `cpuid`.
+    const BITS: u32 = 1 << 22 | 1 << 24;
+
+    unsafe extern "C" {
+        fn syscall(number: c_long, ...) -> c_long;
+    }
+
+    pub fn is_granted() -> bool {
+        static GRANTED: OnceLock<bool> = OnceLock::new();
+        *GRANTED.get_or_init(|| {
+            let has = multiplies_bf16() && __cpuid_count(7, 0).edx & BITS == BITS;
+            // SAFETY: a call of the kernel with its arguments, which changes what it saves and nothing else.
+            has && unsafe { syscall(ARCH_PRCTL, REQUEST, TILES) } == 0
+        })
+    }
 }
 
 /// The widest vector extension that the kernels use on this machine.
@@ -13,10 +52,10 @@ pub fn simd() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         if pulp::x86::V4::is_available() {
-            return if multiplies_bf16() {
-                "AVX-512 with BF16"
-            } else {
-                "AVX-512"
+            return match (multiplies_tiles(), multiplies_bf16()) {
+                (true, _) => "AVX-512 and AMX with BF16",
+                (false, true) => "AVX-512 with BF16",
+                (false, false) => "AVX-512",
             };
         }
         if pulp::x86::V3::is_available() {

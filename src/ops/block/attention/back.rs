@@ -6,7 +6,7 @@ use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{TILE, Target, product};
-use crate::kernels::{Real, Strided};
+use crate::kernels::{Matrix, Real, Strided};
 use crate::ops::block::back::{Back, Image, Sums};
 use crate::ops::block::stream::Ring;
 use crate::ops::rows::{Place, clear_rest, load_tiles};
@@ -57,7 +57,7 @@ impl<T: Real> Attention<'_, T> {
     ) -> (Vec<T>, Vec<Sums<'b, T>>) {
         let (grid, dim, count_v) = (self.expand.grid, self.expand.dim, self.values.len());
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
-        let outer = WeightGradient::dense((dim, count_v));
+        let outer = WeightGradient::dense(self.precision, (dim, count_v));
         let outer = outer.over(grid, 1, |strip, dy, v: &mut Vec<T>| {
             let range = grid.rows_of(strip);
             let count = range.len();
@@ -79,9 +79,11 @@ impl<T: Real> Attention<'_, T> {
         });
         let (small, between) = self.small_backward(&self.all_values(outer), scores);
         let mixing = self.product_of(scores);
+        let (size, left) = ((count_v, dim), Strided::rows(&mixing[..], count_v).t());
+        let mixing = Matrix::new(self.precision, size, left, None, grid.h * grid.w);
         let mix = || {
             let mut scratch = Scratch::default();
-            let (mixing, between) = (&mixing[..], &between);
+            let (mixing, between) = (&mixing, &between);
             move |rows: Range<usize>, ring: &mut Ring<T>, _: Option<&mut ()>| {
                 self.heads_backward(rows, image, (mixing, between), ring, &mut scratch);
             }
@@ -95,12 +97,12 @@ impl<T: Real> Attention<'_, T> {
         &self,
         range: Range<usize>,
         image: &Image<T>,
-        (mixing, matrices): (&[T], &Matrices<T>),
+        (mixing, matrices): (&Matrix<T>, &Matrices<T>),
         ring: &mut Ring<T>,
         scratch: &mut Scratch<T>,
     ) {
         let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
-        let (rows, count_v) = (range.len(), self.values.len());
+        let rows = range.len();
         let tiles = grid.tiles(rows);
         for buffer in [&mut scratch.queries, &mut scratch.keys, &mut scratch.dy] {
             buffer.resize(tiles * dim * TILE, T::zero());
@@ -124,8 +126,7 @@ impl<T: Real> Attention<'_, T> {
             row: grid.pitch(),
             groups: &groups(2 * dim),
         };
-        let left = Strided::rows(mixing, count_v).t();
-        product((count_v, dim), false, target, left, &scratch.dy);
+        mixing.product(false, target, &scratch.dy);
         self.heads_of(range.clone(), image.projected, 0, &mut scratch.queries);
         self.heads_of(range.clone(), image.projected, dim, &mut scratch.keys);
         let (q, k) = (&scratch.queries, &scratch.keys);

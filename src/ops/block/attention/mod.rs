@@ -13,7 +13,7 @@ use super::layout::Layout;
 use super::stream::{Runs, Source, stream};
 use crate::kernels::reduce::sum_squares;
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, TILE, Target, product};
+use crate::kernels::tiles::{GROUP, Steps, TILE, Target};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
     BORDER, Grid, Place, Rows, clear_rest, load_tiles, put, transpose_tiles, window,
@@ -186,18 +186,19 @@ impl<'a, T: Real> Attention<'a, T> {
             );
             transpose_tiles(c, k, &mut scratch.transposed);
             let products = &mut products[h * c * self.line()..][..c * self.line()];
-            for (q, k) in q.chunks_exact(c * TILE).zip(
-                scratch
-                    .transposed
-                    .chunks_exact(c.next_multiple_of(TILE) * TILE),
-            ) {
-                let target = Target {
-                    data: &mut *products,
-                    row: self.line(),
-                    groups: &groups,
-                };
-                product((c, TILE), true, target, Strided::rows(q, TILE), k);
-            }
+            let target = Target {
+                data: products,
+                row: self.line(),
+                groups: &groups,
+            };
+            let steps = Steps {
+                count: tiles,
+                left: c * TILE,
+                tiles: c.next_multiple_of(TILE) * TILE,
+            };
+            let (left, right) = (Strided::rows(q, TILE), &scratch.transposed);
+            self.precision
+                .product_steps((c, TILE), steps, true, target, left, right);
             let (q_norms, k_norms) = norms.split_at_mut(dim);
             for (x, norms) in [
                 (q, &mut q_norms[h * c..][..c]),

@@ -1,0 +1,148 @@
+//! AVX512_BF16: `vdpbf16ps` adds two products to each lane.
+
+use super::{GROUPS, Line, Rounded, WIDTH};
+use crate::kernels::tiles::{GROUP, TILE};
+use std::arch::x86_64::*;
+use std::mem::transmute;
+
+/// Rows of the result that are summed up in registers.
+const ROWS: usize = 6;
+/// Depth in pairs of the part of a tile that stays in the first cache.
+const DEPTH: usize = 96;
+
+/// # Safety
+/// [`crate::runtime::cpu::multiplies_bf16`], and the bounds are those of [`super::product`].
+pub unsafe fn run(mut product: Rounded<f32>) {
+    let (left, depth) = (product.left, product.left.depth());
+    let mut pairs = Line::room(left.row() * WIDTH * GROUPS);
+    let target = &mut product.target;
+    let (data, row) = (std::mem::take(&mut target.data), target.row);
+    for (tile, groups) in product.target.groups.chunks(GROUPS).enumerate() {
+        // SAFETY: as the caller promises.
+        unsafe { product.pair_tile(tile, &mut pairs) };
+        for first in (0..depth).step_by(DEPTH) {
+            let b = &pairs[first * GROUPS..][..DEPTH.min(depth - first) * GROUPS];
+            for i in (0..left.m).step_by(ROWS) {
+                let block = Block {
+                    rows: ROWS.min(left.m - i),
+                    a: &left.data[i * left.row() + first / WIDTH..],
+                    a_row: left.row() * WIDTH,
+                    b,
+                    c_row: row,
+                    accumulate: product.accumulate || first > 0,
+                };
+                let c = &mut data[i * row..];
+                // SAFETY: rows below m and groups of the target, inside its slice.
+                unsafe {
+                    match *groups {
+                        [g0, g1, g2, g3] => block.run(c, [g0, g1, g2, g3]),
+                        [g0, g1, g2] => block.run(c, [g0, g1, g2]),
+                        [g0, g1] => block.run(c, [g0, g1]),
+                        [g0] => block.run(c, [g0]),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Two rows of 64 f32 to one of 64 pairs, and so on; a last single row gets zeros.
+///
+/// # Safety
+/// [`crate::runtime::cpu::multiplies_bf16`].
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn pair_rows(rows: &[f32], pairs: &mut [Line]) {
+    assert!(rows.len().is_multiple_of(TILE) && pairs.len() * 2 * WIDTH >= rows.len());
+    // The elements of two halves in turns.
+    let turns: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
+    // SAFETY: a chunk has one or two rows of 64.
+    unsafe {
+        let turns = _mm512_loadu_si512(turns.as_ptr().cast());
+        for (rows, pairs) in rows.chunks(2 * TILE).zip(pairs.chunks_exact_mut(GROUPS)) {
+            for (g, pair) in pairs.iter_mut().enumerate() {
+                let even = _mm512_loadu_ps(rows.as_ptr().add(g * GROUP));
+                let odd = match rows.len() > TILE {
+                    true => _mm512_loadu_ps(rows.as_ptr().add(TILE + g * GROUP)),
+                    false => _mm512_setzero_ps(),
+                };
+                let both = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd, even));
+                *pair = transmute::<__m512i, Line>(_mm512_permutexvar_epi16(turns, both));
+            }
+        }
+    }
+}
+
+/// [`super::round_row`]
+///
+/// # Safety
+/// [`crate::runtime::cpu::multiplies_bf16`].
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn round_row(row: &[f32], lines: &mut [Line]) {
+    for (row, line) in row.chunks(2 * WIDTH).zip(lines) {
+        let mask = |first: usize| ((1u32 << row.len().saturating_sub(first).min(16)) - 1) as u16;
+        // SAFETY: elements beyond the row are not read.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(mask(0), row.as_ptr());
+            let high = _mm512_maskz_loadu_ps(mask(16), row.as_ptr().wrapping_add(16));
+            *line = transmute::<__m512bh, Line>(_mm512_cvtne2ps_pbh(high, low));
+        }
+    }
+}
+
+/// At most six rows by N groups of the result.
+struct Block<'a> {
+    rows: usize,
+    /// From the first row's first pair on, and pairs from row to row.
+    a: &'a [Line],
+    a_row: usize,
+    /// Rows of 64 pairs, as many as the block is deep.
+    b: &'a [Line],
+    c_row: usize,
+    accumulate: bool,
+}
+
+impl Block<'_> {
+    /// # Safety
+    /// The processor has AVX512F and AVX512_BF16. `rows` rows of a as deep as b, and 16 elements
+    /// at each group of as many rows of c lie inside their slices.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "rows and vectors by number, as in registers"
+    )]
+    unsafe fn run<const N: usize>(&self, c: &mut [f32], groups: [usize; N]) {
+        // SAFETY: as the caller promises; rows beyond the last read the last one and are not
+        // stored.
+        unsafe {
+            let c = c.as_mut_ptr();
+            let mut sums = [[_mm512_setzero_ps(); N]; ROWS];
+            if self.accumulate {
+                for i in 0..ROWS {
+                    for v in 0..N {
+                        let row = i.min(self.rows - 1) * self.c_row;
+                        sums[i][v] = _mm512_loadu_ps(c.add(row + groups[v]));
+                    }
+                }
+            }
+            let mut a = [self.a.as_ptr().cast::<i32>(); ROWS];
+            for i in 0..ROWS {
+                a[i] = a[i].add(i.min(self.rows - 1) * self.a_row);
+            }
+            for (k, b) in self.b.chunks_exact(GROUPS).enumerate() {
+                for i in 0..ROWS {
+                    let weight = transmute::<__m512i, __m512bh>(_mm512_set1_epi32(*a[i].add(k)));
+                    for v in 0..N {
+                        let b = transmute::<Line, __m512bh>(b[v]);
+                        sums[i][v] = _mm512_dpbf16_ps(sums[i][v], weight, b);
+                    }
+                }
+            }
+            for i in 0..self.rows {
+                for v in 0..N {
+                    _mm512_storeu_ps(c.add(i * self.c_row + groups[v]), sums[i][v]);
+                }
+            }
+        }
+    }
+}
