@@ -53,9 +53,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as onnx:
         export(weights(), Path(onnx))
         rows = [compare(arguments, onnx, "infer", INFERENCE, ["onnxruntime", "openvino", "torch"])]
+        rows += [compare(arguments, onnx, "train", shape, ["torch"]) for shape in TRAINING]
         if multiplies_bfloat16():
             rows += [compare(arguments, onnx, "bf16", INFERENCE, ["openvino", "torch"])]
-        rows += [compare(arguments, onnx, "train", shape, ["torch"]) for shape in TRAINING]
+            rows += [compare(arguments, onnx, "train-bf16", shape, ["torch"]) for shape in TRAINING]
         rows += [compare(arguments, onnx, "recompute", shape, []) for shape in TRAINING]
         rows += [compare(arguments, onnx, "adamw", SMALLEST, ["torch", "copy"])]
         growth = [grow(arguments, size) for size in GROWTH]
@@ -160,11 +161,13 @@ def work(peer: str, name: str, threads: int, onnx: str) -> None:
         ("mirl", "infer"): mirl_inference,
         ("mirl", "bf16"): partial(mirl_inference, precision="bfloat16"),
         ("mirl", "train"): mirl_training,
+        ("mirl", "train-bf16"): partial(mirl_training, precision="bfloat16"),
         ("mirl", "recompute"): partial(mirl_training, recompute="block"),
         ("mirl", "adamw"): mirl_adamw,
         ("torch", "infer"): torch_inference,
         ("torch", "bf16"): torch_bf16,
         ("torch", "train"): torch_training,
+        ("torch", "train-bf16"): partial(torch_training, precision="bfloat16"),
         ("torch", "adamw"): torch_adamw,
         ("copy", "adamw"): torch_copy,
         ("onnxruntime", "infer"): onnxruntime_inference,
@@ -237,7 +240,7 @@ def torch_bf16(image: Any, threads: int, onnx: str) -> Any:
     return rounded
 
 
-def torch_training(image: Any, threads: int, onnx: str) -> Any:
+def torch_training(image: Any, threads: int, onnx: str, precision: str = "float32") -> Any:
     import torch
 
     network = torch_network()
@@ -247,7 +250,8 @@ def torch_training(image: Any, threads: int, onnx: str) -> Any:
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = (network(tensor) - clean).abs().mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = (network(tensor) - clean).abs().mean()
         loss.backward()
         optimizer.step()
         return loss.item()

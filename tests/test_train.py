@@ -408,9 +408,27 @@ def test_lists_and_numbers_of_numpy_will_do(small, batch):
         trainers[0].step(*batch)
 
 
-def test_training_in_bfloat16_is_for_gpus(small):
-    with pytest.raises(mirl.errors.DeviceError, match="bfloat16"):
-        mirl.Trainer(small, precision="bfloat16")
+def test_bfloat16_trains_nearly_the_same(small, batch):
+    """Weights and moments stay float32: small steps are not lost."""
+    rounded = copy.deepcopy(small)
+    if "BF16" not in mirl.devices()["cpu"]:
+        with pytest.raises(mirl.errors.DeviceError, match="bfloat16"):
+            mirl.Trainer(rounded, precision="bfloat16")
+        return
+    trainers = [
+        mirl.Trainer(small, 1e-3),
+        mirl.Trainer(rounded, 1e-3, precision="bfloat16"),
+        mirl.Trainer(copy.deepcopy(small), 1e-3, precision="bfloat16", recompute="block"),
+    ]
+    losses = np.array([[trainer.step(*batch) for _ in range(8)] for trainer in trainers])
+    assert (np.diff(losses) < 0).all()
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
+    assert (losses[1] != losses[0]).any()
+    np.testing.assert_array_equal(losses[2], losses[1])
+    mirl.prune(rounded, 0.3)
+    trainers[1].step(*batch)
+    for name, mask in rounded.mask.items():
+        assert not rounded.state_dict()[name][~mask].any()
 
 
 def test_wrong_batches_are_named(small, batch):

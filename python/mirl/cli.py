@@ -148,9 +148,7 @@ def train(
     recompute: Annotated[
         bool, typer.Option(help="Less memory, more time, the same result.")
     ] = False,
-    precision: Annotated[
-        str, typer.Option(help="float32, or bfloat16 on a GPU (faster).")
-    ] = "float32",
+    precision: Precision = "float32",
     batch_size: Annotated[int, typer.Option(help="Patches of a step.")] = 8,
     patch_size: Annotated[int, typer.Option(help="Their height and width.")] = 128,
     task: Annotated[

@@ -203,7 +203,7 @@ def find_ticket(
     recompute
         ``"block"`` trains in less memory and more time, to the same bits; see `mirl.Trainer`.
     precision
-        ``"float32"``, or on a GPU ``"bfloat16"``; see `mirl.Trainer`.
+        ``"float32"`` or ``"bfloat16"``, what training rounds products to; see `mirl.Trainer`.
     seed
         Of what the criterion ``"random"`` and the controls draw; where nothing is drawn, as by
         default, it changes nothing. A replicate takes another seed of the network and of the data,

@@ -235,43 +235,46 @@ fn rounding_is_small() {
     }
 }
 
-/// bfloat16 on a GPU: sums over channels and pixels keep the errors near those of single values, 2⁻⁹.
+/// Training in bfloat16: sums over channels and pixels keep the errors near those of single values, 2⁻⁹.
 #[test]
-fn rounding_on_a_gpu_is_small() {
+fn rounding_in_training_is_small() {
     let (n, c, heads, hidden, h, w) = (2, 24, 2, 37, 11, 40);
-    let rounded = Mode::Train(Keep::Projections, Precision::BFloat16);
     let inputs = attention_inputs(n, c, heads, h, w);
-    let run = |mode| move |t: &[Tensor]| attention(&t[0], &t[1], heads, mode);
-    compare_cuda(
-        "attention",
-        (run(rounded), run(TRAIN)),
-        &inputs,
-        assert_rounded,
-    );
+    let run = |t: &[Tensor], mode| attention(&t[0], &t[1], heads, mode);
+    check_rounding("attention", run, &inputs);
     let inputs = feed_forward_inputs(n, c, hidden, h, w);
-    let run = |mode| move |t: &[Tensor]| feed_forward(&t[0], &t[1], hidden, mode);
-    compare_cuda(
-        "feed_forward",
-        (run(rounded), run(TRAIN)),
-        &inputs,
-        assert_rounded,
-    );
+    let run = |t: &[Tensor], mode| feed_forward(&t[0], &t[1], hidden, mode);
+    check_rounding("feed_forward", run, &inputs);
     let inputs = [values(&[n, h, c, w], 1), values(&[hidden, c, 3, 3], 2)];
-    let run = |mode| move |t: &[Tensor]| conv3x3(&t[0], &t[1], mode);
-    compare_cuda(
-        "conv3x3",
-        (run(rounded), run(TRAIN)),
-        &inputs,
-        assert_rounded,
-    );
+    check_rounding("conv3x3", |t, mode| conv3x3(&t[0], &t[1], mode), &inputs);
     let inputs = [values(&[n, h, c, w], 1), values(&[hidden, c, 1, 1], 2)];
-    let run = |mode| move |t: &[Tensor]| conv1x1(&t[0], &t[1], mode);
-    compare_cuda(
-        "conv1x1",
-        (run(rounded), run(TRAIN)),
-        &inputs,
-        assert_rounded,
-    );
+    check_rounding("conv1x1", |t, mode| conv1x1(&t[0], &t[1], mode), &inputs);
+}
+
+/// The result and all gradients on a GPU, and on the processor, where no number of threads changes them, nor
+/// whether projections are kept.
+fn check_rounding(
+    what: &str,
+    f: impl Fn(&[Tensor], Mode) -> crate::Result<Tensor> + Sync,
+    inputs: &[Tensor; 2],
+) {
+    let rounded = Mode::Train(Keep::Projections, Precision::BFloat16);
+    let run = |mode| {
+        let f = &f;
+        move |t: &[Tensor]| f(t, mode)
+    };
+    compare_cuda(what, (run(rounded), run(TRAIN)), inputs, assert_rounded);
+    let inputs = inputs.each_ref().map(single);
+    let result = |mode| flat(&f(&inputs, mode).unwrap());
+    assert_rounded(&result(rounded), &result(TRAIN), what);
+    let with = |threads| with_threads(threads, || gradients(run(rounded), &inputs, 9));
+    let got = with(1);
+    for (got, expected) in got.iter().zip(gradients(run(TRAIN), &inputs, 9)) {
+        assert_rounded(got, &expected, what);
+    }
+    assert!([2, 3].iter().all(|&threads| with(threads) == got));
+    let nothing = Mode::Train(Keep::Nothing, Precision::BFloat16);
+    assert_eq!(gradients(run(nothing), &inputs, 9), got, "{what}");
 }
 
 /// Where a GPU sums up a channel's pixels in several blocks, and the products of a weight in parts.

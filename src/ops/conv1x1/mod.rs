@@ -10,7 +10,7 @@ mod tests;
 
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Precision, Real, Sparsity};
+use crate::kernels::{Real, Sparsity};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl Operator for Conv1x1 {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x.shape, weight.shape)?;
         let mask = self.mask.as_deref();
-        let matrix = cpu::matrix(dims, Precision::Full, weight.data, mask);
+        let matrix = cpu::matrix(dims, self.mode.precision(), weight.data, mask);
         Ok(vec![
             cpu::convolve(dims, &matrix.t(), gradient.data),
             cpu::backward_weight(dims, &matrix, x.data, gradient.data),

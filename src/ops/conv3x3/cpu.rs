@@ -44,7 +44,12 @@ pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     y.into_vec()
 }
 
-pub fn backward_input<T: Real>(d: Dims, weight: &[T], mask: Option<&Sparsity>, dy: &[T]) -> Vec<T> {
+pub fn backward_input<T: Real>(
+    d: Dims,
+    precision: Precision,
+    (weight, mask): (&[T], Option<&Sparsity>),
+    dy: &[T],
+) -> Vec<T> {
     // [co][ci][tap] → [ci][co][8 − tap]
     let place = |at: usize| {
         let (pair, tap) = (at / TAPS, at % TAPS);
@@ -69,12 +74,8 @@ pub fn backward_input<T: Real>(d: Dims, weight: &[T], mask: Option<&Sparsity>, d
             Sparsity::new(mask)
         })
     });
-    let matrix = matrix(
-        d.t(),
-        Precision::Full,
-        &turned,
-        mask.as_deref().map(|mask| &**mask),
-    );
+    let mask = mask.as_deref().map(|mask| &**mask);
+    let matrix = matrix(d.t(), precision, &turned, mask);
     convolve(d.t(), &matrix, dy)
 }
 

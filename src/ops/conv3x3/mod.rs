@@ -11,7 +11,7 @@ mod tests;
 
 use super::rows::Grid;
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Precision, Real, Sparsity};
+use crate::kernels::{Real, Sparsity};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -78,9 +78,10 @@ impl Operator for Conv3x3 {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x.shape, weight.shape)?;
         let mask = self.mask.as_deref();
-        let matrix = cpu::matrix(d, Precision::Full, weight.data, mask);
+        let precision = self.mode.precision();
+        let matrix = cpu::matrix(d, precision, weight.data, mask);
         Ok(vec![
-            cpu::backward_input(d, weight.data, mask, gradient.data),
+            cpu::backward_input(d, precision, (weight.data, mask), gradient.data),
             cpu::backward_weight(d, &matrix, x.data, gradient.data),
         ])
     }
