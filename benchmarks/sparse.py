@@ -3,7 +3,8 @@
 The tickets are those of full_ticket.py: masks by global magnitude, pruned and rewound as MIR-L does. As
 such short training leaves whole layers without a weight, the trained dense network is measured pruned
 layer by layer too, which keeps every layer at the density. ONNX Runtime and OpenVINO get the dense
-network in the form that each runs fastest. All take turns in processes of their own.
+network in the form that each runs fastest. All take turns in processes of their own. With `--precision
+bfloat16` the network runs and trains in it, and OpenVINO runs the dense one in it, too.
 
     python benchmarks/full_ticket.py --data ../shared/data --out /tmp/tickets
     python benchmarks/sparse.py --tickets /tmp/tickets --out benchmarks/results/sparse.json
@@ -35,10 +36,15 @@ from worker import Worker, serve
 
 IMAGE = (1, 3, 256, 256)
 BATCH = (1, 3, 128, 128)
-PEERS = ("onnxruntime", "openvino")
+PEERS = {
+    "float32": ("onnxruntime", "openvino"),
+    "bfloat16": ("onnxruntime", "openvino", "openvino-bf16"),
+}
+"""Dense ones, by the precision that the tickets have."""
 SCOPES = ("global", "layerwise")
 ROUNDS = 16
-TOLERANCE = 1e-4
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Largest difference between the images that the peers restore."""
 
 
 def main() -> None:
@@ -46,6 +52,7 @@ def main() -> None:
     parser.add_argument("--tickets", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=None, help="JSON of the results, and a plot")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--precision", choices=PEERS, default="float32")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--graphs", type=Path, help=argparse.SUPPRESS)
@@ -58,14 +65,16 @@ def main() -> None:
         arguments.graphs = Path(folder)
         export(mirl.load(path_of(arguments.tickets, 1.0)), arguments.graphs)
         dense = f"global {DENSITIES[0]}"
-        inference = compare(arguments, "infer", [*PEERS, dense, *networks])
+        peers = PEERS[arguments.precision]
+        inference = compare(arguments, "infer", [*peers, dense, *networks])
     training = compare(arguments, "train", [dense, *networks])
     rounds = experiment(arguments)
     files = [file(arguments, density) for density in DENSITIES]
     result = {
         "machine": machine.describe(),
         "threads": arguments.threads,
-        "peers": machine.peer_versions(*PEERS),
+        "precision": arguments.precision,
+        "peers": machine.peer_versions("onnxruntime", "openvino"),
         "inference": inference,
         "training": training,
         "rounds": rounds,
@@ -90,9 +99,10 @@ def compare(arguments: argparse.Namespace, kind: str, names: list[str]) -> dict[
     """Medians of all, taken in turns."""
     workers = [start(arguments, kind, name) for name in names]
     if kind == "infer":
-        outputs = [np.load(worker.ask("output")) for worker in workers[: len(PEERS) + 1]]
+        peers = len(PEERS[arguments.precision])
+        outputs = [np.load(worker.ask("output")) for worker in workers[: peers + 1]]
         for output in outputs[:-1]:
-            assert abs(output - outputs[-1]).max() < TOLERANCE
+            assert abs(output - outputs[-1]).max() < TOLERANCES[arguments.precision]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for repeat in range(arguments.repeats + 1):
         for name, worker in zip(names, workers, strict=True):
@@ -115,6 +125,7 @@ def compare(arguments: argparse.Namespace, kind: str, names: list[str]) -> dict[
 def start(arguments: argparse.Namespace, kind: str, name: str) -> Worker:
     environment = dict.fromkeys(("MIRL_NUM_THREADS", "OMP_NUM_THREADS"), str(arguments.threads))
     options = ("--tickets", str(arguments.tickets), "--threads", str(arguments.threads))
+    options += ("--precision", arguments.precision)
     graphs = () if arguments.graphs is None else ("--graphs", str(arguments.graphs))
     return Worker(f"{kind} {name}", *options, *graphs, **environment)
 
@@ -126,13 +137,16 @@ def work(arguments: argparse.Namespace) -> None:
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     if name == "onnxruntime":
         step = onnxruntime_inference(image, arguments.threads, arguments.graphs)
-    elif name == "openvino":
-        step = openvino_inference(image, arguments.threads, arguments.graphs)
+    elif name.startswith("openvino"):
+        precision = "bf16" if name == "openvino-bf16" else "f32"
+        step = openvino_inference(image, arguments.threads, arguments.graphs, precision)
     elif kind == "infer":
         model = network(arguments.tickets, name)
+        model.precision = arguments.precision
         step = lambda: model(image)  # noqa: E731
     else:
-        trainer = mirl.Trainer(network(arguments.tickets, name), lr=1e-6)
+        model = network(arguments.tickets, name)
+        trainer = mirl.Trainer(model, lr=1e-6, precision=arguments.precision)
         step = lambda: trainer.step(image, image * np.float32(0.9))  # noqa: E731
 
     def run() -> float:
@@ -152,13 +166,15 @@ def experiment(arguments: argparse.Namespace) -> list[dict[str, float]]:
     """A step of every round of 20 %, each in turn with a dense one; masks of the trained network."""
     image = np.random.default_rng(0).random(BATCH, dtype=np.float32)
     clean = image * np.float32(0.9)
-    dense = mirl.Trainer(mirl.load(path_of(arguments.tickets, 1.0)), lr=1e-6)
+    precision = arguments.precision
+    dense = mirl.load(path_of(arguments.tickets, 1.0))
+    dense = mirl.Trainer(dense, lr=1e-6, precision=precision)
     model = mirl.load(path_of(arguments.tickets, 1.0))
     rounds = []
     for number in range(ROUNDS):
         if number > 0:
             mirl.prune(model, 0.2)
-        sparse = mirl.Trainer(model, lr=1e-6)
+        sparse = mirl.Trainer(model, lr=1e-6, precision=precision)
         seconds: dict[str, list[float]] = {"dense": [], "sparse": []}
         for repeat in range(4):
             for name, trainer in (("dense", dense), ("sparse", sparse)):
@@ -178,6 +194,7 @@ image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
 begin = time.perf_counter()
 import mirl
 model = mirl.load(sys.argv[1])
+model.precision = sys.argv[2]
 loaded = time.perf_counter()
 model(image)
 first = time.perf_counter()
@@ -203,7 +220,8 @@ def file(arguments: argparse.Namespace, density: float) -> dict[str, Any]:
         path = Path(folder, "dense.safetensors")
         model.save(path)
         sizes["dense"] = path.stat().st_size
-        command = [sys.executable, "-c", FIRST_IMAGE, f"{folder}/float32.mirl.safetensors"]
+        path = Path(folder, "float32.mirl.safetensors")
+        command = [sys.executable, "-c", FIRST_IMAGE, str(path), arguments.precision]
         runs = []
         for _ in range(arguments.repeats):
             said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -220,7 +238,7 @@ def file(arguments: argparse.Namespace, density: float) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     inference, training = result["inference"], result["training"]
-    fastest = min(inference[peer]["seconds"] for peer in PEERS)
+    fastest = min(inference[peer]["seconds"] for peer in PEERS[result["precision"]])
     lines = [f"{'inference 1x3x256x256':28}{'seconds':>9}{'of fastest peer':>17}{'GB':>8}"]
     for name, found in inference.items():
         ratio = found["seconds"] / fastest
@@ -254,14 +272,15 @@ def plot(result: dict[str, Any], path: Path) -> None:
         names = ["global 1.0", *(f"{scope} {density}" for density in DENSITIES[1:])]
         seconds = [inference[name]["seconds"] for name in names]
         axes.plot([100 * d for d in DENSITIES], seconds, marker=marker, label=f"mirl, {scope}")
-    for peer, style in zip(PEERS, ("--", ":"), strict=True):
+    peers = PEERS[result["precision"]]
+    for peer, style in zip(peers, ("--", ":", "-.")[: len(peers)], strict=True):
         seconds = inference[peer]["seconds"]
         axes.axhline(seconds, linestyle=style, color="gray", label=f"{peer}, dense")
     axes.set(
         xscale="log",
         xlabel="density of the prunable weights, %",
         ylabel="seconds",
-        title="Inference, 1x3x256x256",
+        title=f"Inference, 1x3x256x256, {result['precision']}",
         ylim=(0, 1.4 * max(found["seconds"] for found in inference.values())),
     )
     axes.set_xticks([100 * density for density in DENSITIES])

@@ -48,3 +48,17 @@ def test_a_copy_to_train_is_made_after_restoring_is_timed(small, monkeypatch):
     monkeypatch.setattr(mirl.PromptIR, "from_state_dict", None)
     bench.bench(small, size=16, patch_size=16, repeats=1)
     assert done == ["restore", "copy", "training step"]
+
+
+def test_training_has_the_precision_of_restoring(small, monkeypatch):
+    trained = []
+
+    def trainer(model, *, precision):
+        trained.append(precision)
+        return mirl.Trainer(model)
+
+    monkeypatch.setattr(bench, "Trainer", trainer)
+    for small._precision in ("float32", "bfloat16"):
+        monkeypatch.setattr(mirl.PromptIR, "__call__", lambda *_: None)
+        bench.bench(small, size=16, patch_size=16, repeats=1)
+    assert trained == ["float32", "bfloat16"]

@@ -1039,6 +1039,17 @@ def test_degradations_are_tasks(tmp_path, images):
         mirl.Loader.from_folder(root, tasks=["deblur"], patch_size=16)
 
 
+def test_strengths_are_drawn_anew_for_each_patch_and_image():
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    settings = {"tasks": ("noise:5-40",), "patch_size": 48, "batch_size": 1, "augment": "none"}
+    loader = mirl.Loader.from_images([grey] * 12, **settings)
+    patches = [255 * degraded.std() for degraded, _ in loader]
+    images = [mirl.degrade(grey, "noise:5-40", name=f"{name}").std() for name in range(12)]
+    for sigmas in (patches, images):
+        assert len({round(sigma) for sigma in sigmas}) > 6
+        assert 4 < min(sigmas) < 20 < max(sigmas) < 42
+
+
 @pytest.mark.parametrize(("task", "suffixes"), [("derain", ("_gt", "_rainy")), ("mine", ("", ""))])
 def test_pairs_are_written_where_they_are_read(tmp_path, images, task, suffixes):
     photos = []

@@ -48,7 +48,8 @@ def bench(
     Parameters
     ----------
     model
-        The network; the training steps are taken on a copy.
+        The network, which restores in its precision; the training steps are taken on a copy, in the
+        same.
     size
         Height and width of the images to restore.
     patch_size
@@ -73,7 +74,7 @@ def bench(
     restoring = _timing("restore", images, lambda: model(images), repeats, model.device)
     # Made only now, or what they hold would count as restoring's.
     patches = _images(batch_size, patch_size)
-    trainer = Trainer(copy.deepcopy(model))
+    trainer = Trainer(copy.deepcopy(model), precision=model.precision)
     training = _timing(
         "training step", patches, lambda: trainer.step(patches, patches), repeats, model.device
     )
