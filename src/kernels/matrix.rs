@@ -174,12 +174,18 @@ mod tests {
         let (m, k) = (96, 96);
         let weights = vec![0.0f32; m * k];
         let left = Strided::rows(&weights[..], k);
-        for (every, sparse) in [(0, false), (1, false), (10, true), (50, true)] {
+        let full = [(0, false), (1, false), (10, true), (50, true)].map(|of| (Precision::Full, of));
+        // Dense products take less time of their own.
+        let rounded = [(0, false), (2, false), (50, true)].map(|of| (Precision::BFloat16, of));
+        for (precision, (every, sparse)) in full.into_iter().chain(rounded) {
             let of = &Sparsity::new(Mask::from_fn(m * k, |i| every == 0 || i % every == 0));
             let alive = (every > 0).then_some(Alive { of, first: 0 });
-            let matrix = Matrix::new(Precision::Full, (m, k), left, alive, 512);
+            let matrix = Matrix::new(precision, (m, k), left, alive, 512);
             for matrix in [matrix.t(), matrix] {
-                assert_eq!(matches!(matrix.form, Form::Sparse(_)), sparse, "{every}");
+                let what = format!("one of {every}, {precision:?}");
+                assert_eq!(matches!(matrix.form, Form::Sparse(_)), sparse, "{what}");
+                let dense = Matrix::<f32>::dense_cost(precision, m * k);
+                assert_eq!(matrix.cost() < dense, sparse, "{what}");
             }
         }
     }
