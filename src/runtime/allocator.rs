@@ -11,8 +11,8 @@
 use super::lock::lock;
 use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
 #[global_allocator]
 static ALLOCATOR: Split = Split;
@@ -67,9 +67,11 @@ pub fn release() {
 }
 
 /// The lock on all large blocks.
-pub(super) type Held = MutexGuard<'static, Dlmalloc<Segments>>;
+#[cfg(unix)]
+pub(super) type Held = std::sync::MutexGuard<'static, Dlmalloc<Segments>>;
 
 /// Keeps others from taking and freeing large blocks.
+#[cfg(unix)]
 pub(super) fn hold() -> Held {
     lock(&LARGE_BLOCKS)
 }

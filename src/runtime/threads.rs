@@ -5,7 +5,7 @@ use crate::runtime::lock::lock;
 use crate::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// The environment variable that sets the number of threads, and those that do where it is not there;
 /// the first one set wins.
@@ -27,9 +27,11 @@ pub(super) struct Owned {
 static POOL: Mutex<Option<Owned>> = Mutex::new(None);
 
 /// The lock on the pool.
-pub(super) type Held = MutexGuard<'static, Option<Owned>>;
+#[cfg(unix)]
+pub(super) type Held = std::sync::MutexGuard<'static, Option<Owned>>;
 
 /// Keeps others from making a pool.
+#[cfg(unix)]
 pub(super) fn hold() -> Held {
     lock(&POOL)
 }

@@ -298,16 +298,19 @@ mod tests {
     #[test]
     fn the_paths_agree() {
         type Path = fn(Rounded<f32>);
-        let mut paths: Vec<Path> = vec![|r| r.run()];
         #[cfg(target_arch = "x86_64")]
-        {
+        let others: [(bool, Path); 2] = [
             // SAFETY: run where the processor has what they want, with the bounds of below.
-            let avx512: Path = |r| unsafe { avx512::run(r) };
+            (cpu::multiplies_bf16(), |r| unsafe { avx512::run(r) }),
             // SAFETY: as above.
-            let amx: Path = |r| unsafe { amx::run(r) };
-            paths.extend(cpu::multiplies_bf16().then_some(avx512));
-            paths.extend(cpu::multiplies_tiles().then_some(amx));
-        }
+            (cpu::multiplies_tiles(), |r| unsafe { amx::run(r) }),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let others: [(bool, Path); 0] = [];
+        let widest: (bool, Path) = (true, |r| r.run());
+        let all = others.into_iter().chain([widest]);
+        let paths = all.filter_map(|(is_there, path)| is_there.then_some(path));
+        let paths: Vec<Path> = paths.collect();
         // No whole registers, whole ones, more than one.
         for (m, k) in [(7, 33), (16, 32), (35, 250)] {
             for n in [16, 32, 48, 64, 176] {
