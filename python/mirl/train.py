@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
 from mirl.checks import check_least, check_switches, finite, two_numbers
-from mirl.models import PRECISIONS, check_model
+from mirl.models import check_model, check_precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,10 +109,9 @@ class Trainer:
     ) -> None:
         if recompute not in (None, "block"):
             raise ValueError(f"recompute must be None or 'block', got {recompute!r}")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
         check_switches(movement=movement)
         check_model(model)
+        check_precision(precision, model.device)
         check_least(1, micro_batch=micro_batch)
         self.model = model
         self.lr = finite("lr", lr)

@@ -17,7 +17,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// [`tiles::product_steps`] in this precision.
+    /// [`tiles::product_steps`] in this precision, with contiguous rows of the left side.
     pub fn product_steps<T: Real>(
         self,
         size: (usize, usize),
@@ -29,7 +29,10 @@ impl Precision {
     ) {
         match self {
             Self::Full => tiles::product_steps(size, steps, accumulate, target, left, tiles),
-            Self::BFloat16 => bf16::product_steps(size, steps, accumulate, target, left, tiles),
+            Self::BFloat16 => {
+                let left = Pairs::steps(size, steps, left);
+                bf16::product(&left, accumulate, target, tiles);
+            }
         }
     }
 }

@@ -1,12 +1,9 @@
 //! AMX_BF16: `tdpbf16ps` multiplies two registers of 16 lines of 64 bytes, 16×32 by 32×16 elements, and
 //! adds to a third. Rust has no stable functions for it, hence the assembly.
 
-use super::{GROUPS, Line, Rounded, WIDTH};
+use super::{BLOCK, GROUPS, Line, Rounded, WIDTH};
 use crate::kernels::tiles::{GROUP, TILE};
 use std::arch::asm;
-
-/// Rows of the result, and of a, that a register holds.
-const ROWS: usize = 16;
 
 /// How registers are used: all eight whole (Intel's manual, volume 1, chapter 18: palette 1).
 #[repr(C, align(64))]
@@ -28,26 +25,26 @@ const WHOLE: Config = Config {
 
 /// Where results go first that are no sixteen rows of four groups.
 #[repr(C, align(64))]
-struct Aside([[f32; TILE]; ROWS]);
+struct Aside([[f32; TILE]; BLOCK]);
 
 /// # Safety
 /// [`crate::runtime::cpu::multiplies_tiles`], and the bounds are those of [`super::product`].
-pub unsafe fn run(mut product: Rounded<f32>) {
-    let (left, row) = (product.left, product.target.row);
-    let data = std::mem::take(&mut product.target.data);
+pub unsafe fn run(product: Rounded<f32>) {
+    let (left, target) = (product.left, product.target);
+    let row = target.row;
     let steps = left.row();
     let mut pairs = Line::room(steps * WIDTH * GROUPS);
-    let mut aside = Aside([[0.0; TILE]; ROWS]);
+    let mut aside = Aside([[0.0; TILE]; BLOCK]);
     // SAFETY: the registers are this thread's, and nothing else uses them before they are released.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &WHOLE, options(nostack)) };
-    for (tile, groups) in product.target.groups.chunks(GROUPS).enumerate() {
+    for (tile, groups) in target.groups.chunks(GROUPS).enumerate() {
         // SAFETY: a processor with AMX has what it wants.
-        unsafe { product.pair_tile(tile, &mut pairs) };
-        for i in (0..left.m).step_by(ROWS) {
-            let a = &left.data[i * steps..][..ROWS * steps];
-            let c = &mut data[i * row..];
-            let rows = ROWS.min(left.m - i);
-            if let (ROWS, &[g0, g1, g2, g3]) = (rows, groups) {
+        unsafe { left.pair_tile(product.tiles, tile, &mut pairs) };
+        for i in (0..left.m).step_by(BLOCK) {
+            let a = &left.data[i * steps..][..BLOCK * steps];
+            let c = &mut target.data[i * row..];
+            let rows = BLOCK.min(left.m - i);
+            if let (BLOCK, &[g0, g1, g2, g3]) = (rows, groups) {
                 let c = c.as_mut_ptr();
                 // SAFETY: sixteen rows of a and of the target's groups, which lie inside its slice; `pairs`
                 // has sixteen rows for each of the steps.
@@ -95,7 +92,7 @@ unsafe fn multiply(
     row: usize,
     accumulate: bool,
 ) {
-    debug_assert!(steps > 0 && a.len() >= ROWS * steps);
+    debug_assert!(steps > 0 && a.len() >= BLOCK * steps);
     debug_assert!(pairs.len() >= steps * WIDTH * GROUPS);
     macro_rules! multiply {
         ($first:literal) => {

@@ -12,14 +12,13 @@ const DEPTH: usize = 96;
 
 /// # Safety
 /// [`crate::runtime::cpu::multiplies_bf16`], and the bounds are those of [`super::product`].
-pub unsafe fn run(mut product: Rounded<f32>) {
-    let (left, depth) = (product.left, product.left.depth());
+pub unsafe fn run(product: Rounded<f32>) {
+    let (left, target) = (product.left, product.target);
+    let depth = left.depth();
     let mut pairs = Line::room(left.row() * WIDTH * GROUPS);
-    let target = &mut product.target;
-    let (data, row) = (std::mem::take(&mut target.data), target.row);
-    for (tile, groups) in product.target.groups.chunks(GROUPS).enumerate() {
+    for (tile, groups) in target.groups.chunks(GROUPS).enumerate() {
         // SAFETY: as the caller promises.
-        unsafe { product.pair_tile(tile, &mut pairs) };
+        unsafe { left.pair_tile(product.tiles, tile, &mut pairs) };
         for first in (0..depth).step_by(DEPTH) {
             let b = &pairs[first * GROUPS..][..DEPTH.min(depth - first) * GROUPS];
             for i in (0..left.m).step_by(ROWS) {
@@ -28,10 +27,10 @@ pub unsafe fn run(mut product: Rounded<f32>) {
                     a: &left.data[i * left.row() + first / WIDTH..],
                     a_row: left.row() * WIDTH,
                     b,
-                    c_row: row,
+                    c_row: target.row,
                     accumulate: product.accumulate || first > 0,
                 };
-                let c = &mut data[i * row..];
+                let c = &mut target.data[i * target.row..];
                 // SAFETY: rows below m and groups of the target, inside its slice.
                 unsafe {
                     match *groups {

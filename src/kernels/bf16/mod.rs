@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 /// Pairs of a line.
 const WIDTH: usize = 16;
-/// Rows of the left side come in blocks of so many.
+/// Rows of the left side come in blocks of so many, as a tile register holds.
 const BLOCK: usize = 16;
 /// Lines of a row of a tile.
 #[cfg(target_arch = "x86_64")]
@@ -50,7 +50,7 @@ impl Line {
 pub struct Pairs {
     m: usize,
     k: usize,
-    steps: usize,
+    steps: Steps,
     data: Vec<Line>,
 }
 
@@ -60,7 +60,7 @@ impl Pairs {
 
     /// Rounds `m` rows of `k` elements, k at least 1.
     pub fn new<T: Real>((m, k): (usize, usize), left: Strided<T>) -> Self {
-        let mut pairs = Self::room((m, k), 1);
+        let mut pairs = Self::room((m, k), Steps::ONE);
         let row = pairs.row();
         let blocks = pairs.data.par_chunks_exact_mut(BLOCK * row).enumerate();
         blocks.with_min_len(Self::TASK).for_each(|(block, lines)| {
@@ -84,9 +84,13 @@ impl Pairs {
         pairs
     }
 
-    /// The same of several matrices of contiguous rows, by the calling thread alone.
-    fn steps<T: Real>((m, k): (usize, usize), steps: Steps, left: Strided<T>) -> Self {
-        let mut pairs = Self::room((m, k), steps.count);
+    /// The same of several matrices, by the calling thread alone, which may hold locks.
+    ///
+    /// # Panics
+    /// Rows that are not contiguous.
+    pub fn steps<T: Real>((m, k): (usize, usize), steps: Steps, left: Strided<T>) -> Self {
+        assert!(left.col == 1 && steps.count > 0);
+        let mut pairs = Self::room((m, k), steps);
         let parts = pairs.data.chunks_exact_mut(lines(k)).enumerate();
         for (index, lines) in parts.take(m * steps.count) {
             let (i, step) = (index / steps.count, index % steps.count);
@@ -96,8 +100,8 @@ impl Pairs {
     }
 
     /// Rows still to be written, and zeros for those that are missing.
-    fn room((m, k): (usize, usize), steps: usize) -> Self {
-        let row = steps * lines(k);
+    fn room((m, k): (usize, usize), steps: Steps) -> Self {
+        let row = steps.count * lines(k);
         let mut data = Line::room(m.next_multiple_of(BLOCK) * row);
         data[m * row..].fill(Line::ZERO);
         Self { m, k, steps, data }
@@ -105,19 +109,36 @@ impl Pairs {
 
     /// Lines of a row.
     fn row(&self) -> usize {
-        self.steps * lines(self.k)
+        self.steps.count * lines(self.k)
     }
 
     /// Pairs of a row up to its last element.
     #[cfg(target_arch = "x86_64")]
     fn depth(&self) -> usize {
-        (self.steps - 1) * lines(self.k) * WIDTH + self.k.div_ceil(2)
+        (self.steps.count - 1) * lines(self.k) * WIDTH + self.k.div_ceil(2)
     }
 
     /// Element (i, k) of a step, rounded.
     fn at(&self, step: usize, i: usize, k: usize) -> u16 {
         let line = i * self.row() + step * lines(self.k) + k / 2 / WIDTH;
         (self.data[line].0[k / 2 % WIDTH] >> (k % 2 * 16)) as u16
+    }
+
+    /// The right side's tile of all steps to rows of 64 pairs, two rows to one, with zeros where a step's
+    /// end.
+    ///
+    /// # Safety
+    /// [`cpu::multiplies_bf16`].
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn pair_tile(&self, tiles: &[f32], tile: usize, pairs: &mut [Line]) {
+        let k = self.k;
+        let steps = pairs.chunks_exact_mut(lines(k) * WIDTH * GROUPS);
+        for (step, pairs) in steps.enumerate() {
+            let rows = &tiles[step * self.steps.tiles + tile * k * TILE..][..k * TILE];
+            pairs[k.div_ceil(2) * GROUPS..].fill(Line::ZERO);
+            // SAFETY: as the caller promises.
+            unsafe { avx512::pair_rows(rows, pairs) };
+        }
     }
 }
 
@@ -156,41 +177,15 @@ pub fn cost() -> f64 {
     if cpu::multiplies_tiles() { 0.2 } else { 0.5 }
 }
 
-/// C = A·B, or C += A·B where `accumulate`, as [`super::tiles::product`] but with A and B rounded.
+/// C = A·B, or C += A·B where `accumulate`, as [`super::tiles::product_steps`] but with A and B rounded.
 ///
 /// # Panics
 /// When an element would lie outside its slice.
 pub fn product<T: Real>(left: &Pairs, accumulate: bool, target: Target<T>, tiles: &[T]) {
-    run(left, 0, accumulate, target, tiles);
-}
-
-/// The sum of the products of several matrices, as [`super::tiles::product_steps`] but with all of them rounded, and
-/// rows of A contiguous.
-///
-/// # Panics
-/// When an element would lie outside its slice, or the depth is 0.
-pub fn product_steps<T: Real>(
-    size: (usize, usize),
-    steps: Steps,
-    accumulate: bool,
-    target: Target<T>,
-    left: Strided<T>,
-    tiles: &[T],
-) {
-    run(
-        &Pairs::steps(size, steps, left),
-        steps.tiles,
-        accumulate,
-        target,
-        tiles,
-    );
-}
-
-fn run<T: Real>(left: &Pairs, step: usize, accumulate: bool, target: Target<T>, tiles: &[T]) {
     if left.m == 0 || target.groups.is_empty() {
         return;
     }
-    let last = (left.steps - 1) * step;
+    let last = (left.steps.count - 1) * left.steps.tiles;
     assert!(target.holds(left.m) && tiles.len() >= last + tiled_len(left.k, target.columns()));
     assert!(left.data.len() == left.m.next_multiple_of(BLOCK) * left.row() && left.k > 0);
     T::rounded_product(Rounded {
@@ -198,18 +193,15 @@ fn run<T: Real>(left: &Pairs, step: usize, accumulate: bool, target: Target<T>, 
         accumulate,
         target,
         tiles,
-        step,
     });
 }
 
-/// A product whose bounds are checked.
+/// A product whose bounds [`product`] has checked.
 pub struct Rounded<'a, T> {
     left: &'a Pairs,
     accumulate: bool,
     target: Target<'a, T>,
     tiles: &'a [T],
-    /// Elements from a step's tiles to the next one's.
-    step: usize,
 }
 
 impl<T: Real> Rounded<'_, T> {
@@ -223,8 +215,8 @@ impl<T: Real> Rounded<'_, T> {
                 for column in 0..GROUP {
                     let c = &mut self.target.data[i * self.target.row + place + column];
                     let mut sum = if self.accumulate { *c } else { T::zero() };
-                    for (step, k) in (0..left.steps).flat_map(columns) {
-                        let tile = step * self.step + tiled_at(left.k, g * GROUP + column);
+                    for (step, k) in (0..left.steps.count).flat_map(columns) {
+                        let tile = step * left.steps.tiles + tiled_at(left.k, g * GROUP + column);
                         let b = self.tiles[tile + k * TILE];
                         sum = value(left.at(step, i, k)).mul_add(value(round(b)), sum);
                     }
@@ -249,22 +241,6 @@ impl Rounded<'_, f32> {
             }
         }
         self.portable();
-    }
-
-    /// A tile of all steps to rows of 64 pairs, two rows to one, with zeros where a step's end.
-    ///
-    /// # Safety
-    /// The processor has products of bfloat16.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn pair_tile(&self, tile: usize, pairs: &mut [Line]) {
-        let k = self.left.k;
-        let steps = pairs.chunks_exact_mut(lines(k) * WIDTH * GROUPS);
-        for (step, pairs) in steps.enumerate() {
-            let rows = &self.tiles[step * self.step + tile * k * TILE..][..k * TILE];
-            pairs[k.div_ceil(2) * GROUPS..].fill(Line::ZERO);
-            // SAFETY: as the caller promises.
-            unsafe { avx512::pair_rows(rows, pairs) };
-        }
     }
 }
 
@@ -385,7 +361,6 @@ mod tests {
                 groups: &groups,
             },
             tiles: &tiles,
-            step,
         });
         c
     }
