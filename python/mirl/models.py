@@ -289,11 +289,12 @@ class PromptIR:
     def precision(self) -> str:
         """What numbers are rounded to when the network restores images.
 
-        ``"float32"`` (default), or ``"bfloat16"``: on the processor the operands of matrix products,
-        within 0.02 dB of PSNR; on a GPU all that goes from operator to operator. Sums are float32 in
-        both. It is faster on a GPU, on Intel's processors with AMX (on Linux) and on AMD's with
-        AVX-512, and slower on Intel's with AVX512_BF16 alone, which multiply it at half the rate of
-        float32; `mirl.devices` tells what this one has. For training see `mirl.Trainer`.
+        ``"float32"`` (default), or ``"bfloat16"``: on the processor the operands of matrix products and
+        the results of the first convolution of each half of a block, within 0.02 dB of PSNR; on a GPU
+        all that goes from operator to operator. Sums are float32 in both. It is faster on a GPU, on
+        Intel's processors with AMX (on Linux) and on AMD's with AVX-512, and slower on Intel's with
+        AVX512_BF16 alone, which multiply it at half the rate of float32; `mirl.devices` tells what
+        this one has. For training see `mirl.Trainer`.
 
         Raises
         ------

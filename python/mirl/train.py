@@ -76,9 +76,10 @@ class Trainer:
     movement
         Whether to sum up `movement` scores, in as much memory as the weights.
     precision
-        ``"float32"`` or ``"bfloat16"``: the operands of matrix products are rounded to it, and on a
-        GPU what goes from operator to operator; weights, their gradients, moments and all sums are
-        float32. On a processor it is faster where that multiplies bfloat16 faster than float32, as
+        ``"float32"`` or ``"bfloat16"``: the operands of matrix products are rounded to it, and the
+        results of the first convolution of each half of a block; on a GPU all that goes from operator
+        to operator. Weights, their gradients, moments and all sums are float32. On a processor it takes
+        less memory, and is faster where that multiplies bfloat16 faster than float32, as
         `mirl.devices` tells: Intel's with AMX on Linux, AMD's with AVX-512.
 
     Raises

@@ -2,10 +2,12 @@
 //! precision that is asked for.
 
 use super::bf16::{self, Pairs};
+use super::simd::dispatch;
 use super::sparse::{self, Pattern, Sparse};
 use super::sparsity::Alive;
-use super::tiles::{self, Panels, Steps, Target};
+use super::tiles::{self, GROUP, Panels, Steps, Target};
 use super::{Real, Strided};
+use crate::runtime::buffer::Buffer;
 use std::sync::Arc;
 
 /// What the operands of matrix products are rounded to; sums are of full precision.
@@ -154,6 +156,39 @@ impl<'a, T: Real> Matrix<'a, T> {
             Form::Sparse(sparse) => sparse::product(sparse, accumulate, target, tiles),
         }
     }
+
+    /// C = A·B, rounded to bfloat16.
+    ///
+    /// # Panics
+    /// When an element would lie outside its slice.
+    pub fn product_rounded(&self, target: Target<half::bf16>, tiles: &[T]) {
+        if let Form::Rounded(pairs) = &self.form {
+            return bf16::product_rounded(pairs, target, tiles);
+        }
+        // Lists add up in the target, cut by cut.
+        let (m, columns) = (self.size.0, target.columns());
+        let mut sums = Buffer::new(m * columns);
+        let groups: Vec<usize> = (0..columns).step_by(GROUP).collect();
+        let aside = Target {
+            data: &mut sums,
+            row: columns,
+            groups: &groups,
+        };
+        self.product(false, aside, tiles);
+        dispatch(
+            #[inline(always)]
+            || {
+                for (i, sums) in sums.chunks_exact(columns.max(1)).enumerate() {
+                    for (sums, place) in sums.as_chunks::<GROUP>().0.iter().zip(target.groups) {
+                        let to = &mut target.data[i * target.row + place..][..GROUP];
+                        for i in 0..GROUP {
+                            to[i] = bf16::round(sums[i]);
+                        }
+                    }
+                }
+            },
+        );
+    }
 }
 
 /// Time of a living element of a gradient beside that of an element of a dense one.
@@ -191,6 +226,43 @@ mod tests {
                 assert_eq!(matrix.cost() < dense, sparse, "{what}");
             }
         }
+    }
+
+    /// Whatever form a matrix has, and its elements' type.
+    #[test]
+    fn results_are_rounded_once_summed_up() {
+        fn check<T: Real>() {
+            let (m, k, n) = (96, 96, 5 * GROUP);
+            let number = |i: usize| T::c((i as f64 * 0.7).sin());
+            let tiles: Vec<T> = (0..tiled_len(k, n)).map(number).collect();
+            let groups: Vec<usize> = (0..n).step_by(GROUP).rev().collect();
+            for (precision, every) in [
+                (Precision::Full, 1),
+                (Precision::Full, 20),
+                (Precision::BFloat16, 1),
+                (Precision::BFloat16, 50),
+            ] {
+                let lives = |i: usize| i.is_multiple_of(every);
+                let of = &Sparsity::new(Mask::from_fn(m * k, lives));
+                let weight = |i: usize| if lives(i) { number(i) } else { T::zero() };
+                let weights: Vec<T> = (0..m * k).map(weight).collect();
+                let alive = Some(Alive { of, first: 0 });
+                let left = Strided::rows(&weights[..], k);
+                let matrix = Matrix::new(precision, (m, k), left, alive, n);
+                let mut full = vec![T::one(); m * (n + 3)];
+                let mut rounded = vec![bf16::round(T::one()); full.len()];
+                fn to<'a, R>(data: &'a mut [R], groups: &'a [usize]) -> Target<'a, R> {
+                    let row = groups.len() * GROUP + 3;
+                    Target { data, row, groups }
+                }
+                matrix.product(false, to(&mut full, &groups), &tiles);
+                matrix.product_rounded(to(&mut rounded, &groups), &tiles);
+                let expected: Vec<half::bf16> = full.into_iter().map(bf16::round).collect();
+                assert_eq!(rounded, expected, "{precision:?}, one of {every}");
+            }
+        }
+        check::<f32>();
+        check::<f64>();
     }
 
     /// However many columns a matrix is told that it will meet.

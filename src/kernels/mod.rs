@@ -18,7 +18,7 @@ pub mod sparse;
 pub mod sparsity;
 pub mod strided;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 pub mod tiles;
 
 pub use mask::Mask;

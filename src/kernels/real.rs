@@ -8,7 +8,7 @@ use candle_core::WithDType;
 use num_traits::Float;
 use std::f64::consts::FRAC_1_SQRT_2;
 
-pub trait Real: WithDType + Float + Default + std::iter::Sum {
+pub trait Real: WithDType + Float + Default + From<f32> + std::iter::Sum {
     /// Φ(x), the distribution function of the standard normal.
     fn normal_cdf(self) -> Self;
     /// exp(x), in a form that loops vectorise.

@@ -1,7 +1,8 @@
 //! AMX_BF16: `tdpbf16ps` multiplies two registers of 16 lines of 64 bytes, 16×32 by 32×16 elements, and
 //! adds to a third. Rust has no stable functions for it, hence the assembly.
 
-use super::{BLOCK, GROUPS, Line, Rounded, WIDTH};
+use super::pairs::{BLOCK, GROUPS, Line, WIDTH};
+use super::{Rounded, To};
 use crate::kernels::tiles::{GROUP, TILE};
 use std::arch::asm;
 
@@ -23,54 +24,44 @@ const WHOLE: Config = Config {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// Where results go first that are no sixteen rows of four groups.
+/// Where results go first that are no sixteen rows of four groups, or are rounded.
 #[repr(C, align(64))]
 struct Aside([[f32; TILE]; BLOCK]);
 
 /// # Safety
 /// [`crate::runtime::cpu::multiplies_tiles`], and the bounds are those of [`super::product`].
 pub unsafe fn run(product: Rounded<f32>) {
-    let (left, target) = (product.left, product.target);
-    let row = target.row;
+    let (left, mut to) = (product.left, product.to);
     let steps = left.row();
     let mut pairs = Line::room(steps * WIDTH * GROUPS);
     let mut aside = Aside([[0.0; TILE]; BLOCK]);
     // SAFETY: the registers are this thread's, and nothing else uses them before they are released.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &WHOLE, options(nostack)) };
-    for (tile, groups) in target.groups.chunks(GROUPS).enumerate() {
+    for (tile, groups) in to.groups().chunks(GROUPS).enumerate() {
         // SAFETY: a processor with AMX has what it wants.
         unsafe { left.pair_tile(product.tiles, tile, &mut pairs) };
         for i in (0..left.m).step_by(BLOCK) {
             let a = &left.data[i * steps..][..BLOCK * steps];
-            let c = &mut target.data[i * row..];
             let rows = BLOCK.min(left.m - i);
-            if let (BLOCK, &[g0, g1, g2, g3]) = (rows, groups) {
-                let c = c.as_mut_ptr();
+            if let (To::Full { target, accumulate }, BLOCK, &[g0, g1, g2, g3]) =
+                (&mut to, rows, groups)
+            {
+                let c = target.data[i * target.row..].as_mut_ptr();
                 // SAFETY: sixteen rows of a and of the target's groups, which lie inside its slice; `pairs`
                 // has sixteen rows for each of the steps.
                 unsafe {
                     let places = [c.add(g0), c.add(g1), c.add(g2), c.add(g3)];
-                    multiply(steps, a, &pairs, places, row, product.accumulate);
+                    multiply(steps, a, &pairs, places, target.row, *accumulate);
                 }
                 continue;
             }
-            if product.accumulate {
-                for (index, aside) in aside.0.iter_mut().enumerate().take(rows) {
-                    for (aside, place) in aside.chunks_exact_mut(GROUP).zip(groups) {
-                        aside.copy_from_slice(&c[index * row + place..][..GROUP]);
-                    }
-                }
-            }
+            let accumulate = to.fetch(i, groups, &mut aside.0[..rows]);
             // SAFETY: as above, with sixteen rows of four groups aside.
             unsafe {
                 let c = aside.0.as_mut_ptr().cast::<f32>();
                 let places = [0, 1, 2, 3].map(|g| c.add(g * GROUP));
-                multiply(steps, a, &pairs, places, TILE, product.accumulate);
-            }
-            for (index, aside) in aside.0.iter().enumerate().take(rows) {
-                for (aside, place) in aside.chunks_exact(GROUP).zip(groups) {
-                    c[index * row + place..][..GROUP].copy_from_slice(aside);
-                }
+                multiply(steps, a, &pairs, places, TILE, accumulate);
+                to.put(i, groups, &aside.0[..rows]);
             }
         }
     }

@@ -1,7 +1,9 @@
 //! AVX512_BF16: `vdpbf16ps` adds two products to each lane.
 
-use super::{GROUPS, Line, Rounded, WIDTH};
+use super::pairs::{GROUPS, Line, WIDTH};
+use super::{Rounded, To};
 use crate::kernels::tiles::{GROUP, TILE};
+use half::bf16;
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
@@ -13,34 +15,38 @@ const DEPTH: usize = 96;
 /// # Safety
 /// [`crate::runtime::cpu::multiplies_bf16`], and the bounds are those of [`super::product`].
 pub unsafe fn run(product: Rounded<f32>) {
-    let (left, target) = (product.left, product.target);
+    let (left, mut to) = (product.left, product.to);
     let depth = left.depth();
     let mut pairs = Line::room(left.row() * WIDTH * GROUPS);
-    for (tile, groups) in target.groups.chunks(GROUPS).enumerate() {
+    for (tile, groups) in to.groups().chunks(GROUPS).enumerate() {
         // SAFETY: as the caller promises.
         unsafe { left.pair_tile(product.tiles, tile, &mut pairs) };
-        for first in (0..depth).step_by(DEPTH) {
-            let b = &pairs[first * GROUPS..][..DEPTH.min(depth - first) * GROUPS];
-            for i in (0..left.m).step_by(ROWS) {
-                let block = Block {
-                    rows: ROWS.min(left.m - i),
-                    a: &left.data[i * left.row() + first / WIDTH..],
-                    a_row: left.row() * WIDTH,
-                    b,
-                    c_row: target.row,
-                    accumulate: product.accumulate || first > 0,
-                };
-                let c = &mut target.data[i * target.row..];
-                // SAFETY: rows below m and groups of the target, inside its slice.
-                unsafe {
-                    match *groups {
-                        [g0, g1, g2, g3] => block.run(c, [g0, g1, g2, g3]),
-                        [g0, g1, g2] => block.run(c, [g0, g1, g2]),
-                        [g0, g1] => block.run(c, [g0, g1]),
-                        [g0] => block.run(c, [g0]),
-                        _ => {}
+        let block = |i: usize, first: usize, accumulate: bool, c_row: usize| Block {
+            rows: ROWS.min(left.m - i),
+            a: &left.data[i * left.row() + first / WIDTH..],
+            a_row: left.row() * WIDTH,
+            b: &pairs[first * GROUPS..][..DEPTH.min(depth - first) * GROUPS],
+            c_row,
+            accumulate: accumulate || first > 0,
+        };
+        // SAFETY: rows below m and groups of the target, inside its slice, or aside.
+        unsafe {
+            if let To::Full { target, accumulate } = &mut to {
+                for first in (0..depth).step_by(DEPTH) {
+                    for i in (0..left.m).step_by(ROWS) {
+                        let c = &mut target.data[i * target.row..];
+                        block(i, first, *accumulate, target.row).meet(c, groups);
                     }
                 }
+                continue;
+            }
+            let mut aside = [[0.0; TILE]; ROWS];
+            let places = &[0, 1, 2, 3].map(|g| g * GROUP)[..groups.len()];
+            for i in (0..left.m).step_by(ROWS) {
+                for first in (0..depth).step_by(DEPTH) {
+                    block(i, first, false, TILE).meet(aside.as_flattened_mut(), places);
+                }
+                to.put(i, groups, &aside[..ROWS.min(left.m - i)]);
             }
         }
     }
@@ -89,6 +95,40 @@ pub unsafe fn round_row(row: &[f32], lines: &mut [Line]) {
     }
 }
 
+/// Rounds groups of rows of 64 to where they belong in the target's first row and those after it, `row` apart.
+///
+/// # Safety
+/// [`crate::runtime::cpu::multiplies_bf16`].
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn round_groups(rows: &[[f32; TILE]], groups: &[usize], to: &mut [bf16], row: usize) {
+    for (i, values) in rows.iter().enumerate() {
+        let pairs = values.as_chunks::<{ 2 * GROUP }>().0;
+        for (values, places) in pairs.iter().zip(groups.chunks(2)) {
+            // SAFETY: groups of sixteen elements, which are read from one array and checked to lie in `to`.
+            unsafe {
+                let even = _mm512_loadu_ps(values.as_ptr());
+                let odd = _mm512_loadu_ps(values.as_ptr().add(GROUP));
+                let both = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd, even));
+                if let &[first, second] = places
+                    && second == first + GROUP
+                {
+                    let to = &mut to[i * row + first..][..2 * GROUP];
+                    _mm512_storeu_si512(to.as_mut_ptr().cast(), both);
+                    continue;
+                }
+                let groups = [
+                    _mm512_castsi512_si256(both),
+                    _mm512_extracti64x4_epi64(both, 1),
+                ];
+                for (group, place) in groups.into_iter().zip(places) {
+                    let to = &mut to[i * row + place..][..GROUP];
+                    _mm256_storeu_si256(to.as_mut_ptr().cast(), group);
+                }
+            }
+        }
+    }
+}
+
 /// At most six rows by N groups of the result.
 struct Block<'a> {
     rows: usize,
@@ -102,6 +142,21 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
+    /// # Safety
+    /// As [`Self::run`], with one to four groups.
+    unsafe fn meet(&self, c: &mut [f32], groups: &[usize]) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match *groups {
+                [g0, g1, g2, g3] => self.run(c, [g0, g1, g2, g3]),
+                [g0, g1, g2] => self.run(c, [g0, g1, g2]),
+                [g0, g1] => self.run(c, [g0, g1]),
+                [g0] => self.run(c, [g0]),
+                _ => {}
+            }
+        }
+    }
+
     /// # Safety
     /// The processor has AVX512F and AVX512_BF16. `rows` rows of a as deep as b, and 16 elements
     /// at each group of as many rows of c lie inside their slices.

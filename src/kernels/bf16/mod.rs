@@ -1,5 +1,5 @@
 //! Products of operands rounded to bfloat16, summed up in f32, on processors that have instructions for
-//! them.
+//! them; results may be rounded, too.
 //!
 //! Both sides lie in pairs along the depth, the even element in the low half of 32 bits; of an odd
 //! depth, the last pair ends with a zero.
@@ -8,169 +8,15 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod pairs;
 
-use super::tiles::{GROUP, Steps, TILE, Target, tiled_at, tiled_len};
-use super::{Real, Strided};
-use crate::runtime::buffer::room;
+pub use self::pairs::{Line, Pairs, round, round_row, round_row_f32};
+
+use self::pairs::BLOCK;
+use super::Real;
+use super::tiles::{GROUP, TILE, Target, tiled_at, tiled_len};
 use crate::runtime::cpu;
 use half::bf16;
-use rayon::prelude::*;
-
-/// Pairs of a line.
-const WIDTH: usize = 16;
-/// Rows of the left side come in blocks of so many, as a tile register holds.
-const BLOCK: usize = 16;
-/// Lines of a row of a tile.
-#[cfg(target_arch = "x86_64")]
-const GROUPS: usize = TILE / GROUP;
-
-/// As much as a vector, or a row of a tile register, holds.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub struct Line([u32; WIDTH]);
-
-impl Line {
-    const ZERO: Self = Self([0; WIDTH]);
-
-    /// So many that begin as whatever the memory held; under test as pairs of NaN.
-    fn room(count: usize) -> Vec<Self> {
-        let mut lines = room(count);
-        // SAFETY: the capacity is `count`; whoever takes lines writes each before it is read.
-        unsafe { lines.set_len(count) };
-        if cfg!(test) {
-            lines.fill(Self([u32::MAX; WIDTH]));
-        }
-        lines
-    }
-}
-
-/// Left sides of one or several products that are summed up: [m][step][⌈k/2⌉] pairs, filled up with zeros to
-/// whole lines and blocks of rows.
-#[derive(Debug)]
-pub struct Pairs {
-    m: usize,
-    k: usize,
-    steps: Steps,
-    data: Vec<Line>,
-}
-
-impl Pairs {
-    /// Blocks of rows that one task rounds.
-    const TASK: usize = 4;
-
-    /// Rounds `m` rows of `k` elements, k at least 1.
-    pub fn new<T: Real>((m, k): (usize, usize), left: Strided<T>) -> Self {
-        let mut pairs = Self::room((m, k), Steps::ONE);
-        let row = pairs.row();
-        let blocks = pairs.data.par_chunks_exact_mut(BLOCK * row).enumerate();
-        blocks.with_min_len(Self::TASK).for_each(|(block, lines)| {
-            let first = block * BLOCK;
-            let (rows, left) = (BLOCK.min(m - first), left.from_row(first));
-            if left.col == 1 {
-                for (i, lines) in lines.chunks_exact_mut(row).enumerate().take(rows) {
-                    T::round_row(&left.from_row(i).data[..k], lines);
-                }
-                return;
-            }
-            lines[..rows * row].fill(Line::ZERO);
-            // In the order in which the elements lie, if by columns.
-            for k in 0..k {
-                for i in 0..rows {
-                    let pair = &mut lines[i * row + k / 2 / WIDTH].0[k / 2 % WIDTH];
-                    *pair |= u32::from(round(left.at(i, k))) << (k % 2 * 16);
-                }
-            }
-        });
-        pairs
-    }
-
-    /// The same of several matrices, by the calling thread alone, which may hold locks.
-    ///
-    /// # Panics
-    /// Rows that are not contiguous.
-    pub fn steps<T: Real>((m, k): (usize, usize), steps: Steps, left: Strided<T>) -> Self {
-        assert!(left.col == 1 && steps.count > 0);
-        let mut pairs = Self::room((m, k), steps);
-        let parts = pairs.data.chunks_exact_mut(lines(k)).enumerate();
-        for (index, lines) in parts.take(m * steps.count) {
-            let (i, step) = (index / steps.count, index % steps.count);
-            T::round_row(&left.from_row(i).data[step * steps.left..][..k], lines);
-        }
-        pairs
-    }
-
-    /// Rows still to be written, and zeros for those that are missing.
-    fn room((m, k): (usize, usize), steps: Steps) -> Self {
-        let row = steps.count * lines(k);
-        let mut data = Line::room(m.next_multiple_of(BLOCK) * row);
-        data[m * row..].fill(Line::ZERO);
-        Self { m, k, steps, data }
-    }
-
-    /// Lines of a row.
-    fn row(&self) -> usize {
-        self.steps.count * lines(self.k)
-    }
-
-    /// Pairs of a row up to its last element.
-    #[cfg(target_arch = "x86_64")]
-    fn depth(&self) -> usize {
-        (self.steps.count - 1) * lines(self.k) * WIDTH + self.k.div_ceil(2)
-    }
-
-    /// Element (i, k) of a step, rounded.
-    fn at(&self, step: usize, i: usize, k: usize) -> u16 {
-        let line = i * self.row() + step * lines(self.k) + k / 2 / WIDTH;
-        (self.data[line].0[k / 2 % WIDTH] >> (k % 2 * 16)) as u16
-    }
-
-    /// The right side's tile of all steps to rows of 64 pairs, two rows to one, with zeros where a step's
-    /// end.
-    ///
-    /// # Safety
-    /// [`cpu::multiplies_bf16`].
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn pair_tile(&self, tiles: &[f32], tile: usize, pairs: &mut [Line]) {
-        let k = self.k;
-        let steps = pairs.chunks_exact_mut(lines(k) * WIDTH * GROUPS);
-        for (step, pairs) in steps.enumerate() {
-            let rows = &tiles[step * self.steps.tiles + tile * k * TILE..][..k * TILE];
-            pairs[k.div_ceil(2) * GROUPS..].fill(Line::ZERO);
-            // SAFETY: as the caller promises.
-            unsafe { avx512::pair_rows(rows, pairs) };
-        }
-    }
-}
-
-/// Lines of so many elements.
-fn lines(k: usize) -> usize {
-    k.div_ceil(2 * WIDTH)
-}
-
-fn round<T: Real>(value: T) -> u16 {
-    bf16::from_f32(value.to_f64() as f32).to_bits()
-}
-
-/// The bits of a row's elements in pairs, zeros beyond.
-pub fn round_row<T: Real>(row: &[T], lines: &mut [Line]) {
-    for (row, line) in row.chunks(2 * WIDTH).zip(lines) {
-        *line = Line::ZERO;
-        for (pair, to) in row.chunks(2).zip(&mut line.0) {
-            let odd = pair.get(1).map_or(0, |&odd| round(odd));
-            *to = u32::from(round(pair[0])) | u32::from(odd) << 16;
-        }
-    }
-}
-
-/// The same with what the processor has for it.
-pub fn round_row_f32(row: &[f32], lines: &mut [Line]) {
-    #[cfg(target_arch = "x86_64")]
-    if cpu::multiplies_bf16() {
-        // SAFETY: the processor has what it wants.
-        return unsafe { avx512::round_row(row, lines) };
-    }
-    round_row(row, lines);
-}
 
 /// Time of an element beside that of one of a product in full precision.
 pub fn cost() -> f64 {
@@ -182,48 +28,136 @@ pub fn cost() -> f64 {
 /// # Panics
 /// When an element would lie outside its slice.
 pub fn product<T: Real>(left: &Pairs, accumulate: bool, target: Target<T>, tiles: &[T]) {
-    if left.m == 0 || target.groups.is_empty() {
+    run(left, To::Full { target, accumulate }, tiles);
+}
+
+/// The same, with C rounded, too, once it is summed up.
+///
+/// # Panics
+/// When an element would lie outside its slice.
+pub fn product_rounded<T: Real>(left: &Pairs, target: Target<bf16>, tiles: &[T]) {
+    run(left, To::BFloat16(target), tiles);
+}
+
+fn run<T: Real>(left: &Pairs, to: To<T>, tiles: &[T]) {
+    let groups = to.groups();
+    if left.m == 0 || groups.is_empty() {
         return;
     }
     let last = (left.steps.count - 1) * left.steps.tiles;
-    assert!(target.holds(left.m) && tiles.len() >= last + tiled_len(left.k, target.columns()));
+    let columns = groups.len() * GROUP;
+    assert!(to.holds(left.m) && tiles.len() >= last + tiled_len(left.k, columns));
     assert!(left.data.len() == left.m.next_multiple_of(BLOCK) * left.row() && left.k > 0);
-    T::rounded_product(Rounded {
-        left,
-        accumulate,
-        target,
-        tiles,
-    });
+    T::rounded_product(Rounded { left, to, tiles });
 }
 
-/// A product whose bounds [`product`] has checked.
-pub struct Rounded<'a, T> {
-    left: &'a Pairs,
-    accumulate: bool,
-    target: Target<'a, T>,
-    tiles: &'a [T],
+/// Where results go: sums, added to what is there where `accumulate`, or these rounded.
+enum To<'a, T> {
+    Full {
+        target: Target<'a, T>,
+        accumulate: bool,
+    },
+    BFloat16(Target<'a, bf16>),
 }
 
-impl<T: Real> Rounded<'_, T> {
-    /// The definition, element by element.
-    pub fn portable(self) {
-        let left = self.left;
-        let columns = |step: usize| (0..left.k).map(move |k| (step, k));
-        let value = |bits: u16| T::c(bf16::from_bits(bits).to_f64());
-        for (g, &place) in self.target.groups.iter().enumerate() {
-            for i in 0..left.m {
-                for column in 0..GROUP {
-                    let c = &mut self.target.data[i * self.target.row + place + column];
-                    let mut sum = if self.accumulate { *c } else { T::zero() };
-                    for (step, k) in (0..left.steps.count).flat_map(columns) {
-                        let tile = step * left.steps.tiles + tiled_at(left.k, g * GROUP + column);
-                        let b = self.tiles[tile + k * TILE];
-                        sum = value(left.at(step, i, k)).mul_add(value(round(b)), sum);
-                    }
-                    *c = sum;
+impl<'a, T> To<'a, T> {
+    fn groups(&self) -> &'a [usize] {
+        match self {
+            Self::Full { target, .. } => target.groups,
+            Self::BFloat16(target) => target.groups,
+        }
+    }
+
+    fn holds(&self, rows: usize) -> bool {
+        match self {
+            Self::Full { target, .. } => target.holds(rows),
+            Self::BFloat16(target) => target.holds(rows),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl To<'_, f32> {
+    /// What some rows from row i on are added to, if to anything.
+    fn fetch(&self, i: usize, groups: &[usize], rows: &mut [[f32; TILE]]) -> bool {
+        let Self::Full { target, accumulate } = self else {
+            return false;
+        };
+        if *accumulate {
+            for (i, row) in (i..).zip(rows) {
+                for (values, place) in row.chunks_exact_mut(GROUP).zip(groups) {
+                    values.copy_from_slice(&target.data[i * target.row + place..][..GROUP]);
                 }
             }
         }
+        *accumulate
+    }
+
+    /// Writes some rows from row i on.
+    ///
+    /// # Safety
+    /// [`cpu::multiplies_bf16`].
+    unsafe fn put(&mut self, i: usize, groups: &[usize], rows: &[[f32; TILE]]) {
+        match self {
+            Self::Full { target, .. } => {
+                for (i, row) in (i..).zip(rows) {
+                    for (values, place) in row.chunks_exact(GROUP).zip(groups) {
+                        target.data[i * target.row + place..][..GROUP].copy_from_slice(values);
+                    }
+                }
+            }
+            Self::BFloat16(target) => {
+                let to = &mut target.data[i * target.row..];
+                // SAFETY: as the caller promises.
+                unsafe { avx512::round_groups(rows, groups, to, target.row) };
+            }
+        }
+    }
+}
+
+/// A product whose bounds are checked.
+pub struct Rounded<'a, T> {
+    left: &'a Pairs,
+    to: To<'a, T>,
+    tiles: &'a [T],
+}
+
+impl<'a, T: Real> Rounded<'a, T> {
+    /// The definition, element by element.
+    pub fn portable(mut self) {
+        for (g, &place) in self.to.groups().iter().enumerate() {
+            for i in 0..self.left.m {
+                for column in 0..GROUP {
+                    let products = self.products(i, g * GROUP + column);
+                    let sum = |first| products.fold(first, |sum, (a, b)| a.mul_add(b, sum));
+                    match &mut self.to {
+                        To::Full { target, accumulate } => {
+                            let c = &mut target.data[i * target.row + place + column];
+                            *c = sum(if *accumulate { *c } else { T::zero() });
+                        }
+                        To::BFloat16(target) => {
+                            target.data[i * target.row + place + column] = round(sum(T::zero()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is multiplied for an element of the result, rounded.
+    fn products(&self, i: usize, column: usize) -> impl Iterator<Item = (T, T)> + use<'a, T> {
+        let (left, tiles) = (self.left, self.tiles);
+        let value = |rounded: bf16| T::c(rounded.to_f64());
+        let columns = |step: usize| (0..left.k).map(move |k| (step, k));
+        (0..left.steps.count)
+            .flat_map(columns)
+            .map(move |(step, k)| {
+                let tile = step * left.steps.tiles + tiled_at(left.k, column);
+                (
+                    value(left.at(step, i, k)),
+                    value(round(tiles[tile + k * TILE])),
+                )
+            })
     }
 }
 
@@ -247,7 +181,9 @@ impl Rounded<'_, f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Strided;
     use crate::kernels::testing::check_products;
+    use crate::kernels::tiles::Steps;
 
     /// As [`super::super::tiles::product`] is called.
     fn rounded_product<T: Real>(
@@ -261,7 +197,7 @@ mod tests {
     }
 
     fn rounded<T: Real>(value: T) -> f64 {
-        bf16::from_bits(round(value)).to_f64()
+        round(value).to_f64()
     }
 
     #[test]
@@ -287,66 +223,46 @@ mod tests {
         let all = others.into_iter().chain([widest]);
         let paths = all.filter_map(|(is_there, path)| is_there.then_some(path));
         let paths: Vec<Path> = paths.collect();
+        let portable: Path = |r| r.portable();
         // No whole registers, whole ones, more than one.
         for (m, k) in [(7, 33), (16, 32), (35, 250)] {
             for n in [16, 32, 48, 64, 176] {
                 for (count, accumulate) in [(1, false), (1, true), (3, false), (3, true)] {
-                    let with = |path| product_by(path, (m, n, k), count, accumulate);
-                    let portable = with(|r| r.portable());
+                    let with = |path| product_by(path, (m, n, k), count, Some(accumulate)).0;
+                    let portable = with(portable);
                     for &path in &paths {
                         for (a, b) in portable.iter().zip(with(path)) {
                             assert!((a - b).abs() < 5e-5, "{m}x{k}x{n}, {count}: {a} {b}");
                         }
                     }
                 }
-            }
-        }
-    }
-
-    /// Whatever the memory held before.
-    #[test]
-    fn rows_are_rounded_alike() {
-        for k in [1, 2, 31, 32, 33, 95] {
-            let row: Vec<f32> = (0..k).map(|i| (i as f32 * 0.7).sin()).collect();
-            let rounded = |round: fn(&[f32], &mut [Line])| -> Vec<u32> {
-                let mut to = Line::room(lines(k));
-                round(&row, &mut to);
-                to.iter().flat_map(|line| line.0).collect()
-            };
-            let expected = rounded(round_row);
-            assert_eq!(rounded(round_row_f32), expected, "{k}");
-            assert!(expected[k.div_ceil(2)..].iter().all(|&pair| pair == 0));
-        }
-    }
-
-    #[test]
-    fn matrices_are_rounded_alike_by_rows_and_columns() {
-        for (m, k) in [(1, 1), (70, 33), (16, 64)] {
-            let rows: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.7).sin()).collect();
-            let columns = (0..m * k).map(|at| rows[at % m * k + at / m]);
-            let columns: Vec<f32> = columns.collect();
-            let by_rows = Pairs::new((m, k), Strided::rows(&rows, k));
-            let by_columns = Pairs::new((m, k), Strided::rows(&columns, m).t());
-            for (a, b) in by_rows.data.iter().zip(&by_columns.data) {
-                assert_eq!(a.0, b.0, "{m}x{k}");
+                for path in paths.iter().copied().chain([portable]) {
+                    let with = |accumulate| product_by(path, (m, n, k), 2, accumulate);
+                    let expected: Vec<bf16> = with(Some(false)).0.into_iter().map(round).collect();
+                    assert!(with(None).1 == expected, "{m}x{k}x{n}, rounded");
+                }
             }
         }
     }
 
     /// A product of so many steps, in rows as those of an image's second row and its first, which has as many
-    /// channels.
+    /// channels: sums, or these rounded where nothing says whether to `accumulate`.
     fn product_by(
         path: fn(Rounded<f32>),
         (m, n, k): (usize, usize, usize),
         count: usize,
-        accumulate: bool,
-    ) -> Vec<f32> {
+        accumulate: Option<bool>,
+    ) -> (Vec<f32>, Vec<bf16>) {
         let (row, step) = (n + 5, tiled_len(k, n) + 3);
         let a: Vec<f32> = (0..count * m * k).map(|i| (i as f32 * 0.7).sin()).collect();
         let tiles: Vec<f32> = (0..count * step).map(|i| (i as f32).cos()).collect();
         let groups = (0..n).step_by(GROUP);
         let groups: Vec<usize> = groups.map(|g| g + (g / GROUP + 1) % 2 * m * row).collect();
-        let mut c: Vec<f32> = (0..2 * m * row).map(|i| (i % 7) as f32).collect();
+        let mut full: Vec<f32> = (0..2 * m * row).map(|i| (i % 7) as f32).collect();
+        let mut half: Vec<bf16> = full.iter().copied().map(round).collect();
+        fn to<'a, R>(data: &'a mut [R], row: usize, groups: &'a [usize]) -> Target<'a, R> {
+            Target { data, row, groups }
+        }
         let steps = Steps {
             count,
             left: m * k,
@@ -354,15 +270,16 @@ mod tests {
         };
         path(Rounded {
             left: &Pairs::steps((m, k), steps, Strided::rows(&a, k)),
-            accumulate,
-            target: Target {
-                data: &mut c,
-                row,
-                groups: &groups,
+            to: match accumulate {
+                Some(accumulate) => {
+                    let target = to(&mut full, row, &groups);
+                    To::Full { target, accumulate }
+                }
+                None => To::BFloat16(to(&mut half, row, &groups)),
             },
             tiles: &tiles,
         });
-        c
+        (full, half)
     }
 
     #[test]

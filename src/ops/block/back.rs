@@ -8,7 +8,8 @@ use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
 use crate::kernels::{Matrix, Real};
 use crate::ops::rows::{
-    BORDER, Rows, clear_missing, clear_rest, load_tiles, product_tiles, put, window, window_sums,
+    BORDER, Rows, Stored, clear_missing, clear_rest, load_tiles, product_tiles, put, window,
+    window_sums,
 };
 use crate::ops::weight_gradient::{Part, WeightGradient};
 use crate::runtime::lock::{lock, unlocked};
@@ -30,9 +31,9 @@ pub struct Back<'a, T> {
 
 /// What goes through of one image: its rows, padded ones of W's results, and the gradient of the half's
 /// results.
-pub struct Image<'a, T> {
+pub struct Image<'a, T, R> {
     pub x: &'a [T],
-    pub projected: Rows<'a, T>,
+    pub projected: Rows<'a, R>,
     pub dy: &'a [T],
 }
 
@@ -55,12 +56,6 @@ impl<'a, T: Real> Back<'a, T> {
         }
     }
 
-    /// An image's padded rows of all.
-    pub fn rows_of<'b>(&'b self, projected: &'b [T], image: usize) -> Rows<'b, T> {
-        let expand = self.expand;
-        expand.rows(expand.image(projected, image), expand.grid.h, &self.zeros)
-    }
-
     /// Writes dx; returns the sums of each part of the image, and what `produce` adds up beside them, which
     /// begins with `begin` of the part's strips.
     ///
@@ -68,7 +63,7 @@ impl<'a, T: Real> Back<'a, T> {
     /// of a strip, with what it adds to, or one that another task adds up.
     pub fn image<'b, P: Send, F: FnMut(Range<usize>, &mut Ring<T>, Option<&mut P>)>(
         &'b self,
-        image: &Image<T>,
+        image: &Image<T, impl Stored<T>>,
         dx: &mut [T],
         begin: impl Fn(usize) -> P + Sync,
         produce: impl Fn() -> F + Sync,
@@ -99,7 +94,7 @@ impl<'a, T: Real> Back<'a, T> {
     fn strips<P>(
         &self,
         strips: &Strips<()>,
-        image: &Image<T>,
+        image: &Image<T, impl Stored<T>>,
         dx: &[Mutex<&mut [T]>],
         parts: &[Mutex<(Sums<T>, P)>],
         mut produce: impl FnMut(Range<usize>, &mut Ring<T>, Option<&mut P>),
@@ -266,7 +261,13 @@ impl<T: Real> Expand<'_, T> {
 
     /// Adds to the gradient of the taps, from some rows of `dh`, while these lie in cache. `rows` holds what
     /// the windows were taken of.
-    fn taps_backward(&self, range: Range<usize>, rows: Rows<T>, dh: Rows<T>, dtaps: &mut [T]) {
+    fn taps_backward(
+        &self,
+        range: Range<usize>,
+        rows: Rows<impl Stored<T>>,
+        dh: Rows<T>,
+        dtaps: &mut [T],
+    ) {
         let grid = self.grid;
         let strip: Vec<_> = range.map(|r| (rows.around(r), dh.row(r))).collect();
         dispatch(

@@ -4,8 +4,9 @@ use super::layout::Layout;
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{TILE, Target};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
-use crate::ops::rows::{Grid, Place, Rows, clear_borders, clear_missing, load_tiles};
+use crate::ops::rows::{Grid, Place, Rows, Stored, clear_borders, clear_missing, load_tiles};
 use crate::runtime::buffer::Buffer;
+use num_traits::Zero;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::slice::ChunksExactMut;
@@ -80,7 +81,14 @@ impl<'a, T: Real> Expand<'a, T> {
     }
 
     /// The 1×1 convolution of rows from `first` on; row r goes to padded row r modulo `held`.
-    pub fn project(&self, first: usize, x: &[T], out: &mut [T], held: usize, tiles: &mut Vec<T>) {
+    pub fn project<R: Stored<T>>(
+        &self,
+        first: usize,
+        x: &[T],
+        out: &mut [R],
+        held: usize,
+        tiles: &mut Vec<T>,
+    ) {
         let (grid, rows) = (self.grid, x.len() / self.x_row());
         tiles.resize(grid.tiles(rows) * self.dim * TILE, T::zero());
         load_tiles(grid, rows, self.dim, x, tiles);
@@ -94,11 +102,11 @@ impl<'a, T: Real> Expand<'a, T> {
             row: grid.pitch(),
             groups: &groups,
         };
-        self.weight.product(false, target, tiles);
+        R::product(&self.weight, target, tiles);
     }
 
     /// The 1×1 convolution of all rows of all images.
-    pub fn project_all(&self, x: &[T]) -> Buffer<T> {
+    pub fn project_all<R: Stored<T>>(&self, x: &[T]) -> Buffer<R> {
         let (grid, row) = (self.grid.for_threads(self.images(x)), self.padded_row());
         let mut out = Buffer::new(x.len() / self.x_row() * row);
         (grid.split_mut(row, &mut out), grid.split(self.x_row(), x))
@@ -115,13 +123,18 @@ impl<'a, T: Real> Expand<'a, T> {
     }
 
     /// One image's part of padded rows.
-    pub fn image<'b>(&self, rows: &'b [T], image: usize) -> &'b [T] {
+    pub fn image<'b, R>(&self, rows: &'b [R], image: usize) -> &'b [R] {
         let length = self.grid.h * self.padded_row();
         &rows[image * length..][..length]
     }
 
+    /// All padded rows of one of several images.
+    pub fn rows_of_image<'b, R>(&self, rows: &'b [R], image: usize, zeros: &'b [R]) -> Rows<'b, R> {
+        self.rows(self.image(rows, image), self.grid.h, zeros)
+    }
+
     /// Padded rows of one image, the last `held` of them.
-    pub fn rows<'b>(&self, data: &'b [T], held: usize, zeros: &'b [T]) -> Rows<'b, T> {
+    pub fn rows<'b, R>(&self, data: &'b [R], held: usize, zeros: &'b [R]) -> Rows<'b, R> {
         Rows {
             data,
             row: self.padded_row(),
@@ -132,8 +145,8 @@ impl<'a, T: Real> Expand<'a, T> {
     }
 
     /// A padded row of zeros.
-    pub fn zeros(&self) -> Vec<T> {
-        vec![T::zero(); self.padded_row()]
+    pub fn zeros<R: Zero + Clone>(&self) -> Vec<R> {
+        vec![R::zero(); self.padded_row()]
     }
 
     /// The layer norm, in place; 0 where there is no pixel.

@@ -8,7 +8,7 @@ use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Place, Rows, Window, clear_rest, load_tiles, of_length, product_rows,
+    BORDER, Grid, Place, Rows, Stored, clear_rest, load_tiles, of_length, product_rows,
     product_tiles, put, window,
 };
 use crate::ops::weight_gradient::{Part, WeightGradient};
@@ -53,7 +53,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
     }
 
     /// y, from the rows in `projected` where it holds any.
-    pub fn forward(&self, x: &[T], projected: &[T]) -> Vec<T> {
+    pub fn forward(&self, x: &[T], projected: &[impl Stored<T>]) -> Vec<T> {
         let (grid, row) = (self.expand.grid, self.expand.x_row());
         let (image, images) = (self.expand.x_image(), self.expand.images(x));
         let mut y = Buffer::new(x.len());
@@ -76,7 +76,13 @@ impl<'a, T: Real> FeedForward<'a, T> {
     }
 
     /// Adds the result to rows `first`.. of y, as many as it holds.
-    pub fn finish(&self, first: usize, rows: Rows<T>, y: &mut [T], tiles: &mut Vec<T>) {
+    pub fn finish(
+        &self,
+        first: usize,
+        rows: Rows<impl Stored<T>>,
+        y: &mut [T],
+        tiles: &mut Vec<T>,
+    ) {
         let (grid, hidden) = (self.expand.grid, self.hidden());
         let count = y.len() / self.expand.x_row();
         tiles.resize(grid.tiles(count) * hidden * TILE, T::zero());
@@ -87,7 +93,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
                 for c in 0..hidden {
                     for (place, around) in &places {
                         let to = &mut tiles[place.tiled(hidden, c)..][..place.length];
-                        of_length!(place.length, N => self.gate::<N>(around, c, place, to));
+                        of_length!(to, N => self.gate::<_, N>(around, c, place, to));
                     }
                 }
             },
@@ -95,26 +101,37 @@ impl<'a, T: Real> FeedForward<'a, T> {
         product_rows(grid, &self.project_out, y, tiles);
     }
 
-    /// The results of a gated channel at the N pixels of a place: one loop, so that both halves stay in
-    /// registers.
+    /// The results of a gated channel at the N pixels of a place.
     #[inline(always)]
-    fn gate<const N: usize>(&self, around: &[&[T]; 3], c: usize, place: &Place, to: &mut [T]) {
-        let window = |c: usize| {
-            let at = c * self.expand.grid.pitch() + BORDER + place.column;
-            Window::of::<N>(self.expand.taps_of(c), around, at)
-        };
-        let (a, b) = (window(c), window(c + self.hidden()));
-        let mut results = [T::zero(); N];
-        for (i, result) in results.iter_mut().enumerate() {
-            let a = a.at(i);
-            *result = a * a.normal_cdf() * b.at(i);
-        }
-        to.copy_from_slice(&results);
+    fn gate<R: Stored<T>, const N: usize>(
+        &self,
+        around: &[&[R]; 3],
+        c: usize,
+        place: &Place,
+        to: &mut [T; N],
+    ) {
+        let (expand, other) = (&self.expand, c + self.hidden());
+        let at = |c: usize| c * expand.grid.pitch() + BORDER + place.column;
+        let taps = [expand.taps_of(c), expand.taps_of(other)];
+        R::windows(
+            taps,
+            around,
+            [at(c), at(other)],
+            #[inline(always)]
+            |a, b| a * a.normal_cdf() * b,
+            to,
+        );
     }
 
     /// Both halves of a gated channel before the gate, of the pixels of a place.
     #[inline(always)]
-    fn windows(&self, around: &[&[T]; 3], c: usize, place: &Place, halves: &mut [[T; TILE]; 2]) {
+    fn windows(
+        &self,
+        around: &[&[impl Stored<T>]; 3],
+        c: usize,
+        place: &Place,
+        halves: &mut [[T; TILE]; 2],
+    ) {
         for (c, half) in [c, c + self.hidden()].into_iter().zip(halves) {
             let at = c * self.expand.grid.pitch() + BORDER + place.column;
             let taps = self.expand.taps_of(c);
@@ -123,9 +140,15 @@ impl<'a, T: Real> FeedForward<'a, T> {
     }
 
     /// dx and the gradient of the parameters.
-    pub fn backward(&self, x: &[T], projected: Buffer<T>, dy: &[T]) -> (Vec<T>, Vec<T>) {
+    pub fn backward(
+        &self,
+        x: &[T],
+        projected: Buffer<impl Stored<T>>,
+        dy: &[T],
+    ) -> (Vec<T>, Vec<T>) {
         let (grid, image) = (self.expand.grid, self.expand.x_image());
         let back = Back::new(&self.expand, self.expand.images(x));
+        let zeros = self.expand.zeros();
         let project_back = self.project_out.t();
         let gradient = WeightGradient::of(&project_back);
         let mut dx = Buffer::new(dy.len());
@@ -137,7 +160,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
             .into_par_iter()
             .enumerate()
             .flat_map_iter(|(index, (dx, x, dy))| {
-                let projected = back.rows_of(&projected, index);
+                let projected = self.expand.rows_of_image(&projected, index, &zeros);
                 let image = Image { x, projected, dy };
                 let begin = |strips: usize| gradient.part(grid, strips);
                 let gate = || {
@@ -163,7 +186,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
     fn gate_backward(
         &self,
         range: Range<usize>,
-        image: &Image<T>,
+        image: &Image<T, impl Stored<T>>,
         project_back: &Matrix<T>,
         (ring, mut part): (&mut Ring<T>, Option<&mut Part<T>>),
         Scratch { dy, dgated, gated }: &mut Scratch<T>,

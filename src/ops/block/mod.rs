@@ -11,6 +11,8 @@
 //! D is a depthwise 3×3 convolution with padding 1; LN the layer norm over channels (Ba et al. 2016,
 //! eq. 4), ε = 1e-5.
 //!
+//! In bfloat16 the results of W are rounded to it as well, as they are most of what a step writes and reads.
+//!
 //! Backward: the results of W are kept from the forward, all else is computed again. With M = W_o·A:
 //! dv = Mᵀ·dy, E = Σ dy·vᵀ, dW_o = E·Aᵀ, dA = W_oᵀ·E, dZ = softmax's of dA, dτ = Σ dZ·S, dS = τ·dZ,
 //! dq = (dS·k̂ − q̂·rowsum(dS·S))/‖q‖, dk = (dSᵀ·q̂ − k̂·colsum(dS·S))/‖k‖; and
@@ -36,12 +38,13 @@ use self::expand::Expand;
 use self::feed_forward::FeedForward;
 use self::layout::Layout;
 use self::whole::BlockOp;
-use super::rows::{Grid, threads_of_image};
+use super::rows::{Grid, Stored, threads_of_image};
 use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Mask, Real, Sparsity};
+use crate::kernels::{Mask, Precision, Real, Sparsity};
 use crate::runtime::buffer::{Buffer, copy, zeros};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
+use half::bf16;
 use std::any::Any;
 use std::iter;
 use std::sync::Arc;
@@ -124,7 +127,7 @@ impl Half {
     }
 
     /// The first 1×1 convolution of all images, or nothing where it is better done strip by strip.
-    fn project<T: Real>(&self, expand: &Expand<T>, x: &[T]) -> Buffer<T> {
+    fn project<T: Real, R: Stored<T>>(&self, expand: &Expand<T>, x: &[T]) -> Buffer<R> {
         if self.mode.keeps() || !streams(expand.grid, expand.images(x), expand.wide) {
             expand.project_all(x)
         } else {
@@ -196,12 +199,11 @@ impl AttentionOp {
         let (grid, precision) = (Grid::new(h, w), self.half.mode.precision());
         Attention::new(grid, (c, self.heads), values, parameters, precision)
     }
-}
 
-impl Operator for AttentionOp {
-    const NAME: &'static str = "attention";
-
-    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward_stored<T: Real, R: Stored<T>>(
+        &mut self,
+        inputs: &[View<T>],
+    ) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, shape, parameters) = (inputs[0].data, inputs[0].shape, inputs[1]);
         let sizes = self.check(shape, parameters.shape)?;
         let remains = self.remains(sizes[2]);
@@ -210,20 +212,24 @@ impl Operator for AttentionOp {
         }
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(sizes, &part);
-        let projected = self.half.project(&op.expand, x);
+        let projected: Buffer<R> = self.half.project(&op.expand, x);
         let (y, scores) = op.forward(x, &projected);
         self.half.put((projected, scores));
         Ok((y, shape.to_vec()))
     }
 
-    fn backward<T: Real>(mut self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+    fn backward_stored<T: Real, R: Stored<T>>(
+        mut self,
+        inputs: &[View<T>],
+        gradient: View<T>,
+    ) -> Result<Vec<Vec<T>>> {
         let (x, parameters) = (inputs[0].data, inputs[1]);
         let sizes = self.check(inputs[0].shape, parameters.shape)?;
         let remains = self.remains(sizes[2]);
         if let Remains::Nothing = *remains {
             return Ok(passed_on(inputs, gradient));
         }
-        let kept: Option<(Buffer<T>, Vec<Scores<T>>)> = self.half.take();
+        let kept: Option<(Buffer<R>, Vec<Scores<T>>)> = self.half.take();
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(sizes, &part);
         let (projected, scores) = kept.unwrap_or_else(|| {
@@ -233,6 +239,24 @@ impl Operator for AttentionOp {
         });
         let (dx, dp) = op.backward((x, projected, gradient.data), &scores);
         Ok(vec![dx, remains.expand(dp)])
+    }
+}
+
+impl Operator for AttentionOp {
+    const NAME: &'static str = "attention";
+
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+        match self.half.mode.precision() {
+            Precision::Full => self.forward_stored::<T, T>(inputs),
+            Precision::BFloat16 => self.forward_stored::<T, bf16>(inputs),
+        }
+    }
+
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+        match self.half.mode.precision() {
+            Precision::Full => self.backward_stored::<T, T>(inputs, gradient),
+            Precision::BFloat16 => self.backward_stored::<T, bf16>(inputs, gradient),
+        }
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
@@ -310,12 +334,11 @@ impl FeedForwardOp {
         let precision = self.half.mode.precision();
         FeedForward::new(grid, (c, hidden), parameters, precision)
     }
-}
 
-impl Operator for FeedForwardOp {
-    const NAME: &'static str = "feed_forward";
-
-    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+    fn forward_stored<T: Real, R: Stored<T>>(
+        &mut self,
+        inputs: &[View<T>],
+    ) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, shape, parameters) = (inputs[0].data, inputs[0].shape, inputs[1]);
         let [n, h, c, w] = self.check(shape, parameters.shape)?;
         let remains = self.remains(c);
@@ -324,25 +347,47 @@ impl Operator for FeedForwardOp {
         }
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(c, Grid::new(h, w).for_threads(n), &part);
-        let projected = self.half.project(&op.expand, x);
+        let projected: Buffer<R> = self.half.project(&op.expand, x);
         let y = op.forward(x, &projected);
         self.half.put(projected);
         Ok((y, shape.to_vec()))
     }
 
-    fn backward<T: Real>(mut self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+    fn backward_stored<T: Real, R: Stored<T>>(
+        mut self,
+        inputs: &[View<T>],
+        gradient: View<T>,
+    ) -> Result<Vec<Vec<T>>> {
         let (x, parameters) = (inputs[0].data, inputs[1]);
         let [_, h, c, w] = self.check(inputs[0].shape, parameters.shape)?;
         let remains = self.remains(c);
         if let Remains::Nothing = *remains {
             return Ok(passed_on(inputs, gradient));
         }
-        let kept: Option<Buffer<T>> = self.half.take();
+        let kept: Option<Buffer<R>> = self.half.take();
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(c, Grid::new(h, w), &part);
         let projected = kept.unwrap_or_else(|| op.expand.project_all(x));
         let (dx, dp) = op.backward(x, projected, gradient.data);
         Ok(vec![dx, remains.expand(dp)])
+    }
+}
+
+impl Operator for FeedForwardOp {
+    const NAME: &'static str = "feed_forward";
+
+    fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
+        match self.half.mode.precision() {
+            Precision::Full => self.forward_stored::<T, T>(inputs),
+            Precision::BFloat16 => self.forward_stored::<T, bf16>(inputs),
+        }
+    }
+
+    fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
+        match self.half.mode.precision() {
+            Precision::Full => self.backward_stored::<T, T>(inputs, gradient),
+            Precision::BFloat16 => self.backward_stored::<T, bf16>(inputs, gradient),
+        }
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {

@@ -3,7 +3,7 @@
 
 use super::expand::Expand;
 use crate::kernels::Real;
-use crate::ops::rows::{Grid, Rows, threads_of_image};
+use crate::ops::rows::{Grid, Rows, Stored, threads_of_image};
 use crate::runtime::lock::lock;
 use rayon::prelude::*;
 use std::mem::{replace, take};
@@ -129,14 +129,14 @@ impl<H> Strips<'_, H> {
 }
 
 /// Where a window's rows come from: computed before, or on the way.
-pub enum Source<'a, T> {
-    Held(&'a [T]),
+pub enum Source<'a, R> {
+    Held(&'a [R]),
     Streamed,
 }
 
-impl<'a, T: Real> Source<'a, T> {
+impl<'a, R> Source<'a, R> {
     /// The rows of one image of several.
-    pub fn of(expand: &Expand<T>, projected: &'a [T], image: usize) -> Self {
+    pub fn of<T: Real>(expand: &Expand<T>, projected: &'a [R], image: usize) -> Self {
         if projected.is_empty() {
             Self::Streamed
         } else {
@@ -146,18 +146,18 @@ impl<'a, T: Real> Source<'a, T> {
 }
 
 /// The last few padded rows of an image that were computed: row r at r modulo `held`.
-pub struct Ring<T> {
-    pub data: Vec<T>,
+pub struct Ring<R> {
+    pub data: Vec<R>,
     pub held: usize,
 }
 
 /// Calls `consume` with each strip and the rows around it.
-pub fn stream<T: Real, H>(
+pub fn stream<T: Real, R: Stored<T>, H>(
     expand: &Expand<T>,
     x: &[T],
-    source: &Source<T>,
+    source: &Source<R>,
     strips: &Strips<H>,
-    mut consume: impl FnMut(usize, Rows<T>),
+    mut consume: impl FnMut(usize, Rows<R>),
 ) {
     match source {
         Source::Held(data) => {
@@ -168,7 +168,7 @@ pub fn stream<T: Real, H>(
         }
         Source::Streamed => {
             let mut tiles = Vec::new();
-            let project = |_, rows: Range<usize>, ring: &mut Ring<T>| {
+            let project = |_, rows: Range<usize>, ring: &mut Ring<R>| {
                 let x = expand.rows_of_x(x, &rows);
                 expand.project(rows.start, x, &mut ring.data, ring.held, &mut tiles);
             };
@@ -179,11 +179,11 @@ pub fn stream<T: Real, H>(
 
 /// Calls `consume` with each of the strips that `next` gives, one after the other, and the rows around it,
 /// which `produce` has computed: the rows of a strip, or of none the one row above or below all of them.
-pub fn walk<T: Real>(
+pub fn walk<T: Real, R: Stored<T>>(
     expand: &Expand<T>,
     mut next: impl FnMut() -> Option<usize>,
-    mut produce: impl FnMut(Option<usize>, Range<usize>, &mut Ring<T>),
-    mut consume: impl FnMut(usize, Rows<T>),
+    mut produce: impl FnMut(Option<usize>, Range<usize>, &mut Ring<R>),
+    mut consume: impl FnMut(usize, Rows<R>),
 ) {
     let grid = expand.grid;
     let Some(mut strip) = next() else {
@@ -191,7 +191,7 @@ pub fn walk<T: Real>(
     };
     // A strip, the row above it, and the strip below, of which one row is needed.
     let held = 2 * grid.strip + 1;
-    let data = vec![T::zero(); held * expand.padded_row()];
+    let data = vec![R::zero(); held * expand.padded_row()];
     let mut ring = Ring { data, held };
     let zeros = expand.zeros();
     let first = grid.rows_of(strip);

@@ -6,12 +6,13 @@ use super::feed_forward::FeedForward;
 use super::stream::{Ring, Runs, Source, walk};
 use super::{AttentionOp, FeedForwardOp, Remains, streams};
 use crate::Result;
-use crate::kernels::Real;
-use crate::ops::rows::{Grid, Rows};
+use crate::kernels::{Precision, Real};
+use crate::ops::rows::{Grid, Rows, Stored};
 use crate::ops::{Operator, View};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 use crate::runtime::lock::lock;
+use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -41,7 +42,10 @@ impl BlockOp {
         let feed_forward = self.feed_forward.half.part(&remains.1, inputs[2].data);
         let attention = self.attention.of(sizes, &attention);
         let feed_forward = self.feed_forward.of(c, grid, &feed_forward);
-        Ok(Some(sweep(&attention, &feed_forward, x.data)))
+        Ok(Some(match self.attention.half.mode.precision() {
+            Precision::Full => sweep::<T, T>(&attention, &feed_forward, x.data),
+            Precision::BFloat16 => sweep::<T, bf16>(&attention, &feed_forward, x.data),
+        }))
     }
 }
 
@@ -97,19 +101,23 @@ impl Operator for BlockOp {
 }
 
 /// y of all images.
-fn sweep<T: Real>(attention: &Attention<T>, feed_forward: &FeedForward<T>, x: &[T]) -> Vec<T> {
+fn sweep<T: Real, R: Stored<T>>(
+    attention: &Attention<T>,
+    feed_forward: &FeedForward<T>,
+    x: &[T],
+) -> Vec<T> {
     let expand = &feed_forward.expand;
     let (image, images) = (expand.x_image(), expand.images(x));
     let mut y = Buffer::new(x.len());
     (y.par_chunks_mut(image), x.par_chunks(image))
         .into_par_iter()
-        .for_each(|(y, x)| sweep_image(attention, feed_forward, images, x, y));
+        .for_each(|(y, x)| sweep_image::<T, R>(attention, feed_forward, images, x, y));
     y.into_vec()
 }
 
 /// y of one of several images: strip by strip it holds the values, then the attention's results, then the
 /// block's.
-fn sweep_image<T: Real>(
+fn sweep_image<T: Real, R: Stored<T>>(
     attention: &Attention<T>,
     feed_forward: &FeedForward<T>,
     images: usize,
@@ -118,7 +126,7 @@ fn sweep_image<T: Real>(
 ) {
     let expand = &feed_forward.expand;
     let (grid, row) = (expand.grid, expand.x_row());
-    let scores = attention.attend(images, x, &Source::Streamed, y);
+    let scores = attention.attend(images, x, &Source::<R>::Streamed, y);
     let folded = attention.folded(&scores);
     let mixing = attention.mixing(&scores, folded.as_deref());
     let y: Vec<_> = y.chunks_mut(grid.strip * row).map(Mutex::new).collect();
@@ -130,7 +138,7 @@ fn sweep_image<T: Real>(
     Runs::new(grid, images, 1, beside).each(|strips| {
         let (mut other, mut tiles, mut gated) = (vec![T::zero(); row], vec![], vec![]);
         let mut scratch = Default::default();
-        let produce = |strip: Option<usize>, rows: Range<usize>, ring: &mut Ring<T>| {
+        let produce = |strip: Option<usize>, rows: Range<usize>, ring: &mut Ring<R>| {
             let mut own = strip.map(|strip| lock(&y[strip]));
             let y = match &mut own {
                 Some(y) => &mut **y,
@@ -143,7 +151,7 @@ fn sweep_image<T: Real>(
             attention.finish(&mixing, expand.rows_of_x(x, &rows), y, &mut scratch);
             expand.project(rows.start, y, &mut ring.data, ring.held, &mut tiles);
         };
-        let consume = |strip: usize, rows: Rows<T>| {
+        let consume = |strip: usize, rows: Rows<R>| {
             let first = grid.rows_of(strip).start;
             feed_forward.finish(first, rows, &mut lock(&y[strip]), &mut gated);
         };

@@ -6,13 +6,15 @@
 
 mod grid;
 mod padded;
+mod stored;
 mod tiles;
 mod window;
 
 pub use grid::{BORDER, Grid, Place, threads_of_image};
 pub use padded::{Rows, clear_borders, pad_rows};
+pub use stored::Stored;
 pub use tiles::{
     clear_missing, clear_rest, load_tiles, product_rows, product_tiles, transpose_tiles,
 };
 pub(crate) use window::of_length;
-pub use window::{Window, put, window, window_sums};
+pub use window::{put, window, window_sums};

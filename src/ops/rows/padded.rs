@@ -3,10 +3,11 @@
 use super::{BORDER, Grid, Place};
 use crate::kernels::Real;
 use crate::runtime::buffer::Buffer;
+use num_traits::Zero;
 use rayon::prelude::*;
 
 /// Zeroes the borders of padded rows.
-pub fn clear_borders<T: Real>(grid: Grid, channels: usize, rows: &mut [T]) {
+pub fn clear_borders<T: Zero + Clone>(grid: Grid, channels: usize, rows: &mut [T]) {
     for row in rows.chunks_exact_mut(grid.padded_row(channels)) {
         for border in row.chunks_mut(grid.pitch()) {
             border[..BORDER].fill(T::zero());
@@ -50,7 +51,7 @@ pub struct Rows<'a, T> {
     pub zeros: &'a [T],
 }
 
-impl<'a, T: Real> Rows<'a, T> {
+impl<'a, T: Copy> Rows<'a, T> {
     pub fn row(&self, r: usize) -> &'a [T] {
         &self.data[r % self.held * self.row..][..self.row]
     }

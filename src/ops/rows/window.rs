@@ -1,17 +1,19 @@
 //! 3×3 windows on padded rows, and the gradient of their taps.
 
+use super::Stored;
 use crate::kernels::Real;
 use crate::kernels::tiles::{GROUP, TILE};
 
-/// Does `$work` with the length of a place, whole groups up to a tile, as the constant `$n`.
+/// Does `$work` with a slice as long as a place, whole groups up to a tile, as an array of the constant `$n`.
 macro_rules! of_length {
-    ($length:expr, $n:ident => $work:expr) => {
-        of_length!($length, $n => $work; 64 48 32 16)
+    ($to:ident, $n:ident => $work:expr) => {
+        of_length!($to, $n => $work; 64 48 32 16)
     };
-    ($length:expr, $n:ident => $work:expr; $($each:literal)*) => {
-        match $length {
+    ($to:ident, $n:ident => $work:expr; $($each:literal)*) => {
+        match $to.len() {
             $($each => {
                 const $n: usize = $each;
+                let ([$to], _) = $to.as_chunks_mut::<$each>() else { unreachable!() };
                 $work
             })*
             _ => unreachable!("a place has whole groups of one tile"),
@@ -24,20 +26,8 @@ pub(crate) use of_length;
 /// Results of a 3×3 window, whole groups of them up to a tile: `taps` on three padded rows, the first
 /// window's centre at `at`.
 #[inline(always)]
-pub fn window<T: Real>(taps: &[T; 9], rows: &[&[T]; 3], at: usize, to: &mut [T]) {
-    of_length!(to.len(), N => to.copy_from_slice(&slide::<T, N>(taps, rows, at)));
-}
-
-/// To an array of its own: of a slice of somewhere the compiler does not see that it overlaps no row, and
-/// the loop does not become vectors.
-#[inline(always)]
-fn slide<T: Real, const N: usize>(taps: &[T; 9], rows: &[&[T]; 3], at: usize) -> [T; N] {
-    let window = Window::of::<N>(taps, rows, at);
-    let mut to = [T::zero(); N];
-    for (i, to) in to.iter_mut().enumerate() {
-        *to = window.at(i);
-    }
-    to
+pub fn window<T: Real, R: Stored<T>>(taps: &[T; 9], rows: &[&[R]; 3], at: usize, to: &mut [T]) {
+    of_length!(to, N => R::window::<N>(taps, rows, at, to));
 }
 
 /// Taps on three rows, from the pixel before the first centre on.
@@ -92,8 +82,8 @@ pub fn put<T: Real>(from: &[T; TILE], to: &mut [T]) {
 /// Σ d·x of each of the nine taps over some rows, each with the rows around it, in running sums of sixteen
 /// lanes: `columns` values of d, whole groups of them, lie at `at`, and zeros on both sides of all rows.
 #[inline(always)]
-pub fn window_sums<T: Real>(
-    rows: &[([&[T]; 3], &[T])],
+pub fn window_sums<T: Real, R: Stored<T>>(
+    rows: &[([&[R]; 3], &[T])],
     at: usize,
     columns: usize,
 ) -> [[T; GROUP]; 9] {
@@ -117,6 +107,7 @@ pub fn window_sums<T: Real>(
         let rows = above.iter().zip(row).zip(below);
         let shifts = left.iter().zip(centre).zip(right);
         for (((above, row), below), ((left, centre), right)) in rows.zip(shifts) {
+            let (above, row, below) = (load(above), load(row), load(below));
             for p in 0..GROUP {
                 a[p] = right[p].mul_add(above[p], a[p]);
                 b[p] = centre[p].mul_add(above[p], b[p]);
@@ -131,6 +122,15 @@ pub fn window_sums<T: Real>(
         }
     }
     [a, b, c, d, e, f, g, h, i]
+}
+
+#[inline(always)]
+fn load<T: Real, R: Stored<T>>(group: &[R; GROUP]) -> [T; GROUP] {
+    let mut values = [T::zero(); GROUP];
+    for p in 0..GROUP {
+        values[p] = group[p].load();
+    }
+    values
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use crate::kernels::tiles::{TILE, Target, product};
 use crate::kernels::{Matrix, Real, Strided};
 use crate::ops::block::back::{Back, Image, Sums};
 use crate::ops::block::stream::Ring;
-use crate::ops::rows::{Place, clear_rest, load_tiles};
+use crate::ops::rows::{Place, Stored, clear_rest, load_tiles};
 use crate::ops::softmax::softmax_row_backward;
 use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::{Buffer, concat};
@@ -20,11 +20,12 @@ impl<T: Real> Attention<'_, T> {
     /// dx and the gradient of the parameters.
     pub fn backward(
         &self,
-        (x, projected, dy): (&[T], Buffer<T>, &[T]),
+        (x, projected, dy): (&[T], Buffer<impl Stored<T>>, &[T]),
         scores: &[Scores<T>],
     ) -> (Vec<T>, Vec<T>) {
         let image = self.expand.x_image();
         let back = Back::new(&self.expand, scores.len());
+        let zeros = self.expand.zeros();
         let mut dx = Buffer::new(dy.len());
         let (small, front): (Vec<_>, Vec<_>) = (
             dx.par_chunks_mut(image),
@@ -35,7 +36,7 @@ impl<T: Real> Attention<'_, T> {
             .into_par_iter()
             .enumerate()
             .map(|(index, (dx, x, dy, scores))| {
-                let projected = back.rows_of(&projected, index);
+                let projected = self.expand.rows_of_image(&projected, index, &zeros);
                 self.image_backward(&back, &Image { x, projected, dy }, scores, dx)
             })
             .unzip();
@@ -51,7 +52,7 @@ impl<T: Real> Attention<'_, T> {
     fn image_backward<'b>(
         &self,
         back: &'b Back<'_, T>,
-        image: &Image<T>,
+        image: &Image<T, impl Stored<T>>,
         scores: &Scores<T>,
         dx: &mut [T],
     ) -> (Vec<T>, Vec<Sums<'b, T>>) {
@@ -96,7 +97,7 @@ impl<T: Real> Attention<'_, T> {
     fn heads_backward(
         &self,
         range: Range<usize>,
-        image: &Image<T>,
+        image: &Image<T, impl Stored<T>>,
         (mixing, matrices): (&Matrix<T>, &Matrices<T>),
         ring: &mut Ring<T>,
         scratch: &mut Scratch<T>,

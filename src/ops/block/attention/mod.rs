@@ -16,7 +16,7 @@ use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Steps, TILE, Target};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{
-    BORDER, Grid, Place, Rows, clear_rest, load_tiles, put, transpose_tiles, window,
+    BORDER, Grid, Place, Rows, Stored, clear_rest, load_tiles, put, transpose_tiles, window,
 };
 use crate::runtime::buffer::Buffer;
 use crate::runtime::lock::{lock, unlocked};
@@ -94,7 +94,7 @@ impl<'a, T: Real> Attention<'a, T> {
     }
 
     /// y, from the rows in `projected` where it holds any, and each image's scores.
-    pub fn forward(&self, x: &[T], projected: &[T]) -> (Vec<T>, Vec<Scores<T>>) {
+    pub fn forward(&self, x: &[T], projected: &[impl Stored<T>]) -> (Vec<T>, Vec<Scores<T>>) {
         let length = self.expand.grid.strip * self.expand.x_row();
         let (image, images) = (self.expand.x_image(), self.expand.images(x));
         let mut y = Buffer::new(x.len());
@@ -124,7 +124,7 @@ impl<'a, T: Real> Attention<'a, T> {
         &self,
         images: usize,
         x: &[T],
-        source: &Source<T>,
+        source: &Source<impl Stored<T>>,
         values: &mut [T],
     ) -> Scores<T> {
         let grid = self.expand.grid;
@@ -154,7 +154,7 @@ impl<'a, T: Real> Attention<'a, T> {
     fn gather(
         &self,
         strip: usize,
-        rows: Rows<T>,
+        rows: Rows<impl Stored<T>>,
         values: &mut [T],
         sums: &mut Sums<T>,
         scratch: &mut Scratch<T>,
@@ -218,7 +218,13 @@ impl<'a, T: Real> Attention<'a, T> {
     }
 
     /// Windows of dim channels from `first` on, in tiles of each head: [head][tile][channel][64].
-    fn heads_of(&self, range: Range<usize>, rows: Rows<T>, first: usize, tiles: &mut [T]) {
+    fn heads_of(
+        &self,
+        range: Range<usize>,
+        rows: Rows<impl Stored<T>>,
+        first: usize,
+        tiles: &mut [T],
+    ) {
         let (grid, dim, c) = (self.expand.grid, self.expand.dim, self.c());
         let count = range.len();
         let head = grid.tiles(count) * c * TILE;
@@ -237,7 +243,7 @@ impl<'a, T: Real> Attention<'a, T> {
     fn windows(
         &self,
         range: Range<usize>,
-        rows: Rows<T>,
+        rows: Rows<impl Stored<T>>,
         channels: Range<usize>,
         to: &mut [T],
         at: impl Fn(&Place, usize) -> Range<usize>,
