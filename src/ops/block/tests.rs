@@ -1,4 +1,7 @@
-use super::{attention, block, feed_forward, streams};
+use super::{
+    AttentionOp, FeedForwardOp, Half, Operator, Scores, View, attention, block, feed_forward,
+    streams,
+};
 use crate::kernels::{Mask, Precision, Sparsity};
 use crate::ops::rows::Grid;
 use crate::ops::testing::{
@@ -6,7 +9,9 @@ use crate::ops::testing::{
     compare_cuda, flat, gradients, tensor, values, with_threads,
 };
 use crate::ops::{Keep, Mode, Tensor, conv1x1, conv3x3};
+use crate::runtime::buffer::Buffer;
 use candle_core::{D, DType, Tensor as Values};
+use half::bf16;
 
 type Candle = candle_core::Result<Values>;
 
@@ -292,6 +297,51 @@ fn gradients_over_many_pixels_agree_on_a_gpu() {
         "feed_forward of many pixels",
         |t| feed_forward(&t[0], &t[1], hidden, TRAIN),
         &inputs,
+    );
+}
+
+/// The results of W, most of what a step holds, in as many bytes as the precision has.
+#[test]
+fn what_is_kept_has_the_precision() {
+    fn forward<O: Operator>(op: &mut O, inputs: &[Tensor]) {
+        let parts: Vec<_> = inputs.iter().map(|t| (flat(t), t.dims())).collect();
+        let views = parts.iter().map(|(data, shape)| View { data, shape });
+        op.forward(&views.collect::<Vec<_>>()).unwrap();
+    }
+    let (n, c, heads, hidden, h, w) = (1, 4, 2, 5, 9, 19);
+    let half = |precision, inputs: &[Tensor]| {
+        Half::new(&inputs[1], Mode::Train(Keep::Projections, precision))
+    };
+    let inputs = attention_inputs(n, c, heads, h, w);
+    let attention = |precision| {
+        let half = half(precision, &inputs);
+        let mut op = AttentionOp { heads, half };
+        forward(&mut op, &inputs);
+        op.half
+    };
+    type Kept<R> = (Buffer<R>, Vec<Scores<f64>>);
+    assert!(attention(Precision::Full).take::<Kept<f64>>().is_some());
+    assert!(
+        attention(Precision::BFloat16)
+            .take::<Kept<bf16>>()
+            .is_some()
+    );
+    let inputs = feed_forward_inputs(n, c, hidden, h, w);
+    let feed_forward = |precision| {
+        let half = half(precision, &inputs);
+        let mut op = FeedForwardOp { hidden, half };
+        forward(&mut op, &inputs);
+        op.half
+    };
+    assert!(
+        feed_forward(Precision::Full)
+            .take::<Buffer<f64>>()
+            .is_some()
+    );
+    assert!(
+        feed_forward(Precision::BFloat16)
+            .take::<Buffer<bf16>>()
+            .is_some()
     );
 }
 
