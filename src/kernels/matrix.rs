@@ -235,12 +235,15 @@ mod tests {
             let (m, k, n) = (96, 96, 5 * GROUP);
             let number = |i: usize| T::c((i as f64 * 0.7).sin());
             let tiles: Vec<T> = (0..tiled_len(k, n)).map(number).collect();
-            let groups: Vec<usize> = (0..n).step_by(GROUP).rev().collect();
-            for (precision, every) in [
-                (Precision::Full, 1),
-                (Precision::Full, 20),
-                (Precision::BFloat16, 1),
-                (Precision::BFloat16, 50),
+            // Groups side by side, and not.
+            let forwards: Vec<usize> = (0..n).step_by(GROUP).collect();
+            let backwards = forwards.iter().rev().copied().collect();
+            for (precision, every, groups) in [
+                (Precision::Full, 1, &forwards),
+                (Precision::Full, 20, &backwards),
+                (Precision::BFloat16, 1, &forwards),
+                (Precision::BFloat16, 1, &backwards),
+                (Precision::BFloat16, 50, &forwards),
             ] {
                 let lives = |i: usize| i.is_multiple_of(every);
                 let of = &Sparsity::new(Mask::from_fn(m * k, lives));
@@ -255,8 +258,8 @@ mod tests {
                     let row = groups.len() * GROUP + 3;
                     Target { data, row, groups }
                 }
-                matrix.product(false, to(&mut full, &groups), &tiles);
-                matrix.product_rounded(to(&mut rounded, &groups), &tiles);
+                matrix.product(false, to(&mut full, groups), &tiles);
+                matrix.product_rounded(to(&mut rounded, groups), &tiles);
                 let expected: Vec<half::bf16> = full.into_iter().map(bf16::round).collect();
                 assert_eq!(rounded, expected, "{precision:?}, one of {every}");
             }

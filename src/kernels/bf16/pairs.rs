@@ -132,7 +132,7 @@ impl Pairs {
     }
 }
 
-/// The same of rows, a block of them at most, that lie by columns.
+/// Rounds rows, a block of them at most, that lie by columns.
 fn round_columns<T: Real>(left: Strided<T>, (rows, k): (usize, usize), lines: &mut [Line]) {
     assert!(left.row == 1);
     let row = self::lines(k);
