@@ -10,7 +10,8 @@ use super::{Real, Strided};
 use crate::runtime::buffer::Buffer;
 use std::sync::Arc;
 
-/// What the operands of matrix products are rounded to; sums are of full precision.
+/// What the operands of matrix products are rounded to, and rows between a product and its windows; sums are of
+/// full precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Precision {
     #[default]

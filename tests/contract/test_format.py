@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 
 import mirl
+from lottery_run import run
 
-TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "U8": np.dtype("u1")}
+TYPES = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # numpy has no type for it
+    "U8": np.dtype("u1"),
+}
+
+UNUSED = ("chnl_reduce", "reduce_noise_channel")
 
 
 def crc32(data):
@@ -19,7 +27,10 @@ def read(path):
     data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
-    metadata = json.loads(header.pop("__metadata__")["mirl"])
+    about = header.pop("__metadata__")
+    assert about.keys() == {"mirl"}
+    metadata = json.loads(about["mirl"])
+    assert all(isinstance(value, str) for value in metadata.values())
     entries = sorted(item for item in metadata.items() if item[0] != "header_crc32")
     told = [text for entry in entries for text in entry] + sorted(header)
     assert metadata["header_crc32"] == crc32("".join(f"{text}\0" for text in told).encode())
@@ -130,6 +141,15 @@ def shapes(config):
     return all_shapes
 
 
+def stored(values, dtype):
+    """The values as a file has them."""
+    if dtype != "bfloat16":
+        return values.astype(dtype)
+    bits = values.view(np.uint32)
+    # To the nearest of the numbers with the lower half of the bits zero, a tie to the even one.
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
 def test_shapes_follow_from_the_sizes(small):
     for model in (small, mirl.PromptIR()):
         assert shapes(model.config) == model.shapes
@@ -152,7 +172,7 @@ def test_dense_files(small, tmp_path):
         assert tensors[name].tobytes() == state[name].tobytes()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("density", [0.9, 0.5, 0.05])
 def test_packed_files(small, tmp_path, density, dtype):
     mirl.prune(small, 1 - density)
@@ -162,7 +182,8 @@ def test_packed_files(small, tmp_path, density, dtype):
     config = json.loads(metadata["config"])
     assert (metadata["format"], metadata["version"]) == ("mirl-packed", "2")
     assert metadata["dtype"] == dtype
-    unused = {name for name in state if name.startswith(("chnl_reduce", "reduce_noise_channel"))}
+    assert ("rounding" in metadata) == (dtype != "float32")
+    unused = {name for name in state if name.startswith(UNUSED)}
     used = state.keys() - unused
     assert tensors.keys() == used | {f"mask.{name}" for name in masks if name in used}
     for name, shape in shapes(config).items():
@@ -171,9 +192,60 @@ def test_packed_files(small, tmp_path, density, dtype):
             if name in masks:
                 mask = coded_mask_of(tensors, name, shape)
                 assert np.array_equal(mask, masks[name])
-                survivors, values = values, np.zeros(shape, dtype)
+                survivors, values = values, np.zeros(shape, values.dtype)
                 values[mask] = survivors
-            assert values.tobytes() == state[name].astype(dtype).tobytes()
+            assert values.tobytes() == stored(state[name], dtype).tobytes()
+
+
+def test_masks_come_in_both_codes(small, tmp_path):
+    path = tmp_path / "packed.mirl.safetensors"
+    mirl.prune(small, 0.5)
+    small.save(path)
+    _, tensors = read(path)
+    codes = {values[0] for name, values in tensors.items() if name.startswith("mask.")}
+    assert 255 in codes
+    assert min(codes) <= 24
+
+
+@pytest.mark.parametrize("name", ["dense.safetensors", "packed.mirl.safetensors"])
+def test_metadata(small, tmp_path, name):
+    mirl.prune(small, 0.5, exclude=())
+    small.save(tmp_path / name)
+    metadata, tensors = read(tmp_path / name)
+    assert (metadata["mirl"], metadata["seed"]) == (mirl.__version__, "1")
+    masks = small.mask
+    # Of a packed file the tensors that the forward never uses are pruned whole, unless they are in it.
+    alive = {
+        name: int(masks[name].sum()) if name in masks else np.prod(shape)
+        for name, shape in small.shapes.items()
+        if name in tensors
+    }
+    total = sum(np.prod(shape) for shape in small.shapes.values())
+    density = json.loads(metadata["density"])
+    assert density["all"] == pytest.approx(sum(alive.values()) / total)
+    prunable = [name for name in small.shapes if "weight" in name and not name.startswith(UNUSED)]
+    share = sum(alive.get(name, 0) for name in prunable)
+    share /= sum(np.prod(small.shapes[name]) for name in prunable)
+    assert density["prunable"] == pytest.approx(share)
+
+
+def test_rounding(small, tmp_path):
+    small.save(tmp_path / "half.mirl.safetensors", dtype="float16")
+    rounding = json.loads(read(tmp_path / "half.mirl.safetensors")[0]["rounding"])
+    assert rounding.keys() == {"psnr_float32", "psnr", "cost", "between"}
+    assert rounding["cost"] == pytest.approx(rounding["psnr_float32"] - rounding["psnr"])
+    assert rounding["between"] > rounding["psnr"]
+
+
+def test_files_of_a_run(tmp_path):
+    """Networks tell the run that they are of, as its recipe does."""
+    run(tmp_path)
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    del recipe["initial"], recipe["recipe"]["rounds"]
+    for number in range(3):
+        metadata, _ = read(tmp_path / f"round_{number:02}.mirl.safetensors")
+        assert metadata["round"] == str(number)
+        assert json.loads(metadata["run"]) == recipe
 
 
 def test_checkpoint(small, batch, tmp_path):
