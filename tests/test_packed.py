@@ -1,6 +1,7 @@
 """Packed files: nothing is lost but what was asked for, they are small, and damage is found."""
 
 import json
+import re
 import struct
 
 import numpy as np
@@ -216,6 +217,11 @@ def about(**changes):
     return change
 
 
+def without_checksum(header):
+    about = header["__metadata__"]
+    about["mirl"] = about["mirl"].replace("crc32", "crc")
+
+
 HOSTILE = {
     "larger than any memory": about(dim=1 << 40),
     "more blocks than memory": about(num_blocks=[1 << 60, 1, 1, 1]),
@@ -224,9 +230,7 @@ HOSTILE = {
     "another version": about(version="1"),
     "another network": about(network="Restormer"),
     "another checksum": about(crc32="00000000"),
-    "no checksum": lambda header: header["__metadata__"].update(
-        mirl=header["__metadata__"]["mirl"].replace("crc32", "crc")
-    ),
+    "no checksum": without_checksum,
     "no config": lambda header: header["__metadata__"].update(
         mirl=header["__metadata__"]["mirl"].replace("config", "confix")
     ),
@@ -256,6 +260,25 @@ def test_hostile_headers_are_refused(tiny, tmp_path, change):
     path.write_bytes(rewritten(tiny[0], change))
     with pytest.raises(mirl.errors.FormatError, match=r"x\.mirl\.safetensors"):
         mirl.load(path)
+
+
+@pytest.mark.parametrize("changes", [{"version": "2"}, {"network": "Restormer"}, {"format": "?"}])
+def test_dense_files_of_another_kind_are_refused(tiny, tmp_path, changes):
+    path = tmp_path / "x.safetensors"
+    tiny[1].save(path)
+    path.write_bytes(rewritten(path.read_bytes(), about(**changes)))
+    with pytest.raises(
+        mirl.errors.FormatError, match=rf"x\.safetensors.*{re.escape(*changes.values())}"
+    ):
+        mirl.load(path)
+
+
+def test_dense_files_may_lack_checksums(tiny, tmp_path):
+    path = tmp_path / "x.safetensors"
+    tiny[1].save(path)
+    path.write_bytes(rewritten(path.read_bytes(), without_checksum))
+    for name, values in mirl.load(path).state_dict().items():
+        np.testing.assert_array_equal(values, tiny[1].state_dict()[name])
 
 
 @pytest.mark.parametrize("name", ["x.mirl.safetensors", "x.safetensors"])
