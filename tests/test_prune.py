@@ -422,9 +422,15 @@ def test_masks_can_be_assigned(small):
     small.mask = {"output.weight": mask}
     np.testing.assert_array_equal(small.mask["output.weight"], mask)
     assert (small.state_dict()["output.weight"][1:] == 0).all()
+    state = small.state_dict()
+    right = {"patch_embed.proj.weight": np.zeros(small.shapes["patch_embed.proj.weight"], bool)}
     with pytest.raises(ValueError, match="nothing"):
-        small.mask = {"nothing": mask}
+        small.mask = right | {"nothing": mask}
     with pytest.raises(ValueError, match="mask of shape"):
-        small.mask = {"output.weight": mask[:1]}
+        small.mask = right | {"output.weight": mask[:1]}
     with pytest.raises(TypeError, match=r"output\.weight: .*float32"):
-        small.mask = {"output.weight": mask.astype(np.float32)}
+        small.mask = right | {"output.weight": mask.astype(np.float32)}
+    assert small.mask.keys() == {"output.weight"}
+    np.testing.assert_array_equal(small.mask["output.weight"], mask)
+    for name, values in small.state_dict().items():
+        np.testing.assert_array_equal(values, state[name])
