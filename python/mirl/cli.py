@@ -49,7 +49,9 @@ Network = Annotated[
         metavar="FILE", help="A network: .safetensors, .ckpt or .pth.", show_default=False
     ),
 ]
-Precision = Annotated[str, typer.Option(help="float32, or bfloat16: faster on a GPU, with AMX or AMD's AVX-512.")]
+Precision = Annotated[
+    str, typer.Option(help="float32, or bfloat16: faster on a GPU, with AMX or AMD's AVX-512.")
+]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
 IMAGES = typer.Argument(
