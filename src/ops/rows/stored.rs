@@ -87,13 +87,11 @@ impl<T: Real> Stored<T> for bf16 {
         let (long, short) = to.as_chunks_mut::<LONG>();
         let mut at = at;
         for to in long {
-            let (even, odd) = slide::<T, { LONG / 2 }>(taps, rows, at);
-            interleave(even, odd, to);
+            one::<T, { LONG / 2 }>(taps, rows, at, to);
             at += LONG;
         }
         for to in short.as_chunks_mut::<SHORT>().0 {
-            let (even, odd) = slide::<T, { SHORT / 2 }>(taps, rows, at);
-            interleave(even, odd, to);
+            one::<T, { SHORT / 2 }>(taps, rows, at, to);
         }
     }
 
@@ -108,18 +106,35 @@ impl<T: Real> Stored<T> for bf16 {
         let (long, short) = to.as_chunks_mut::<LONG>();
         let [mut a, mut b] = at;
         for to in long {
-            let (a_even, a_odd) = slide::<T, { LONG / 2 }>(taps[0], rows, a);
-            let (b_even, b_odd) = slide(taps[1], rows, b);
-            interleave(join(a_even, b_even, &of), join(a_odd, b_odd, &of), to);
+            two::<T, { LONG / 2 }>(taps, rows, [a, b], &of, to);
             a += LONG;
             b += LONG;
         }
         for to in short.as_chunks_mut::<SHORT>().0 {
-            let (a_even, a_odd) = slide::<T, { SHORT / 2 }>(taps[0], rows, a);
-            let (b_even, b_odd) = slide(taps[1], rows, b);
-            interleave(join(a_even, b_even, &of), join(a_odd, b_odd, &of), to);
+            two::<T, { SHORT / 2 }>(taps, rows, [a, b], &of, to);
         }
     }
+}
+
+/// Results of a window at 2·P pixels.
+#[inline(always)]
+fn one<T: Real, const P: usize>(taps: &[T; 9], rows: &[&[bf16]; 3], at: usize, to: &mut [T]) {
+    let (even, odd) = slide::<T, P>(taps, rows, at);
+    interleave(even, odd, to);
+}
+
+/// What `of` makes of the results of two windows at 2·P pixels.
+#[inline(always)]
+fn two<T: Real, const P: usize>(
+    taps: [&[T; 9]; 2],
+    rows: &[&[bf16]; 3],
+    at: [usize; 2],
+    of: &impl Fn(T, T) -> T,
+    to: &mut [T],
+) {
+    let (a_even, a_odd) = slide::<T, P>(taps[0], rows, at[0]);
+    let (b_even, b_odd) = slide::<T, P>(taps[1], rows, at[1]);
+    interleave(join(a_even, b_even, of), join(a_odd, b_odd, of), to);
 }
 
 /// Of the results of two windows what they make together, by pixel.
