@@ -17,9 +17,10 @@ pub enum Mode {
 /// What a forward leaves to its backward.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Keep {
-    /// The results of the first 1×1 convolution.
+    /// What lies between the halves of a block, and of their first convolutions' results what is not better
+    /// computed again.
     Projections,
-    /// Nothing: backward computes them again, a quarter more arithmetic for a fifth of the memory.
+    /// Nothing: backward computes a block again from its input.
     Nothing,
 }
 

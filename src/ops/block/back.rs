@@ -2,7 +2,7 @@
 //! of the rows beside it lies in cache, it goes on through windows, 1×1 convolution and layer norm.
 
 use super::expand::Expand;
-use super::stream::{Ring, Runs, Strips, walk};
+use super::stream::{Projected, Ring, Runs, Source, Strips, walk};
 use crate::kernels::reduce::{dot, fold, sum, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
@@ -29,11 +29,10 @@ pub struct Back<'a, T> {
     images: usize,
 }
 
-/// What goes through of one image: its rows, padded ones of W's results, and the gradient of the half's
-/// results.
+/// What goes through of one image: its rows, W's results, and the gradient of the half's results.
 pub struct Image<'a, T, R> {
     pub x: &'a [T],
-    pub projected: Rows<'a, R>,
+    pub projected: Source<'a, R>,
     pub dy: &'a [T],
 }
 
@@ -59,15 +58,18 @@ impl<'a, T: Real> Back<'a, T> {
     /// Writes dx; returns the sums of each part of the image, and what `produce` adds up beside them, which
     /// begins with `begin` of the part's strips.
     ///
-    /// Every task has a `produce` of its own. It writes the gradient before the windows of some rows: those
-    /// of a strip, with what it adds to, or one that another task adds up.
-    pub fn image<'b, P: Send, F: FnMut(Range<usize>, &mut Ring<T>, Option<&mut P>)>(
+    /// Every task has a `produce` of its own. It writes the gradient of the windows of some rows, from W's results
+    /// around them: those of a strip, with what it adds to, or one that another task adds up.
+    pub fn image<'b, P: Send, R: Stored<T>, F>(
         &'b self,
-        image: &Image<T, impl Stored<T>>,
+        image: &Image<T, R>,
         dx: &mut [T],
         begin: impl Fn(usize) -> P + Sync,
         produce: impl Fn() -> F + Sync,
-    ) -> Vec<(Sums<'b, T>, P)> {
+    ) -> Vec<(Sums<'b, T>, P)>
+    where
+        F: FnMut(Range<usize>, Rows<R>, &mut Ring<T>, Option<&mut P>),
+    {
         let grid = self.expand.grid;
         let parts: Vec<_> = (0..grid.parts())
             .map(|part| {
@@ -91,24 +93,26 @@ impl<'a, T: Real> Back<'a, T> {
     }
 
     /// The same of some strips, whole parts of the image.
-    fn strips<P>(
+    fn strips<P, R: Stored<T>>(
         &self,
         strips: &Strips<()>,
-        image: &Image<T, impl Stored<T>>,
+        image: &Image<T, R>,
         dx: &[Mutex<&mut [T]>],
         parts: &[Mutex<(Sums<T>, P)>],
-        mut produce: impl FnMut(Range<usize>, &mut Ring<T>, Option<&mut P>),
+        mut produce: impl FnMut(Range<usize>, Rows<R>, &mut Ring<T>, Option<&mut P>),
     ) {
         let (expand, grid) = (self.expand, self.expand.grid);
         let part = |strip: usize| lock(&parts[strip / grid.strips_of_part()]);
+        let mut projected = Projected::new(expand, image.x, image.projected);
         let produce = |strip: Option<usize>, range: Range<usize>, ring: &mut Ring<T>| {
+            let rows = projected.around(&range);
             let Some(strip) = strip else {
-                return produce(range, ring, None);
+                return produce(range, rows, ring, None);
             };
             let (sums, other) = &mut *part(strip);
-            produce(range.clone(), ring, Some(other));
+            produce(range.clone(), rows, ring, Some(other));
             let dh = expand.rows(&ring.data, ring.held, &self.zeros);
-            expand.taps_backward(range, image.projected, dh, &mut sums.taps);
+            expand.taps_backward(range, rows, dh, &mut sums.taps);
         };
         let mut scratch = Scratch::default();
         let consume = |strip: usize, dh: Rows<T>| {

@@ -128,11 +128,6 @@ impl<'a, T: Real> Expand<'a, T> {
         &rows[image * length..][..length]
     }
 
-    /// All padded rows of one of several images.
-    pub fn rows_of_image<'b, R>(&self, rows: &'b [R], image: usize, zeros: &'b [R]) -> Rows<'b, R> {
-        self.rows(self.image(rows, image), self.grid.h, zeros)
-    }
-
     /// Padded rows of one image, the last `held` of them.
     pub fn rows<'b, R>(&self, data: &'b [R], held: usize, zeros: &'b [R]) -> Rows<'b, R> {
         Rows {

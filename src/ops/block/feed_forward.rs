@@ -3,7 +3,7 @@
 use super::back::{Back, Image};
 use super::expand::Expand;
 use super::layout::Layout;
-use super::stream::{Ring, Runs, Source, stream};
+use super::stream::{Projected, Ring, Runs, Source, held};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
 use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
@@ -52,27 +52,28 @@ impl<'a, T: Real> FeedForward<'a, T> {
         self.expand.wide / 2
     }
 
-    /// y, from the rows in `projected` where it holds any.
-    pub fn forward(&self, x: &[T], projected: &[impl Stored<T>]) -> Vec<T> {
+    /// y, and W's results where they are held.
+    pub fn forward<R: Stored<T>>(&self, x: &[T]) -> (Vec<T>, Buffer<R>) {
         let (grid, row) = (self.expand.grid, self.expand.x_row());
         let (image, images) = (self.expand.x_image(), self.expand.images(x));
-        let mut y = Buffer::new(x.len());
+        let (projected, mut y) = (held(&self.expand, x), Buffer::new(x.len()));
         y.par_chunks_mut(image)
             .zip(x.par_chunks(image))
             .enumerate()
             .for_each(|(index, (y, x))| {
-                let source = Source::of(&self.expand, projected, index);
+                let source = Source::of(&self.expand, &projected, index);
                 let y: Vec<_> = y.chunks_mut(grid.strip * row).map(Mutex::new).collect();
                 Runs::new(grid, images, 1, |_| [(), ()]).each(|strips| {
                     let mut tiles = Vec::new();
-                    stream(&self.expand, x, &source, &strips, |strip, rows| {
+                    let mut projected = Projected::new(&self.expand, x, source);
+                    while let Some(strip) = strips.next() {
                         let (range, mut y) = (grid.rows_of(strip), lock(&y[strip]));
                         y.copy_from_slice(self.expand.rows_of_x(x, &range));
-                        self.finish(range.start, rows, &mut y, &mut tiles);
-                    });
+                        self.finish(range.start, projected.around(&range), &mut y, &mut tiles);
+                    }
                 });
             });
-        y.into_vec()
+        (y.into_vec(), projected)
     }
 
     /// Adds the result to rows `first`.. of y, as many as it holds.
@@ -140,15 +141,14 @@ impl<'a, T: Real> FeedForward<'a, T> {
     }
 
     /// dx and the gradient of the parameters.
-    pub fn backward(
+    pub fn backward<R: Stored<T>>(
         &self,
         x: &[T],
-        projected: Buffer<impl Stored<T>>,
+        projected: Buffer<R>,
         dy: &[T],
     ) -> (Vec<T>, Vec<T>) {
         let (grid, image) = (self.expand.grid, self.expand.x_image());
         let back = Back::new(&self.expand, self.expand.images(x));
-        let zeros = self.expand.zeros();
         let project_back = self.project_out.t();
         let gradient = WeightGradient::of(&project_back);
         let mut dx = Buffer::new(dy.len());
@@ -160,14 +160,19 @@ impl<'a, T: Real> FeedForward<'a, T> {
             .into_par_iter()
             .enumerate()
             .flat_map_iter(|(index, (dx, x, dy))| {
-                let projected = self.expand.rows_of_image(&projected, index, &zeros);
+                let projected = Source::of(&self.expand, &projected, index);
                 let image = Image { x, projected, dy };
                 let begin = |strips: usize| gradient.part(grid, strips);
                 let gate = || {
                     let mut scratch = Scratch::default();
-                    let (image, project_back) = (&image, &project_back);
-                    move |rows: Range<usize>, ring: &mut Ring<T>, part: Option<&mut Part<T>>| {
-                        self.gate_backward(rows, image, project_back, (ring, part), &mut scratch);
+                    let project_back = &project_back;
+                    move |range: Range<usize>,
+                          rows: Rows<R>,
+                          ring: &mut Ring<T>,
+                          part: Option<&mut Part<T>>| {
+                        let dy = self.expand.rows_of_x(dy, &range);
+                        let to = (ring, part);
+                        self.gate_backward(range, (rows, dy), project_back, to, &mut scratch);
                     }
                 };
                 back.image(&image, dx, begin, gate)
@@ -186,7 +191,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
     fn gate_backward(
         &self,
         range: Range<usize>,
-        image: &Image<T, impl Stored<T>>,
+        (projected, gradient): (Rows<impl Stored<T>>, &[T]),
         project_back: &Matrix<T>,
         (ring, mut part): (&mut Ring<T>, Option<&mut Part<T>>),
         Scratch { dy, dgated, gated }: &mut Scratch<T>,
@@ -194,7 +199,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
         let (grid, dim, hidden) = (self.expand.grid, self.expand.dim, self.hidden());
         let rows = range.len();
         dy.resize(grid.tiles(rows) * dim * TILE, T::zero());
-        load_tiles(grid, rows, dim, self.expand.rows_of_x(image.dy, &range), dy);
+        load_tiles(grid, rows, dim, gradient, dy);
         product_tiles(grid, rows, project_back, dgated, dy);
         let gated = match &mut part {
             Some(part) => part.next(),
@@ -204,7 +209,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
             }
         };
         clear_rest(grid, rows, hidden, gated);
-        let places: Vec<_> = image.projected.places(grid, range.start, rows).collect();
+        let places: Vec<_> = projected.places(grid, range.start, rows).collect();
         dispatch(
             #[inline(always)]
             || {

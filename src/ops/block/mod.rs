@@ -11,9 +11,10 @@
 //! D is a depthwise 3×3 convolution with padding 1; LN the layer norm over channels (Ba et al. 2016,
 //! eq. 4), ε = 1e-5.
 //!
-//! In bfloat16 the results of W are rounded to it as well, as they are most of what a step writes and reads.
+//! In bfloat16 the results of W are rounded to it as well, as they are most of what goes from one loop to the next.
 //!
-//! Backward: the results of W are kept from the forward, all else is computed again. With M = W_o·A:
+//! Backward: v is kept from the forward, and the results of W where they stay in the last cache; all else is
+//! computed again, strip by strip. With M = W_o·A:
 //! dv = Mᵀ·dy, E = Σ dy·vᵀ, dW_o = E·Aᵀ, dA = W_oᵀ·E, dZ = softmax's of dA, dτ = Σ dZ·S, dS = τ·dZ,
 //! dq = (dS·k̂ − q̂·rowsum(dS·S))/‖q‖, dk = (dSᵀ·q̂ − k̂·colsum(dS·S))/‖k‖; and
 //! da = dg·b·(Φ(a) + a·φ(a)), db = dg·gelu(a) with dg = W_oᵀ·dy. A q or k channel with ‖·‖ ≤ ε is
@@ -32,13 +33,13 @@ mod stream;
 mod tests;
 mod whole;
 
-use self::attention::{Attention, Scores};
+use self::attention::{Attention, Kept};
 use self::compact::{Part, Remains, living_columns};
-use self::expand::Expand;
 use self::feed_forward::FeedForward;
 use self::layout::Layout;
+use self::stream::held;
 use self::whole::BlockOp;
-use super::rows::{Grid, Stored, threads_of_image};
+use super::rows::{Grid, Stored};
 use super::{Mode, Operator, Tensor, View, apply, sizes};
 use crate::kernels::{Mask, Precision, Real, Sparsity};
 use crate::runtime::buffer::{Buffer, copy, zeros};
@@ -48,18 +49,6 @@ use half::bf16;
 use std::any::Any;
 use std::iter;
 use std::sync::Arc;
-
-/// Elements of an image's projected rows that are worth holding: they stay in the last cache.
-const HELD: usize = 1 << 21;
-/// What each of many threads adds to that: some of the last cache comes with every core. Where rows are not
-/// held, each thread computes two more, those beside its own, which the more there are the fewer are its own.
-const HELD_BY_THREAD: usize = 1 << 19;
-
-/// Whether the projected rows of each of several images, so wide, are better computed strip by strip than held.
-fn streams(grid: Grid, images: usize, wide: usize) -> bool {
-    let held = HELD.max(threads_of_image(images) * HELD_BY_THREAD);
-    grid.h * grid.padded_row(wide) > held
-}
 
 /// The attention half: x [n, h, c, w], parameters [4c² + 29c + heads].
 pub fn attention(x: &Tensor, parameters: &Tensor, heads: usize, mode: Mode) -> Result<Tensor> {
@@ -124,15 +113,6 @@ impl Half {
 
     fn part<'a, T: Real>(&'a self, remains: &'a Remains, parameters: &'a [T]) -> Part<'a, T> {
         remains.part(parameters, self.mask.as_deref())
-    }
-
-    /// The first 1×1 convolution of all images, or nothing where it is better done strip by strip.
-    fn project<T: Real, R: Stored<T>>(&self, expand: &Expand<T>, x: &[T]) -> Buffer<R> {
-        if self.mode.keeps() || !streams(expand.grid, expand.images(x), expand.wide) {
-            expand.project_all(x)
-        } else {
-            Buffer::new(0)
-        }
     }
 
     fn put<V: Any + Send>(&mut self, value: V) {
@@ -212,9 +192,8 @@ impl AttentionOp {
         }
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(sizes, &part);
-        let projected: Buffer<R> = self.half.project(&op.expand, x);
-        let (y, scores) = op.forward(x, &projected);
-        self.half.put((projected, scores));
+        let (y, kept) = op.forward::<R>(x);
+        self.half.put(kept);
         Ok((y, shape.to_vec()))
     }
 
@@ -229,15 +208,11 @@ impl AttentionOp {
         if let Remains::Nothing = *remains {
             return Ok(passed_on(inputs, gradient));
         }
-        let kept: Option<(Buffer<R>, Vec<Scores<T>>)> = self.half.take();
+        let kept: Option<Kept<T, R>> = self.half.take();
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(sizes, &part);
-        let (projected, scores) = kept.unwrap_or_else(|| {
-            let projected = op.expand.project_all(x);
-            let (_, scores) = op.forward(x, &projected);
-            (projected, scores)
-        });
-        let (dx, dp) = op.backward((x, projected, gradient.data), &scores);
+        let kept = kept.unwrap_or_else(|| op.forward(x).1);
+        let (dx, dp) = op.backward(x, kept, gradient.data);
         Ok(vec![dx, remains.expand(dp)])
     }
 }
@@ -347,8 +322,7 @@ impl FeedForwardOp {
         }
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(c, Grid::new(h, w).for_threads(n), &part);
-        let projected: Buffer<R> = self.half.project(&op.expand, x);
-        let y = op.forward(x, &projected);
+        let (y, projected) = op.forward::<R>(x);
         self.half.put(projected);
         Ok((y, shape.to_vec()))
     }
@@ -367,7 +341,7 @@ impl FeedForwardOp {
         let kept: Option<Buffer<R>> = self.half.take();
         let part = self.half.part(&remains, parameters.data);
         let op = self.of(c, Grid::new(h, w), &part);
-        let projected = kept.unwrap_or_else(|| op.expand.project_all(x));
+        let projected = kept.unwrap_or_else(|| held(&op.expand, x));
         let (dx, dp) = op.backward(x, projected, gradient.data);
         Ok(vec![dx, remains.expand(dp)])
     }

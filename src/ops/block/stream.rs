@@ -4,6 +4,7 @@
 use super::expand::Expand;
 use crate::kernels::Real;
 use crate::ops::rows::{Grid, Rows, Stored, threads_of_image};
+use crate::runtime::buffer::Buffer;
 use crate::runtime::lock::lock;
 use rayon::prelude::*;
 use std::mem::{replace, take};
@@ -128,7 +129,29 @@ impl<H> Strips<'_, H> {
     }
 }
 
+/// Elements of projected rows that are worth holding: they stay in the last cache.
+const HELD: usize = 1 << 21;
+/// What each of many threads adds to that: some of the last cache comes with every core. Where rows are not
+/// held, each thread computes two more, those beside its own, which the more there are the fewer are its own.
+const HELD_BY_THREAD: usize = 1 << 19;
+
+/// Whether the projected rows of some images, so wide, are better computed strip by strip than held.
+pub fn streams(grid: Grid, images: usize, wide: usize) -> bool {
+    let held = HELD.max(rayon::current_num_threads() * HELD_BY_THREAD);
+    images * grid.h * grid.padded_row(wide) > held
+}
+
+/// The projected rows of all images, or nothing where they are better computed strip by strip.
+pub fn held<T: Real, R: Stored<T>>(expand: &Expand<T>, x: &[T]) -> Buffer<R> {
+    if streams(expand.grid, expand.images(x), expand.wide) {
+        Buffer::new(0)
+    } else {
+        expand.project_all(x)
+    }
+}
+
 /// Where a window's rows come from: computed before, or on the way.
+#[derive(Clone, Copy)]
 pub enum Source<'a, R> {
     Held(&'a [R]),
     Streamed,
@@ -151,29 +174,51 @@ pub struct Ring<R> {
     pub held: usize,
 }
 
-/// Calls `consume` with each strip and the rows around it.
-pub fn stream<T: Real, R: Stored<T>, H>(
-    expand: &Expand<T>,
-    x: &[T],
-    source: &Source<R>,
-    strips: &Strips<H>,
-    mut consume: impl FnMut(usize, Rows<R>),
-) {
-    match source {
-        Source::Held(data) => {
-            let zeros = expand.zeros();
-            while let Some(strip) = strips.next() {
-                consume(strip, expand.rows(data, expand.grid.h, &zeros));
-            }
+/// An image's projected rows, which one task goes through in order: those that are computed on the way are
+/// dropped again.
+pub struct Projected<'a, T, R> {
+    expand: &'a Expand<'a, T>,
+    x: &'a [T],
+    source: Source<'a, R>,
+    ring: Ring<R>,
+    /// The first row that was not computed yet.
+    next: usize,
+    zeros: Vec<R>,
+    tiles: Vec<T>,
+}
+
+impl<'a, T: Real, R: Stored<T>> Projected<'a, T, R> {
+    pub fn new(expand: &'a Expand<T>, x: &'a [T], source: Source<'a, R>) -> Self {
+        // A strip and the rows beside it.
+        let held = match source {
+            Source::Held(_) => 0,
+            Source::Streamed => expand.grid.strip + 2,
+        };
+        let data = vec![R::zero(); held * expand.padded_row()];
+        Self {
+            expand,
+            x,
+            source,
+            ring: Ring { data, held },
+            next: 0,
+            zeros: expand.zeros(),
+            tiles: Vec::new(),
         }
-        Source::Streamed => {
-            let mut tiles = Vec::new();
-            let project = |_, rows: Range<usize>, ring: &mut Ring<R>| {
-                let x = expand.rows_of_x(x, &rows);
-                expand.project(rows.start, x, &mut ring.data, ring.held, &mut tiles);
-            };
-            walk(expand, || strips.next(), project, consume);
+    }
+
+    /// Some rows, of a strip at most, and those beside them.
+    pub fn around(&mut self, range: &Range<usize>) -> Rows<'_, R> {
+        let (expand, h) = (self.expand, self.expand.grid.h);
+        if let Source::Held(data) = self.source {
+            return expand.rows(data, h, &self.zeros);
         }
+        let rows = self.next.max(range.start.saturating_sub(1))..h.min(range.end + 1);
+        if !rows.is_empty() {
+            let (x, ring) = (expand.rows_of_x(self.x, &rows), &mut self.ring);
+            expand.project(rows.start, x, &mut ring.data, ring.held, &mut self.tiles);
+            self.next = rows.end;
+        }
+        expand.rows(&self.ring.data, self.ring.held, &self.zeros)
     }
 }
 

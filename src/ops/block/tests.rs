@@ -1,6 +1,6 @@
+use super::stream::streams;
 use super::{
-    AttentionOp, FeedForwardOp, Half, Operator, Scores, View, attention, block, feed_forward,
-    streams,
+    AttentionOp, FeedForwardOp, Half, Kept, Operator, View, attention, block, feed_forward,
 };
 use crate::kernels::{Mask, Precision, Sparsity};
 use crate::ops::rows::Grid;
@@ -300,7 +300,7 @@ fn gradients_over_many_pixels_agree_on_a_gpu() {
     );
 }
 
-/// The results of W, most of what a step holds, in as many bytes as the precision has.
+/// The results of W, where they are kept, in as many bytes as the precision has.
 #[test]
 fn what_is_kept_has_the_precision() {
     fn forward<O: Operator>(op: &mut O, inputs: &[Tensor]) {
@@ -319,13 +319,9 @@ fn what_is_kept_has_the_precision() {
         forward(&mut op, &inputs);
         op.half
     };
-    type Kept<R> = (Buffer<R>, Vec<Scores<f64>>);
-    assert!(attention(Precision::Full).take::<Kept<f64>>().is_some());
-    assert!(
-        attention(Precision::BFloat16)
-            .take::<Kept<bf16>>()
-            .is_some()
-    );
+    let (mut full, mut rounded) = (attention(Precision::Full), attention(Precision::BFloat16));
+    assert!(full.take::<Kept<f64, f64>>().is_some());
+    assert!(rounded.take::<Kept<f64, bf16>>().is_some());
     let inputs = feed_forward_inputs(n, c, hidden, h, w);
     let feed_forward = |precision| {
         let half = half(precision, &inputs);
@@ -333,16 +329,10 @@ fn what_is_kept_has_the_precision() {
         forward(&mut op, &inputs);
         op.half
     };
-    assert!(
-        feed_forward(Precision::Full)
-            .take::<Buffer<f64>>()
-            .is_some()
-    );
-    assert!(
-        feed_forward(Precision::BFloat16)
-            .take::<Buffer<bf16>>()
-            .is_some()
-    );
+    let mut full = feed_forward(Precision::Full);
+    assert!(!full.take::<Buffer<f64>>().unwrap().is_empty());
+    let mut rounded = feed_forward(Precision::BFloat16);
+    assert!(!rounded.take::<Buffer<bf16>>().unwrap().is_empty());
 }
 
 /// What backward computes again is what forward would have kept.
@@ -373,23 +363,52 @@ fn recomputing_changes_nothing() {
     check_cuda("block", run(nothing), &inputs);
 }
 
-/// A large image goes through the rows in one sweep where no gradient is wanted: the same bits.
+/// Few threads go through large images strip by strip, forward and backward, and many hold W's results: the
+/// same bits, whatever is rounded or left out.
 #[test]
 fn streaming_changes_nothing() {
-    let (c, hidden, h, w) = (4, 7, 70, 2500);
-    with_threads(2, || {
-        for wide in [3 * c, 2 * hidden] {
-            assert!(streams(Grid::new(h, w), 1, wide));
+    let (c, heads, hidden) = (16, 2, 25);
+    let parts = [c, c, heads, 3 * c * c, 27 * c, c * c];
+    let attention_mask = mask_of(&parts, 5, 6, |_| true);
+    let parts = [c, c, 2 * hidden * c, 18 * hidden, c * hidden];
+    let feed_forward_mask = mask_of(&parts, 5, 5, |_| true);
+    for (n, h, w) in [(1, 40, 1100), (2, 180, 120), (1, 1400, 3)] {
+        for (threads, streamed) in [(3, true), (40, false)] {
+            let streams = |wide| with_threads(threads, || streams(Grid::new(h, w), n, wide));
+            assert_eq!(streams(3 * c), streamed);
+            assert_eq!(streams(2 * hidden), streamed);
         }
-        let [x, p] = attention_inputs(1, c, 2, h, w).map(|t| single(&t));
-        let streamed = attention(&x, &p, 2, INFER).unwrap();
-        let held = attention(&x, &p, 2, TRAIN).unwrap();
-        assert_eq!(bits(&streamed), bits(&held));
-        let [x, p] = feed_forward_inputs(1, c, hidden, h, w).map(|t| single(&t));
-        let streamed = feed_forward(&x, &p, hidden, INFER).unwrap();
-        let held = feed_forward(&x, &p, hidden, TRAIN).unwrap();
-        assert_eq!(bits(&streamed), bits(&held));
-    });
+        for precision in [Precision::Full, Precision::BFloat16] {
+            let mode = Mode::Train(Keep::Projections, precision);
+            let run = |t: &[Tensor]| attention(&t[0], &t[1], heads, mode);
+            let inputs = attention_inputs(n, c, heads, h, w);
+            check_threads(run, &inputs, &attention_mask);
+            let run = |t: &[Tensor]| feed_forward(&t[0], &t[1], hidden, mode);
+            let inputs = feed_forward_inputs(n, c, hidden, h, w);
+            check_threads(run, &inputs, &feed_forward_mask);
+        }
+    }
+}
+
+/// No number of threads changes a bit of the results and gradients, with the mask and without.
+fn check_threads(
+    f: impl Fn(&[Tensor]) -> crate::Result<Tensor> + Sync,
+    inputs: &[Tensor; 2],
+    mask: &Mask,
+) {
+    let [x, p] = inputs.each_ref().map(single);
+    let masked = {
+        let mut values = flat(&p);
+        mask.apply(&mut values);
+        single(&tensor(values, p.dims())).masked(Some(Sparsity::new(mask.clone())))
+    };
+    for p in [p, masked] {
+        let inputs = [x.clone(), p];
+        let work = || (bits(&f(&inputs).unwrap()), gradients(&f, &inputs, 9));
+        let with = |threads| with_threads(threads, work);
+        let many = with(40);
+        assert!([1, 2, 3].iter().all(|&threads| with(threads) == many));
+    }
 }
 
 /// Both halves at once, for any number of threads and with channels of v and hidden ones left out.

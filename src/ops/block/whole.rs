@@ -3,8 +3,8 @@
 
 use super::attention::Attention;
 use super::feed_forward::FeedForward;
-use super::stream::{Ring, Runs, Source, walk};
-use super::{AttentionOp, FeedForwardOp, Remains, streams};
+use super::stream::{Ring, Runs, Source, streams, walk};
+use super::{AttentionOp, FeedForwardOp, Remains};
 use crate::Result;
 use crate::kernels::{Precision, Real};
 use crate::ops::rows::{Grid, Rows, Stored};
@@ -126,7 +126,7 @@ fn sweep_image<T: Real, R: Stored<T>>(
 ) {
     let expand = &feed_forward.expand;
     let (grid, row) = (expand.grid, expand.x_row());
-    let scores = attention.attend(images, x, &Source::<R>::Streamed, y);
+    let scores = attention.attend(images, x, Source::<R>::Streamed, y);
     let folded = attention.folded(&scores);
     let mixing = attention.mixing(&scores, folded.as_deref());
     let y: Vec<_> = y.chunks_mut(grid.strip * row).map(Mutex::new).collect();
@@ -136,8 +136,8 @@ fn sweep_image<T: Real, R: Stored<T>>(
         [copy(strip - 1, grid.strip - 1), copy(strip, 0)]
     };
     Runs::new(grid, images, 1, beside).each(|strips| {
-        let (mut other, mut tiles, mut gated) = (vec![T::zero(); row], vec![], vec![]);
-        let mut scratch = Default::default();
+        let mut other = vec![T::zero(); row];
+        let (mut tiles, mut values, mut mixed, mut gated) = (vec![], vec![], vec![], vec![]);
         let produce = |strip: Option<usize>, rows: Range<usize>, ring: &mut Ring<R>| {
             let mut own = strip.map(|strip| lock(&y[strip]));
             let y = match &mut own {
@@ -148,7 +148,9 @@ fn sweep_image<T: Real, R: Stored<T>>(
                     &mut other[..]
                 }
             };
-            attention.finish(&mixing, expand.rows_of_x(x, &rows), y, &mut scratch);
+            let x = expand.rows_of_x(x, &rows);
+            attention.load(y, x, &mut values);
+            attention.finish(&mixing, x, y, (&values, &mut mixed));
             expand.project(rows.start, y, &mut ring.data, ring.held, &mut tiles);
         };
         let consume = |strip: usize, rows: Rows<R>| {

@@ -1,15 +1,15 @@
 //! Backward through the attention half.
 
 use super::mixing::BLOCK;
-use super::{Attention, Scores};
+use super::{Attention, Kept, Scores};
 use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{TILE, Target, product};
 use crate::kernels::{Matrix, Real, Strided};
 use crate::ops::block::back::{Back, Image, Sums};
-use crate::ops::block::stream::Ring;
-use crate::ops::rows::{Place, Stored, clear_rest, load_tiles};
+use crate::ops::block::stream::{Ring, Source};
+use crate::ops::rows::{Place, Rows, Stored, load_tiles};
 use crate::ops::softmax::softmax_row_backward;
 use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::{Buffer, concat};
@@ -18,29 +18,25 @@ use std::ops::Range;
 
 impl<T: Real> Attention<'_, T> {
     /// dx and the gradient of the parameters.
-    pub fn backward(
-        &self,
-        (x, projected, dy): (&[T], Buffer<impl Stored<T>>, &[T]),
-        scores: &[Scores<T>],
-    ) -> (Vec<T>, Vec<T>) {
+    pub fn backward<R: Stored<T>>(&self, x: &[T], kept: Kept<T, R>, dy: &[T]) -> (Vec<T>, Vec<T>) {
         let image = self.expand.x_image();
-        let back = Back::new(&self.expand, scores.len());
-        let zeros = self.expand.zeros();
+        let back = Back::new(&self.expand, self.expand.images(x));
         let mut dx = Buffer::new(dy.len());
         let (small, front): (Vec<_>, Vec<_>) = (
             dx.par_chunks_mut(image),
             x.par_chunks(image),
             dy.par_chunks(image),
-            scores,
+            kept.values.par_chunks(image),
+            &kept.scores,
         )
             .into_par_iter()
             .enumerate()
-            .map(|(index, (dx, x, dy, scores))| {
-                let projected = self.expand.rows_of_image(&projected, index, &zeros);
-                self.image_backward(&back, &Image { x, projected, dy }, scores, dx)
+            .map(|(index, (dx, x, dy, values, scores))| {
+                let projected = Source::of(&self.expand, &kept.projected, index);
+                self.image_backward(&back, &Image { x, projected, dy }, (values, scores), dx)
             })
             .unzip();
-        drop(projected);
+        drop(kept);
         let small = sum_parts(small);
         let (dtemperature, dproject_out) = small.split_at(self.heads);
         let [affine, weight, taps] = back.total(front.into_iter().flatten().collect());
@@ -49,33 +45,22 @@ impl<T: Real> Attention<'_, T> {
     }
 
     /// Writes dx of an image; returns the gradient of τ and W_out, and the front's by parts.
-    fn image_backward<'b>(
+    fn image_backward<'b, R: Stored<T>>(
         &self,
         back: &'b Back<'_, T>,
-        image: &Image<T, impl Stored<T>>,
-        scores: &Scores<T>,
+        image: &Image<T, R>,
+        (values, scores): (&[T], &Scores<T>),
         dx: &mut [T],
     ) -> (Vec<T>, Vec<Sums<'b, T>>) {
-        let (grid, dim, count_v) = (self.expand.grid, self.expand.dim, self.values.len());
+        let (grid, dim) = (self.expand.grid, self.expand.dim);
+        let count_v = self.values.len();
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
         let outer = WeightGradient::dense(self.precision, (dim, count_v));
         let outer = outer.over(grid, 1, |strip, dy, v: &mut Vec<T>| {
             let range = grid.rows_of(strip);
-            let count = range.len();
-            load_tiles(
-                grid,
-                count,
-                dim,
-                self.expand.rows_of_x(image.dy, &range),
-                dy,
-            );
-            v.resize(grid.tiles(count) * count_v * TILE, T::zero());
-            let channels = self.channels_of_v();
-            self.windows(range, image.projected, channels, v, |place, channel| {
-                let at = place.tiled(count_v, channel);
-                at..at + place.length
-            });
-            clear_rest(grid, count, count_v, v);
+            let gradient = self.expand.rows_of_x(image.dy, &range);
+            load_tiles(grid, range.len(), dim, gradient, dy);
+            self.load(self.expand.rows_of_x(values, &range), gradient, v);
             v
         });
         let (small, between) = self.small_backward(&self.all_values(outer), scores);
@@ -85,8 +70,9 @@ impl<T: Real> Attention<'_, T> {
         let mix = || {
             let mut scratch = Scratch::default();
             let (mixing, between) = (&mixing, &between);
-            move |rows: Range<usize>, ring: &mut Ring<T>, _: Option<&mut ()>| {
-                self.heads_backward(rows, image, (mixing, between), ring, &mut scratch);
+            move |range: Range<usize>, rows: Rows<R>, ring: &mut Ring<T>, _: Option<&mut ()>| {
+                let dy = self.expand.rows_of_x(image.dy, &range);
+                self.heads_backward(range, (rows, dy), (mixing, between), ring, &mut scratch);
             }
         };
         let parts = back.image(image, dx, |_| (), mix);
@@ -97,7 +83,7 @@ impl<T: Real> Attention<'_, T> {
     fn heads_backward(
         &self,
         range: Range<usize>,
-        image: &Image<T, impl Stored<T>>,
+        (projected, gradient): (Rows<impl Stored<T>>, &[T]),
         (mixing, matrices): (&Matrix<T>, &Matrices<T>),
         ring: &mut Ring<T>,
         scratch: &mut Scratch<T>,
@@ -108,28 +94,22 @@ impl<T: Real> Attention<'_, T> {
         for buffer in [&mut scratch.queries, &mut scratch.keys, &mut scratch.dy] {
             buffer.resize(tiles * dim * TILE, T::zero());
         }
-        let held = ring.held;
+        let (first, held) = (range.start, ring.held);
         let at = |place: Place, channel: usize| {
-            self.expand.at(range.start, &place, held) + channel * grid.pitch()
+            self.expand.at(first, &place, held) + channel * grid.pitch()
         };
         let groups = |channel: usize| -> Vec<usize> {
             grid.groups(rows).map(|place| at(place, channel)).collect()
         };
-        load_tiles(
-            grid,
-            rows,
-            dim,
-            self.expand.rows_of_x(image.dy, &range),
-            &mut scratch.dy,
-        );
+        load_tiles(grid, rows, dim, gradient, &mut scratch.dy);
         let target = Target {
             data: &mut ring.data,
             row: grid.pitch(),
             groups: &groups(2 * dim),
         };
         mixing.product(false, target, &scratch.dy);
-        self.heads_of(range.clone(), image.projected, 0, &mut scratch.queries);
-        self.heads_of(range.clone(), image.projected, dim, &mut scratch.keys);
+        self.heads_of(range.clone(), projected, 0, &mut scratch.queries);
+        self.heads_of(range, projected, dim, &mut scratch.keys);
         let (q, k) = (&scratch.queries, &scratch.keys);
         let head = tiles * c * TILE;
         for h in 0..self.heads {

@@ -10,7 +10,7 @@ pub use self::scores::Scores;
 
 use super::expand::Expand;
 use super::layout::Layout;
-use super::stream::{Runs, Source, stream};
+use super::stream::{Projected, Runs, Source, held};
 use crate::kernels::reduce::sum_squares;
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Steps, TILE, Target};
@@ -37,6 +37,15 @@ pub struct Attention<'a, T> {
     /// [dim, dim]
     project_out: Matrix<'a, T>,
     precision: Precision,
+}
+
+/// What the backward needs of the forward.
+pub struct Kept<T, R> {
+    /// W's results where they are held, or nothing.
+    projected: Buffer<R>,
+    /// v, row by row where each strip of x begins.
+    values: Buffer<T>,
+    scores: Vec<Scores<T>>,
 }
 
 /// Sums over some rows, none before the first: q·kᵀ of each head in lines of whole groups, ‖q‖² and ‖k‖² of
@@ -93,29 +102,46 @@ impl<'a, T: Real> Attention<'a, T> {
         self.c().next_multiple_of(GROUP)
     }
 
-    /// y, from the rows in `projected` where it holds any, and each image's scores.
-    pub fn forward(&self, x: &[T], projected: &[impl Stored<T>]) -> (Vec<T>, Vec<Scores<T>>) {
+    /// y, and what the backward needs.
+    pub fn forward<R: Stored<T>>(&self, x: &[T]) -> (Vec<T>, Kept<T, R>) {
         let length = self.expand.grid.strip * self.expand.x_row();
         let (image, images) = (self.expand.x_image(), self.expand.images(x));
-        let mut y = Buffer::new(x.len());
-        let scores = y
-            .par_chunks_mut(image)
-            .zip(x.par_chunks(image))
+        let projected = held(&self.expand, x);
+        let (mut values, mut y) = (Buffer::new(x.len()), Buffer::new(x.len()));
+        let each = (
+            y.par_chunks_mut(image),
+            values.par_chunks_mut(image),
+            x.par_chunks(image),
+        );
+        let scores = each
+            .into_par_iter()
             .enumerate()
-            .map(|(index, (y, x))| {
-                let source = Source::of(&self.expand, projected, index);
-                let scores = self.attend(images, x, &source, y);
+            .map(|(index, (y, values, x))| {
+                let source = Source::of(&self.expand, &projected, index);
+                let scores = self.attend(images, x, source, values);
                 let folded = self.folded(&scores);
                 let mixing = self.mixing(&scores, folded.as_deref());
-                y.par_chunks_mut(length)
-                    .zip(x.par_chunks(length))
-                    .for_each_init(Default::default, |scratch, (y, x)| {
-                        self.finish(&mixing, x, y, scratch);
-                    });
+                let strips = (
+                    y.par_chunks_mut(length),
+                    values.par_chunks(length),
+                    x.par_chunks(length),
+                );
+                strips.into_par_iter().for_each_init(
+                    Default::default,
+                    |(tiles, mixed), (y, values, x)| {
+                        self.load(values, x, tiles);
+                        self.finish(&mixing, x, y, (tiles, mixed));
+                    },
+                );
                 scores
             })
             .collect();
-        (y.into_vec(), scores)
+        let kept = Kept {
+            projected,
+            values,
+            scores,
+        };
+        (y.into_vec(), kept)
     }
 
     /// Writes the values of one of several images to where its strips begin, row by row; returns what its
@@ -124,7 +150,7 @@ impl<'a, T: Real> Attention<'a, T> {
         &self,
         images: usize,
         x: &[T],
-        source: &Source<impl Stored<T>>,
+        source: Source<impl Stored<T>>,
         values: &mut [T],
     ) -> Scores<T> {
         let grid = self.expand.grid;
@@ -136,16 +162,12 @@ impl<'a, T: Real> Attention<'a, T> {
             .collect();
         Runs::new(grid, images, together, |_| [(), ()]).each(|strips| {
             let mut scratch = Scratch::default();
-            stream(&self.expand, x, source, &strips, |strip, rows| {
-                let mut sums = lock(&parts[strip / together]);
-                self.gather(
-                    strip,
-                    rows,
-                    &mut lock(&values[strip]),
-                    &mut sums,
-                    &mut scratch,
-                );
-            });
+            let mut projected = Projected::new(&self.expand, x, source);
+            while let Some(strip) = strips.next() {
+                let rows = projected.around(&grid.rows_of(strip));
+                let (mut values, mut sums) = (lock(&values[strip]), lock(&parts[strip / together]));
+                self.gather(strip, rows, &mut values, &mut sums, &mut scratch);
+            }
         });
         self.scores(parts.into_iter().map(unlocked).collect())
     }
@@ -273,19 +295,23 @@ impl<'a, T: Real> Attention<'a, T> {
         &strip[row * length..][..length]
     }
 
-    /// y = x + W_out·A·values on some rows, where y holds the values before.
+    /// The values of so many rows as a part of x has, to tiles.
+    pub fn load(&self, values: &[T], x: &[T], tiles: &mut Vec<T>) {
+        let (grid, count) = (self.expand.grid, self.values.len());
+        let rows = x.len() / self.expand.x_row();
+        tiles.resize(grid.tiles(rows) * count * TILE, T::zero());
+        load_tiles(grid, rows, count, values, tiles);
+    }
+
+    /// y = x + W_out·A·values on some rows, of which the values are in tiles.
     pub fn finish(
         &self,
         mixing: &Mixing<T>,
         x: &[T],
         y: &mut [T],
-        (tiles, mixed): &mut (Vec<T>, Vec<T>),
+        (tiles, mixed): (&[T], &mut Vec<T>),
     ) {
-        let (grid, count) = (self.expand.grid, self.values.len());
-        let rows = x.len() / self.expand.x_row();
-        tiles.resize(grid.tiles(rows) * count * TILE, T::zero());
-        load_tiles(grid, rows, count, y, tiles);
         y.copy_from_slice(x);
-        mixing.add(grid, y, tiles, mixed);
+        mixing.add(self.expand.grid, y, tiles, mixed);
     }
 }
