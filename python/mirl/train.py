@@ -65,8 +65,8 @@ class Trainer:
         Largest norm over all gradients at living weights; longer gradients are scaled down to it,
         as by PyTorch's ``clip_grad_norm_``.
     recompute
-        ``"block"``: each half of a transformer block keeps nothing but its input and computes the
-        rest again in the backward. The same bits for less memory and more time; for large patches.
+        ``"block"``: transformer blocks keep nothing but their input and compute the rest again in
+        the backward. The same bits for less memory and more time; for large batches.
     micro_batch
         Largest number of images whose gradients are computed at once: larger batches are taken in
         parts, and their gradients summed (gradient accumulation), in less memory.

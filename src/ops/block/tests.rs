@@ -300,7 +300,7 @@ fn gradients_over_many_pixels_agree_on_a_gpu() {
     );
 }
 
-/// The results of W, where they are kept, in as many bytes as the precision has.
+/// The results of W, where they stay in the last cache, in as many bytes as the precision has.
 #[test]
 fn what_is_kept_has_the_precision() {
     fn forward<O: Operator>(op: &mut O, inputs: &[Tensor]) {
@@ -333,6 +333,12 @@ fn what_is_kept_has_the_precision() {
     assert!(!full.take::<Buffer<f64>>().unwrap().is_empty());
     let mut rounded = feed_forward(Precision::BFloat16);
     assert!(!rounded.take::<Buffer<bf16>>().unwrap().is_empty());
+    // None of a large image.
+    let inputs = feed_forward_inputs(1, 16, 25, 40, 1100);
+    let half = half(Precision::Full, &inputs);
+    let mut op = FeedForwardOp { hidden: 25, half };
+    with_threads(3, || forward(&mut op, &inputs));
+    assert!(op.half.take::<Buffer<f64>>().unwrap().is_empty());
 }
 
 /// What backward computes again is what forward would have kept.
