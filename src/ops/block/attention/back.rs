@@ -52,8 +52,7 @@ impl<T: Real> Attention<'_, T> {
         (values, scores): (&[T], &Scores<T>),
         dx: &mut [T],
     ) -> (Vec<T>, Vec<Sums<'b, T>>) {
-        let (grid, dim) = (self.expand.grid, self.expand.dim);
-        let count_v = self.values.len();
+        let (grid, dim, count_v) = (self.expand.grid, self.expand.dim, self.values.len());
         // E = Σ dy·vᵀ holds all that dA and dW_out need.
         let outer = WeightGradient::dense(self.precision, (dim, count_v));
         let outer = outer.over(grid, 1, |strip, dy, v: &mut Vec<T>| {
