@@ -3,8 +3,10 @@
 
 use super::{atomic, open};
 use crate::{Error, Result};
+use crc32fast::Hasher;
 use half::{bf16, f16};
 use memmap2::Mmap;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata as Header, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,10 +23,21 @@ pub const CHECKSUM: &str = "crc32";
 /// Metadata key: CRC-32 of what the header tells: all other metadata, and the names of the tensors.
 pub const HEADER_CHECKSUM: &str = "header_crc32";
 
+/// Bytes that one task sums up.
+const CHUNK: usize = 1 << 20;
+
 fn checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut hasher = crc32fast::Hasher::new();
-    parts.for_each(|part| hasher.update(part));
-    format!("{:08x}", hasher.finalize())
+    let mut whole = Hasher::new();
+    for part in parts {
+        let chunks = part.par_chunks(CHUNK).map(|chunk| {
+            let mut of_chunk = Hasher::new();
+            of_chunk.update(chunk);
+            of_chunk
+        });
+        let chunks: Vec<Hasher> = chunks.collect();
+        chunks.iter().for_each(|of_chunk| whole.combine(of_chunk));
+    }
+    format!("{:08x}", whole.finalize())
 }
 
 fn header_checksum<'a>(metadata: &'a Metadata, names: impl Iterator<Item = &'a String>) -> String {

@@ -54,16 +54,20 @@ impl Mask {
     /// # Errors
     /// The number of bytes is not that of `len` bits, or a bit beyond them is set.
     pub fn from_bytes(len: usize, bytes: &[u8]) -> Result<Self> {
-        let mask = Self::from_fn(len, |i| {
-            bytes.get(i / 8).is_some_and(|b| b >> (i % 8) & 1 == 1)
-        });
-        if mask.to_bytes() != bytes {
+        let missing = len.next_multiple_of(8) - len;
+        let is_beyond = |last: &u8| (last.leading_zeros() as usize) < missing;
+        if bytes.len() != len.div_ceil(8) || bytes.last().is_some_and(is_beyond) {
             return Err(Error::value(format!(
                 "{} bytes are no mask of {len} weights",
                 bytes.len()
             )));
         }
-        Ok(mask)
+        let words = bytes.chunks(WORD / 8).map(|bytes| {
+            let bytes = bytes.iter().rev();
+            bytes.fold(0, |word, &byte| word << 8 | u64::from(byte))
+        });
+        let words = words.collect();
+        Ok(Self { words, len })
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -141,6 +145,16 @@ impl Mask {
         ones
     }
 
+    /// Up to 128 bits from `first` on, the lowest first.
+    pub fn bits(&self, first: usize, count: usize) -> u128 {
+        let (at, shift) = (first / WORD, first % WORD);
+        let word = |at: usize| u128::from(self.words.get(at).copied().unwrap_or(0));
+        let bits = (word(at) | word(at + 1) << WORD) >> shift;
+        let above = word(at + 2).checked_shl((2 * WORD - shift) as u32);
+        let beyond = 2 * WORD - count;
+        (bits | above.unwrap_or(0)) << beyond >> beyond
+    }
+
     /// Sets the bits from `first` on to those of a mask.
     pub fn set(&mut self, first: usize, mask: &Self) {
         for (index, &word) in mask.words.iter().enumerate() {
@@ -158,10 +172,16 @@ impl Mask {
     /// Zeroes the values whose bit is not set.
     pub fn apply<T: Real>(&self, values: &mut [T]) {
         for (chunk, &word) in values.chunks_mut(WORD).zip(&self.words) {
-            if word != u64::MAX {
-                for (bit, value) in chunk.iter_mut().enumerate() {
-                    if word >> bit & 1 == 0 {
-                        *value = T::zero();
+            match word {
+                0 => chunk.fill(T::zero()),
+                u64::MAX => {}
+                _ => {
+                    for (bit, value) in chunk.iter_mut().enumerate() {
+                        *value = if word >> bit & 1 == 1 {
+                            *value
+                        } else {
+                            T::zero()
+                        };
                     }
                 }
             }
@@ -202,6 +222,27 @@ mod tests {
             mask.ones(first, count, |i| found.push(i));
             let expected: Vec<usize> = (0..count).filter(|i| mask.get(first + i)).collect();
             assert_eq!(found, expected, "{first} {count}");
+        }
+    }
+
+    #[test]
+    fn bits_are_read_anywhere() {
+        let mask = Mask::from_fn(200, |i| i % 3 == 0);
+        for (first, count) in [
+            (0, 128),
+            (0, 1),
+            (1, 127),
+            (63, 66),
+            (64, 64),
+            (72, 128),
+            (199, 1),
+        ] {
+            let bits = mask.bits(first, count);
+            let alive = |i: usize| i < count && mask.get(first + i);
+            assert!(
+                (0..128).all(|i| (bits >> i & 1 == 1) == alive(i)),
+                "{first} {count}"
+            );
         }
     }
 

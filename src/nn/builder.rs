@@ -1,12 +1,13 @@
 //! Declares parameters under dotted paths, or finds those declared before.
 
-use super::{Parameters, Stored};
+use super::Parameters;
 use crate::kernels::Precision;
 use crate::ops::{Mode, Tensor};
 use crate::runtime::rng;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 use rand::RngExt;
+use rayon::prelude::*;
 use std::cell::RefCell;
 
 /// Initial values.
@@ -55,6 +56,8 @@ pub struct Rehearsal {
 const MOST_VALUES: usize = 1 << 28;
 /// A hundred times the published network.
 const MOST_PARAMETERS: usize = 1 << 16;
+/// Values that one task clears.
+const CHUNK: usize = 1 << 15;
 
 impl<'a> Builder<'a> {
     /// The root. Each parameter's initial values follow from `seed` and its name; without one they are
@@ -131,12 +134,11 @@ impl<'a> Builder<'a> {
         let mut parameters = store.borrow_mut();
         let names: Vec<String> = parts.iter().map(|(name, ..)| self.join(name)).collect();
         if names.iter().all(|name| parameters.get(name).is_none()) {
-            let values = names.iter().zip(parts).map(|(name, (_, shape, init))| {
-                let data = initial_values(name, size(shape), *init, seed);
-                let shape = shape.to_vec();
-                (name.clone(), Stored { shape, data })
-            });
-            parameters.declare(shape, values.collect())?;
+            let shapes = parts.iter().map(|(_, shape, _)| shape.to_vec());
+            let named = names.iter().cloned().zip(shapes).collect();
+            parameters.declare(shape, named, |part, values| {
+                initialise(values, &names[part], parts[part].2, seed);
+            })?;
         }
         parameters.tensor(&names, shape, mode)
     }
@@ -155,21 +157,18 @@ fn size(shape: &[usize]) -> usize {
     shape.iter().fold(1, |size, &n| size.saturating_mul(n))
 }
 
-fn initial_values(name: &str, count: usize, init: Init, seed: Option<u64>) -> Vec<f32> {
-    let Some(seed) = seed else {
-        return vec![0.0; count];
-    };
-    let mut stream = rng::stream(seed, name, [0, 0]);
+fn initialise(values: &mut [f32], name: &str, init: Init, seed: Option<u64>) {
+    let init = if seed.is_some() { init } else { Init::Zeros };
+    let mut stream = rng::stream(seed.unwrap_or_default(), name, [0, 0]);
     let mut uniform = || stream.random::<f32>();
     match init {
-        Init::Ones => vec![1.0; count],
-        Init::Zeros => vec![0.0; count],
-        Init::Rand => (0..count).map(|_| uniform()).collect(),
+        Init::Ones => values.fill(1.0),
+        // The system clears memory where it is first touched: all threads touch it.
+        Init::Zeros => values.par_chunks_mut(CHUNK).for_each(|part| part.fill(0.0)),
+        Init::Rand => values.fill_with(uniform),
         Init::KaimingUniform { fan_in } => {
             let bound = 1.0 / (fan_in as f32).sqrt();
-            (0..count)
-                .map(|_| bound * (2.0 * uniform() - 1.0))
-                .collect()
+            values.fill_with(|| bound * (2.0 * uniform() - 1.0));
         }
     }
 }

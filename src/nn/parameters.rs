@@ -1,12 +1,14 @@
 //! The named parameters of a network, in the order in which it declares them.
 
+use super::StateDict;
 use super::upload::upload;
-use super::{StateDict, state};
 use crate::kernels::{Mask, Sparsity};
 use crate::ops::{Gradients, Mode, Tensor, Values};
+use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage};
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,24 +116,32 @@ impl Parameters {
         self.iter().map(|(_, parameter)| parameter.count()).sum()
     }
 
-    /// Adds a variable of `shape` that holds `parts` one after the other.
+    /// Adds a variable of `shape` that holds parts of these names and shapes one after the other. `fill` writes
+    /// the values of a part, by its number.
     pub(super) fn declare(
         &mut self,
         shape: &[usize],
-        parts: Vec<(String, state::Stored)>,
+        parts: Vec<(String, Vec<usize>)>,
+        fill: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Result<()> {
-        let mut all = Vec::with_capacity(shape.iter().product());
-        for (name, values) in parts {
+        let mut all = Buffer::new(shape.iter().product());
+        let (mut start, mut rest, mut values) = (0, &mut all[..], Vec::new());
+        for (name, shape) in parts {
+            let part;
+            (part, rest) = rest.split_at_mut(shape.iter().product());
             self.index.insert(name.clone(), self.entries.len());
             self.entries.push(Entry {
                 name,
                 variable: self.variables.len(),
-                start: all.len(),
-                shape: values.shape,
+                start,
+                shape,
             });
-            all.extend(values.data);
+            start += part.len();
+            values.push(part);
         }
-        let values = candle_core::Tensor::from_vec(all, shape, &Device::Cpu)?;
+        let values = values.into_par_iter().enumerate();
+        values.for_each(|(number, part)| fill(number, part));
+        let values = candle_core::Tensor::from_vec(all.into_vec(), shape, &Device::Cpu)?;
         self.variables.push(Tensor::variable(values));
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! The masks of named parameters.
 
 use crate::kernels::Mask;
-use crate::nn::Parameters;
+use crate::nn::{Parameter, Parameters};
 use crate::runtime::gpu::{Array, DType};
 use crate::{Error, Result, arguments};
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -68,18 +69,19 @@ impl Masks {
             let mask = self.get(name)?;
             Some((parameter, mask))
         });
+        let masked: Vec<(Parameter, &Mask)> = masked.collect();
+        if all.gpu().is_none() {
+            let masked = masked.into_par_iter();
+            return masked.try_for_each(|(values, mask)| values.write(|values| mask.apply(values)));
+        }
         // All bits are on the GPU before any weight changes: there may be no memory for them.
-        let uploaded = masked.map(|(parameter, mask)| {
-            let values = parameter.array();
-            let words = |values: &Array| Array::from_words(values.gpu(), mask.words());
-            let words = values.as_ref().map(words).transpose()?;
-            Ok((parameter, mask, values.zip(words)))
+        let uploaded = masked.into_iter().filter_map(|(values, mask)| {
+            let values = values.array()?;
+            let words = Array::from_words(values.gpu(), mask.words());
+            Some(words.map(|words| (values, words)))
         });
-        for (parameter, mask, on_gpu) in uploaded.collect::<Result<Vec<_>>>()? {
-            match on_gpu {
-                Some((values, words)) => apply_cuda(&words, &values)?,
-                None => parameter.write(|values| mask.apply(values))?,
-            }
+        for (values, words) in uploaded.collect::<Result<Vec<_>>>()? {
+            apply_cuda(&words, &values)?;
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The lists of what is alive of a matrix.
 
-use super::{SAMPLED_DEPTH, THREES_DEPTH, form};
+use super::{SAMPLED_DEPTH, form};
 use crate::kernels::tiles::TILE;
-use crate::kernels::{Alive, Real, Strided};
+use crate::kernels::{Alive, Mask, Real, Strided};
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -49,115 +50,33 @@ impl Pattern {
     }
 
     pub(super) fn cut<T: Real>(
-        size: (usize, usize),
+        (m, k): (usize, usize),
         (depth, rows): (usize, usize),
         left: Strided<T>,
         alive: Alive,
     ) -> Arc<Self> {
-        assert!(left.holds(size.0, size.1) && (left.row == 1 || left.col == 1));
-        let numbers = [alive.first, size.0, size.1, left.row, depth * rows];
-        let key = if left.col == 1 { "rows" } else { "columns" };
-        let make = || {
-            let single = Self::new(size, depth, (left.row, left.col), alive);
-            if rows == 1 {
-                single
-            } else {
-                single.in_threes()
-            }
-        };
-        alive.of.derive((key, numbers), make)
-    }
-
-    fn new((m, k): (usize, usize), depth: usize, (row, col): (usize, usize), alive: Alive) -> Self {
-        let (outer, inner, step) = if col == 1 { (m, k, row) } else { (k, m, col) };
-        let walk = |f: &mut dyn FnMut(usize, usize)| {
-            for at in 0..outer {
-                let first = alive.first + at * step;
-                match col {
-                    1 => alive.of.mask().ones(first, inner, |k| f(at, k)),
-                    _ => alive.of.mask().ones(first, inner, |i| f(i, at)),
-                }
-            }
-        };
-        let list = |i: usize, k: usize| k / depth * m + i;
-        let mut starts = vec![0; k.div_ceil(depth) * m + 1];
-        walk(&mut |i, k| starts[list(i, k) + 1] += 1);
-        for at in 1..starts.len() {
-            starts[at] += starts[at - 1];
-        }
-        let count = starts[starts.len() - 1] as usize;
-        let (mut lines, mut places) = (vec![0; count], vec![0; count]);
-        let mut next = starts.clone();
-        walk(&mut |i, k| {
-            let next = &mut next[list(i, k)];
-            lines[*next as usize] = (k % depth * TILE) as u16;
-            places[*next as usize] = (i * row + k * col) as u32;
-            *next += 1;
-        });
-        Self {
+        assert!(left.holds(m, k) && (left.row == 1 || left.col == 1));
+        let cut = Cut {
             size: (m, k),
             depth,
-            rows: 1,
-            lines,
-            places,
-            groups: starts[..starts.len() - 1].to_vec(),
-            starts,
+            rows,
+            step: (left.row, left.col),
+        };
+        let numbers = [alive.first, m, k, left.row, depth * rows];
+        let (mask, first) = (alive.of.mask(), alive.first);
+        if left.col == 1 {
+            let bits = |i: usize, columns: Range<usize>| {
+                mask.bits(first + i * left.row + columns.start, columns.len())
+            };
+            return alive.of.derive(("rows", numbers), || cut.pattern(bits));
         }
-    }
-
-    /// The same elements, three rows at a time.
-    fn in_threes(self) -> Self {
-        let (m, _) = self.size;
-        let mut lines = Vec::with_capacity(self.lines.len());
-        let mut places = Vec::with_capacity(self.places.len());
-        let (mut starts, mut groups) = (vec![], vec![]);
-        for block in 0..self.blocks() {
-            for first in (0..m).step_by(3) {
-                // The rows that have a column, as bits, and their elements' places.
-                let mut columns = [(0, [0; 3]); THREES_DEPTH];
-                for r in 0..3.min(m - first) {
-                    for at in self.list(block * m + first + r) {
-                        let (rows, places) = &mut columns[usize::from(self.lines[at]) / TILE];
-                        *rows |= 1 << r;
-                        places[r] = self.places[at];
-                    }
-                }
-                let mut counts = [0; 8];
-                for (rows, _) in columns {
-                    counts[rows] += 1;
-                }
-                groups.push(places.len() as u32);
-                // Where the next line and place of each list go.
-                let mut next = [(0, 0); 8];
-                let mut end = (lines.len(), places.len());
-                for list in THREES {
-                    starts.push(end.0 as u32);
-                    next[list] = end;
-                    end.0 += counts[list];
-                    end.1 += counts[list] * list.count_ones() as usize;
-                }
-                lines.resize(end.0, 0);
-                places.resize(end.1, 0);
-                for (column, (rows, at)) in (0..).zip(columns).filter(|(_, c)| c.0 != 0) {
-                    let (line, place) = &mut next[rows];
-                    lines[*line] = column * TILE as u16;
-                    *line += 1;
-                    for r in (0..3).filter(|r| rows >> r & 1 == 1) {
-                        places[*place] = at[r];
-                        *place += 1;
-                    }
-                }
+        alive.of.derive(("columns", numbers), || {
+            let mut turned = Mask::none(m * k);
+            for at in 0..k {
+                mask.ones(first + at * left.col, m, |i| turned.insert(i * k + at));
             }
-        }
-        starts.push(lines.len() as u32);
-        Self {
-            rows: 3,
-            lines,
-            places,
-            starts,
-            groups,
-            ..self
-        }
+            cut.pattern(|i, columns| turned.bits(i * k + columns.start, columns.len()))
+        })
     }
 
     /// The columns that are alive anywhere, in order.
@@ -206,13 +125,125 @@ impl Pattern {
     }
 }
 
-/// The rows of the lists of three: bits, in the order in which they are walked.
+/// The rows of each list of a group of so many: bits, in the order in which the lists are walked.
+pub fn lists(rows: usize) -> &'static [usize] {
+    match rows {
+        1 => &[1],
+        _ => &THREES,
+    }
+}
+
 pub const THREES: [usize; 7] = [0b111, 0b011, 0b101, 0b110, 0b001, 0b010, 0b100];
+
+/// Groups whose lists one task writes.
+const TASK: usize = 256;
+
+/// How a matrix is cut into lists.
+struct Cut {
+    size: (usize, usize),
+    depth: usize,
+    rows: usize,
+    /// From an element to the one below it, and to the one beside it.
+    step: (usize, usize),
+}
+
+impl Cut {
+    /// `bits` are those of some columns of a row.
+    fn pattern(self, bits: impl Fn(usize, Range<usize>) -> u128 + Sync) -> Pattern {
+        let lists = lists(self.rows);
+        let count = self.size.1.div_ceil(self.depth) * self.size.0.div_ceil(self.rows);
+        let columns = (0..count).into_par_iter();
+        let columns: Vec<_> = columns.map(|group| self.columns(group, &bits)).collect();
+        let (mut starts, mut groups) = (vec![0], vec![0]);
+        let (mut line, mut place) = (0, 0);
+        for columns in &columns {
+            for (list, columns) in lists.iter().zip(columns) {
+                line += columns.count_ones();
+                place += columns.count_ones() * list.count_ones();
+                starts.push(line);
+            }
+            groups.push(place);
+        }
+        let (mut lines, mut places) = (vec![0; line as usize], vec![0; place as usize]);
+        let (mut rest_of_lines, mut rest_of_places) = (&mut lines[..], &mut places[..]);
+        let mut tasks = Vec::new();
+        for (task, columns) in columns.chunks(TASK).enumerate() {
+            let (first, end) = (task * TASK, task * TASK + columns.len());
+            let count = starts[end * lists.len()] - starts[first * lists.len()];
+            let (lines, places);
+            (lines, rest_of_lines) = rest_of_lines.split_at_mut(count as usize);
+            let count = groups[end] - groups[first];
+            (places, rest_of_places) = rest_of_places.split_at_mut(count as usize);
+            tasks.push((first, columns, lines, places));
+        }
+        tasks
+            .into_par_iter()
+            .for_each(|(first, columns, lines, places)| {
+                let (mut line, mut place) = (0, 0);
+                for (group, columns) in (first..).zip(columns) {
+                    let (block, row) = self.at(group);
+                    for (&list, &columns) in lists.iter().zip(columns) {
+                        let mut left = columns;
+                        while left != 0 {
+                            let column = left.trailing_zeros() as usize;
+                            left &= left - 1;
+                            lines[line] = (column * TILE) as u16;
+                            line += 1;
+                            for r in (0..self.rows).filter(|r| list >> r & 1 == 1) {
+                                let (i, k) = (row + r, block * self.depth + column);
+                                places[place] = (i * self.step.0 + k * self.step.1) as u32;
+                                place += 1;
+                            }
+                        }
+                    }
+                }
+            });
+        groups.pop();
+        Pattern {
+            size: self.size,
+            depth: self.depth,
+            rows: self.rows,
+            lines,
+            places,
+            starts,
+            groups,
+        }
+    }
+
+    /// The block of a group, and its first row.
+    fn at(&self, group: usize) -> (usize, usize) {
+        let groups = self.size.0.div_ceil(self.rows);
+        (group / groups, group % groups * self.rows)
+    }
+
+    /// The columns of each list of a group, as bits.
+    fn columns(
+        &self,
+        group: usize,
+        bits: impl Fn(usize, Range<usize>) -> u128,
+    ) -> [u128; THREES.len()] {
+        let ((m, k), (block, first)) = (self.size, self.at(group));
+        let columns = block * self.depth..k.min((block + 1) * self.depth);
+        let mut of_rows = [0; 3];
+        for (row, of_row) in (first..m).zip(&mut of_rows[..self.rows]) {
+            *of_row = bits(row, columns.clone());
+        }
+        let mut of_lists = [0; THREES.len()];
+        for (&list, of_list) in lists(self.rows).iter().zip(&mut of_lists) {
+            *of_list = u128::MAX;
+            for (r, of_row) in of_rows.iter().enumerate() {
+                *of_list &= if list >> r & 1 == 1 { *of_row } else { !of_row };
+            }
+        }
+        of_lists
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use super::super::THREES_DEPTH;
     use super::*;
-    use crate::kernels::{Mask, Sparsity};
+    use crate::kernels::Sparsity;
 
     /// A row of three that is alone in its columns, columns that all three have, and none.
     #[test]

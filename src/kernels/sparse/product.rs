@@ -1,7 +1,7 @@
 //! Products with the lists of a matrix on the left.
 
 use super::GROUPS;
-use super::pattern::{Pattern, THREES};
+use super::pattern::{Pattern, THREES, lists};
 use crate::kernels::tiles::{GROUP, TILE, Target, tiled_len};
 use crate::kernels::{Real, Strided};
 use crate::runtime::buffer::Buffer;
@@ -70,7 +70,7 @@ impl<T: Real> Product<'_, T> {
         let pattern = self.left.pattern();
         let (m, k) = pattern.size;
         let rows = pattern.rows;
-        let lists: &[usize] = if rows == 1 { &[1] } else { &THREES };
+        let lists = lists(rows);
         for (g, &place) in self.target.groups.iter().enumerate() {
             let tile = g / GROUPS * k * TILE + g % GROUPS * GROUP;
             for (group, first) in (0..m).step_by(rows).enumerate() {

@@ -58,7 +58,12 @@ impl Remains {
             return Self::All;
         }
         let from: Vec<u32> = parts(&channels).flatten().map(|at| at as u32).collect();
-        let compact = Mask::from_fn(from.len(), |i| mask.get(from[i] as usize));
+        let word = |places: &[u32]| {
+            let places = places.iter().rev();
+            places.fold(0, |word, &at| word << 1 | u64::from(mask.get(at as usize)))
+        };
+        let words: Vec<u64> = from.par_chunks(u64::BITS as usize).map(word).collect();
+        let compact = Mask::from_words(from.len(), &words);
         Self::Some(Compact {
             channels,
             sparsity: Sparsity::new(compact),
