@@ -47,6 +47,55 @@ def test_results_are_those_of_the_dense_network(anywhere, scope, density):
     np.testing.assert_allclose(model(image), without_masks(model)(image), atol=rounding(model))
 
 
+def scale(model, factor):
+    state = model.state_dict()
+    model.load_state_dict({name: values * np.float32(factor) for name, values in state.items()})
+
+
+def step(model):
+    image = random_images(3, (1, 3, 16, 16))
+    mirl.Trainer(model, lr=1e-2).step(image, image / 2)
+
+
+def leave_out(model, name="refinement.0.ffn.project_in.weight"):
+    model.mask = model.mask | {name: np.zeros(model.shapes[name], bool)}
+
+
+CHANGES = {
+    "load_state_dict": lambda model, _: scale(model, 0.9),
+    "step": lambda model, _: step(model),
+    "prune": lambda model, _: mirl.prune(model, 0.2),
+    "rewind": mirl.rewind,
+    "mask": lambda model, _: leave_out(model),
+}
+"""Whatever changes the weights of a model that was pruned from a snapshot."""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_inference_keeps_goes_with_the_weights(anywhere, change, precision):
+    """What operators made of weights, lists or rounded ones, is used only until the weights change."""
+    model = anywhere
+    try:
+        model.precision = precision
+    except mirl.errors.DeviceError as error:
+        pytest.skip(str(error))
+    start = model.snapshot()
+    mirl.prune(model, 0.6)
+    scale(model, 1.1)
+    image = random_images(0, (1, 3, 40, 24))
+    before = model(image)
+    np.testing.assert_array_equal(model(image), before)
+    CHANGES[change](model, start)
+    after = model(image)
+    assert (after != before).any()
+    anew = mirl.PromptIR(seed=0, device=model.device, **SIZES)
+    anew.mask = model.mask
+    anew.load_state_dict(model.state_dict())
+    anew.precision = precision
+    np.testing.assert_array_equal(after, anew(image))
+
+
 def test_dead_channels_are_left_out(anywhere):
     model = anywhere
     shapes = model.shapes

@@ -4,9 +4,8 @@
 use super::bf16::{self, Pairs};
 use super::simd::dispatch;
 use super::sparse::{self, Pattern, Sparse};
-use super::sparsity::Alive;
 use super::tiles::{self, GROUP, Panels, Steps, Target};
-use super::{Real, Strided};
+use super::{Known, Real, Strided};
 use crate::runtime::buffer::Buffer;
 use std::sync::Arc;
 
@@ -45,11 +44,11 @@ impl Precision {
 pub struct Matrix<'a, T> {
     size: (usize, usize),
     left: Strided<'a, T>,
-    alive: Option<Alive<'a>>,
+    known: Known<'a>,
     precision: Precision,
     /// About as many columns of tiles as it will meet.
     columns: usize,
-    form: Form<T>,
+    form: Arc<Form<T>>,
 }
 
 #[derive(Debug)]
@@ -61,30 +60,37 @@ enum Form<T> {
 }
 
 impl<'a, T: Real> Matrix<'a, T> {
-    /// Where `alive` is given, all other elements are zero. `columns` is about how many columns of tiles
-    /// the matrix will meet.
+    /// `known` is what is known of the matrix: where a mask tells what is alive, all else is zero. `columns` is about
+    /// how many columns of tiles it will meet.
     pub fn new(
         precision: Precision,
         size: (usize, usize),
         left: Strided<'a, T>,
-        alive: Option<Alive<'a>>,
+        known: Known<'a>,
         columns: usize,
     ) -> Self {
         let count = size.0 * size.1;
         let dense = Self::dense_cost(precision, count);
-        let pays = |alive: &Alive| sparse::cost(size, alive.count(count)) < dense;
-        let form = match (alive.filter(pays), precision) {
-            (Some(alive), _) => Form::Sparse(Sparse::new(Pattern::of(size, left, alive), left)),
-            (None, Precision::Full) if count >= FAR && columns >= MANY => {
-                Form::Panels(Panels::new(size, left))
+        let alive = known.alive();
+        let alive = alive.filter(|alive| sparse::cost(size, alive.count(count)) < dense);
+        let numbers = [known.first, size.0, size.1, left.row, 0];
+        let form = match (alive, precision) {
+            (Some(alive), _) => known.make(("lists", numbers), || {
+                Form::Sparse(Sparse::new(Pattern::of(size, left, alive), left))
+            }),
+            (None, Precision::BFloat16) => {
+                known.make(("pairs", numbers), || Form::Rounded(Pairs::new(size, left)))
             }
-            (None, Precision::Full) => Form::Dense,
-            (None, Precision::BFloat16) => Form::Rounded(Pairs::new(size, left)),
+            // As large as what they are made of, and soon made.
+            (None, Precision::Full) if count >= FAR && columns >= MANY => {
+                Arc::new(Form::Panels(Panels::new(size, left)))
+            }
+            (None, Precision::Full) => Arc::new(Form::Dense),
         };
         Self {
             size,
             left,
-            alive,
+            known,
             precision,
             columns,
             form,
@@ -95,7 +101,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     pub fn t(&self) -> Self {
         let (m, k) = self.size;
         let left = self.left.t();
-        Self::new(self.precision, (k, m), left, self.alive, self.columns)
+        Self::new(self.precision, (k, m), left, self.known, self.columns)
     }
 
     pub fn precision(&self) -> Precision {
@@ -114,7 +120,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     /// Time of a product beside that of one element of a dense one.
     pub fn cost(&self) -> f64 {
         let (m, k) = self.size;
-        match &self.form {
+        match &*self.form {
             Form::Sparse(sparse) => sparse::cost(self.size, sparse.pattern().alive()),
             _ => Self::dense_cost(self.precision, m * k),
         }
@@ -131,7 +137,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     /// The places of the gradient, where it is wanted at some only.
     pub fn places(&self) -> Option<Arc<Pattern>> {
         let (m, k) = self.size;
-        let alive = self.alive?;
+        let alive = self.known.alive()?;
         let dense = Self::dense_cost(self.precision, m * k);
         let sampled = alive.count(m * k) as f64 * SAMPLE < dense;
         sampled.then(|| Pattern::to_sample(self.size, self.left, alive))
@@ -139,7 +145,7 @@ impl<'a, T: Real> Matrix<'a, T> {
 
     /// Columns that hold anything, in order; all where that is not known.
     pub fn columns(&self) -> Vec<usize> {
-        match &self.form {
+        match &*self.form {
             Form::Sparse(sparse) => sparse.pattern().columns(),
             _ => (0..self.size.1).collect(),
         }
@@ -150,7 +156,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     /// # Panics
     /// When an element would lie outside its slice.
     pub fn product(&self, accumulate: bool, target: Target<T>, tiles: &[T]) {
-        match &self.form {
+        match &*self.form {
             Form::Dense => tiles::product(self.size, accumulate, target, self.left, tiles),
             Form::Panels(panels) => panels.product(accumulate, target, tiles),
             Form::Rounded(pairs) => bf16::product(pairs, accumulate, target, tiles),
@@ -163,7 +169,7 @@ impl<'a, T: Real> Matrix<'a, T> {
     /// # Panics
     /// When an element would lie outside its slice.
     pub fn product_rounded(&self, target: Target<half::bf16>, tiles: &[T]) {
-        if let Form::Rounded(pairs) = &self.form {
+        if let Form::Rounded(pairs) = &*self.form {
             return bf16::product_rounded(pairs, target, tiles);
         }
         // Lists add up in the target, cut by cut.
@@ -205,7 +211,7 @@ const MANY: usize = 512;
 mod tests {
     use super::tiles::{GROUP, tiled_len};
     use super::*;
-    use crate::kernels::{Mask, Sparsity};
+    use crate::kernels::{Alive, Derived, Mask, Sparsity};
 
     /// Where a tenth is alive, with any instruction set; not where all is, or nothing is known.
     #[test]
@@ -219,13 +225,47 @@ mod tests {
         for (precision, (every, sparse)) in full.into_iter().chain(rounded) {
             let of = &Sparsity::new(Mask::from_fn(m * k, |i| every == 0 || i % every == 0));
             let alive = (every > 0).then_some(Alive { of, first: 0 });
-            let matrix = Matrix::new(precision, (m, k), left, alive, 512);
+            let known = alive.map(Known::from).unwrap_or_default();
+            let matrix = Matrix::new(precision, (m, k), left, known, 512);
             for matrix in [matrix.t(), matrix] {
                 let what = format!("one of {every}, {precision:?}");
-                assert_eq!(matches!(matrix.form, Form::Sparse(_)), sparse, "{what}");
+                assert_eq!(matches!(*matrix.form, Form::Sparse(_)), sparse, "{what}");
                 let dense = Matrix::<f32>::dense_cost(precision, m * k);
                 assert_eq!(matrix.cost() < dense, sparse, "{what}");
             }
+        }
+    }
+
+    /// Each precision, side and place has a form of its own, which is made anew when the weights change.
+    #[test]
+    fn what_was_made_of_weights_is_used_again() {
+        let (m, k) = (96, 96);
+        let weights = vec![1.0f32; 2 * m * k];
+        let of = &Sparsity::new(Mask::from_fn(2 * m * k, |i| i % 50 == 0));
+        let made = Derived::default();
+        let matrices = || {
+            let known = |sparsity, first| Known {
+                sparsity,
+                made: Some(&made),
+                first,
+            };
+            let rows = |first: usize| Strided::rows(&weights[first..], k);
+            let matrix = |precision, sparsity, first| {
+                Matrix::new(precision, (m, k), rows(first), known(sparsity, first), m)
+            };
+            let sparse = matrix(Precision::Full, Some(of), 0);
+            let below = matrix(Precision::Full, Some(of), m * k);
+            let rounded = matrix(Precision::BFloat16, None, 0);
+            [rounded.t(), sparse.t(), sparse, below, rounded]
+        };
+        let (first, second) = (matrices(), matrices());
+        made.clear();
+        let third = matrices();
+        for (i, a) in first.iter().enumerate() {
+            for (j, b) in second.iter().enumerate() {
+                assert_eq!(Arc::ptr_eq(&a.form, &b.form), i == j, "{i} {j}");
+            }
+            assert!(third.iter().all(|c| !Arc::ptr_eq(&a.form, &c.form)));
         }
     }
 
@@ -250,9 +290,9 @@ mod tests {
                 let of = &Sparsity::new(Mask::from_fn(m * k, lives));
                 let weight = |i: usize| if lives(i) { number(i) } else { T::zero() };
                 let weights: Vec<T> = (0..m * k).map(weight).collect();
-                let alive = Some(Alive { of, first: 0 });
+                let known = Alive { of, first: 0 }.into();
                 let left = Strided::rows(&weights[..], k);
-                let matrix = Matrix::new(precision, (m, k), left, alive, n);
+                let matrix = Matrix::new(precision, (m, k), left, known, n);
                 let mut full = vec![T::one(); m * (n + 3)];
                 let mut rounded = vec![bf16::round(T::one()); full.len()];
                 fn to<'a, R>(data: &'a mut [R], groups: &'a [usize]) -> Target<'a, R> {
@@ -278,8 +318,8 @@ mod tests {
         let tiles: Vec<f32> = (0..tiled_len(k, n)).map(number).collect();
         let product = |columns: usize| {
             let left = Strided::rows(&weights[..], k);
-            let matrix = Matrix::new(Precision::Full, (m, k), left, None, columns);
-            assert_eq!(matches!(matrix.form, Form::Panels(_)), columns >= MANY);
+            let matrix = Matrix::new(Precision::Full, (m, k), left, Known::default(), columns);
+            assert_eq!(matches!(*matrix.form, Form::Panels(_)), columns >= MANY);
             let mut c = vec![0.0; m * n];
             let target = Target {
                 data: &mut c,

@@ -7,6 +7,8 @@
 //! between machines.
 
 pub mod bf16;
+pub mod derived;
+pub mod known;
 pub mod mask;
 pub mod matmul;
 pub mod matrix;
@@ -21,6 +23,8 @@ pub mod strided;
 pub mod testing;
 pub mod tiles;
 
+pub use derived::Derived;
+pub use known::Known;
 pub use mask::Mask;
 pub use matrix::{Matrix, Precision};
 pub use real::Real;

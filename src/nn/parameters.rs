@@ -54,6 +54,7 @@ impl<'a> Parameter<'a> {
 
     /// Runs `f` on the values, in place.
     pub fn write<R>(&self, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+        self.variable.forget();
         write(self.variable.values(), self.range(), f)
     }
 

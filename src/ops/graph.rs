@@ -4,7 +4,7 @@
 //! Here a gradient that comes alone is taken as it is, and what an operator kept is let go with it.
 
 use super::adapter::{Adapter, Recorded};
-use super::{Operator, Values, add};
+use super::{Knowledge, Operator, Values, add};
 use crate::kernels::Sparsity;
 use crate::runtime::cancel;
 use crate::runtime::lock::lock;
@@ -19,8 +19,7 @@ use std::sync::{Arc, Mutex};
 pub struct Tensor {
     values: Values,
     node: Option<Arc<Node>>,
-    /// Where they may differ from zero, if that is known.
-    mask: Option<Arc<Sparsity>>,
+    knowledge: Knowledge,
 }
 
 /// A variable, or the result of an operator.
@@ -83,7 +82,7 @@ impl Tensor {
         Self {
             values: values.into(),
             node: None,
-            mask: None,
+            knowledge: Knowledge::default(),
         }
     }
 
@@ -92,14 +91,21 @@ impl Tensor {
         Self {
             values: values.into(),
             node: Some(Node::new(None)),
-            mask: None,
+            knowledge: Knowledge {
+                sparsity: None,
+                made: Some(Arc::default()),
+            },
         }
     }
 
     /// The same, known to be zero where `mask` is not set.
     pub fn masked(&self, mask: Option<Arc<Sparsity>>) -> Self {
+        let made = self.knowledge.made.as_ref().map(|_| Arc::default());
         Self {
-            mask,
+            knowledge: Knowledge {
+                sparsity: mask,
+                made,
+            },
             ..self.clone()
         }
     }
@@ -113,7 +119,18 @@ impl Tensor {
     }
 
     pub fn mask(&self) -> Option<&Arc<Sparsity>> {
-        self.mask.as_ref()
+        self.knowledge.sparsity.as_ref()
+    }
+
+    pub fn knowledge(&self) -> &Knowledge {
+        &self.knowledge
+    }
+
+    /// To be called when its values change.
+    pub fn forget(&self) {
+        if let Some(made) = &self.knowledge.made {
+            made.clear();
+        }
     }
 
     pub fn values(&self) -> &Values {
@@ -195,7 +212,7 @@ pub fn apply<O: Operator>(mut operator: O, inputs: &[&Tensor]) -> Result<Tensor>
     Ok(Tensor {
         values,
         node: record.map(|record| Node::new(Some(record))),
-        mask: None,
+        knowledge: Knowledge::default(),
     })
 }
 

@@ -1,9 +1,8 @@
 //! What operators run for.
 
-use super::Tensor;
-use crate::kernels::{Precision, Sparsity};
+use super::{Knowledge, Tensor};
+use crate::kernels::Precision;
 use crate::runtime::gpu::DType;
-use std::sync::Arc;
 
 /// Inference, or training, and what is rounded on the way.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,11 +49,15 @@ impl Mode {
         }
     }
 
-    /// Where weights may differ from zero, as far as operators may make use of it.
-    pub fn survivors(self, weights: &Tensor) -> Option<Arc<Sparsity>> {
+    /// What is known of weights, as far as operators may make use of it.
+    pub fn knowledge(self, weights: &Tensor) -> Knowledge {
         match self {
-            Self::Infer(_) | Self::Train(..) => weights.mask().cloned(),
-            Self::Differentiate => None,
+            Self::Infer(_) => weights.knowledge().clone(),
+            Self::Train(..) => Knowledge {
+                made: None,
+                ..weights.knowledge().clone()
+            },
+            Self::Differentiate => Knowledge::default(),
         }
     }
 

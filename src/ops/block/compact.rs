@@ -3,11 +3,10 @@
 
 use super::cuda::{OnGpu, Part as CudaPart};
 use crate::Result;
-use crate::kernels::{Mask, Real, Sparsity};
+use crate::kernels::{Known, Mask, Real, Sparsity};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::{Arena, Array};
 use rayon::prelude::*;
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -37,11 +36,25 @@ const WORTH: usize = 8;
 const CHUNK: usize = 1 << 15;
 
 /// The parameters that a half runs with.
-pub struct Part<'a, T: Clone> {
-    pub values: Cow<'a, [T]>,
-    pub sparsity: Option<&'a Sparsity>,
+pub struct Part<'a, T> {
+    values: Values<'a, T>,
+    pub known: Known<'a>,
     /// The inner channels that they belong to, unless all.
     pub channels: Option<&'a [usize]>,
+}
+
+enum Values<'a, T> {
+    All(&'a [T]),
+    Some(Arc<Vec<T>>),
+}
+
+impl<T> Part<'_, T> {
+    pub fn values(&self) -> &[T] {
+        match &self.values {
+            Values::All(values) => values,
+            Values::Some(values) => values,
+        }
+    }
 }
 
 impl Remains {
@@ -74,23 +87,23 @@ impl Remains {
     }
 
     /// Those of all parameters that are needed.
-    pub fn part<'a, T: Real>(
-        &'a self,
-        parameters: &'a [T],
-        sparsity: Option<&'a Sparsity>,
-    ) -> Part<'a, T> {
+    pub fn part<'a, T: Real>(&'a self, parameters: &'a [T], known: Known<'a>) -> Part<'a, T> {
         match self {
             Self::Some(compact) => {
-                let values = compact.from.par_iter().map(|&at| parameters[at as usize]);
+                let from = compact.from.par_iter();
+                let values = || from.map(|&at| parameters[at as usize]).collect();
                 Part {
-                    values: Cow::Owned(values.collect()),
-                    sparsity: Some(&compact.sparsity),
+                    values: Values::Some(known.make(("channels", [0; 5]), values)),
+                    known: Known {
+                        sparsity: Some(&compact.sparsity),
+                        ..known
+                    },
                     channels: Some(&compact.channels),
                 }
             }
             Self::All | Self::Nothing => Part {
-                values: Cow::Borrowed(parameters),
-                sparsity,
+                values: Values::All(parameters),
+                known,
                 channels: None,
             },
         }

@@ -3,7 +3,7 @@
 use super::layout::Layout;
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{TILE, Target};
-use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
+use crate::kernels::{Known, Matrix, Precision, Real, Strided};
 use crate::ops::rows::{Grid, Place, Rows, Stored, clear_borders, clear_missing, load_tiles};
 use crate::runtime::buffer::Buffer;
 use num_traits::Zero;
@@ -31,20 +31,19 @@ impl<'a, T: Real> Expand<'a, T> {
     pub fn new(
         grid: Grid,
         layout: Layout,
-        (parameters, mask): (&'a [T], Option<&'a Sparsity>),
+        (parameters, known): (&'a [T], Known<'a>),
         precision: Precision,
     ) -> Self {
         let Layout { dim, wide, .. } = layout;
         let weight = Strided::rows(&parameters[layout.weight()..layout.taps()], dim);
-        let first = layout.weight();
-        let alive = mask.map(|of| Alive { of, first });
+        let known = known.at(layout.weight());
         Self {
             grid,
             dim,
             wide,
             gamma: &parameters[..layout.beta()],
             beta: &parameters[layout.beta()..layout.temperatures()],
-            weight: Matrix::new(precision, (wide, dim), weight, alive, grid.h * grid.w),
+            weight: Matrix::new(precision, (wide, dim), weight, known, grid.h * grid.w),
             taps: &parameters[layout.taps()..layout.out()],
         }
     }

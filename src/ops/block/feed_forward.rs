@@ -6,7 +6,7 @@ use super::layout::Layout;
 use super::stream::{Projected, Ring, Runs, Source, held};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
-use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
+use crate::kernels::{Known, Matrix, Precision, Real, Strided};
 use crate::ops::rows::{
     BORDER, Grid, Place, Rows, Stored, clear_rest, load_tiles, of_length, product_rows,
     product_tiles, put, window,
@@ -30,7 +30,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
     pub fn new(
         grid: Grid,
         (dim, hidden): (usize, usize),
-        (parameters, mask): (&'a [T], Option<&'a Sparsity>),
+        (parameters, known): (&'a [T], Known<'a>),
         precision: Precision,
     ) -> Self {
         let layout = Layout::feed_forward(dim, hidden);
@@ -39,11 +39,11 @@ impl<'a, T: Real> FeedForward<'a, T> {
             precision,
             (dim, hidden),
             Strided::rows(&parameters[first..], hidden),
-            mask.map(|of| Alive { of, first }),
+            known.at(first),
             grid.h * grid.w,
         );
         Self {
-            expand: Expand::new(grid, layout, (parameters, mask), precision),
+            expand: Expand::new(grid, layout, (parameters, known), precision),
             project_out,
         }
     }

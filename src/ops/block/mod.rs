@@ -40,8 +40,8 @@ use self::layout::Layout;
 use self::stream::held;
 use self::whole::BlockOp;
 use super::rows::{Grid, Stored};
-use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Mask, Precision, Real, Sparsity};
+use super::{Knowledge, Mode, Operator, Tensor, View, apply, sizes};
+use crate::kernels::{Mask, Precision, Real};
 use crate::runtime::buffer::{Buffer, copy, zeros};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
@@ -89,7 +89,7 @@ pub fn block(
 /// What both halves have.
 struct Half {
     mode: Mode,
-    mask: Option<Arc<Sparsity>>,
+    knowledge: Knowledge,
     /// What the forward leaves to the backward, of the number type that it ran in.
     kept: Option<Box<dyn Any + Send>>,
 }
@@ -98,21 +98,21 @@ impl Half {
     fn new(parameters: &Tensor, mode: Mode) -> Self {
         Self {
             mode,
-            mask: mode.survivors(parameters),
+            knowledge: mode.knowledge(parameters),
             kept: None,
         }
     }
 
     /// What the mask leaves of the inner channels, found once.
     fn remains(&self, find: impl FnOnce(&Mask) -> Remains) -> Arc<Remains> {
-        match &self.mask {
+        match &self.knowledge.sparsity {
             Some(sparsity) => sparsity.derive(("channels", [0; 5]), || find(sparsity.mask())),
             None => Arc::new(Remains::All),
         }
     }
 
     fn part<'a, T: Real>(&'a self, remains: &'a Remains, parameters: &'a [T]) -> Part<'a, T> {
-        remains.part(parameters, self.mask.as_deref())
+        remains.part(parameters, self.knowledge.known())
     }
 
     fn put<V: Any + Send>(&mut self, value: V) {
@@ -175,7 +175,7 @@ impl AttentionOp {
             Some(channels) => channels.to_vec(),
             None => (0..c).collect(),
         };
-        let parameters = (&*part.values, part.sparsity);
+        let parameters = (part.values(), part.known);
         let (grid, precision) = (Grid::new(h, w), self.half.mode.precision());
         Attention::new(grid, (c, self.heads), values, parameters, precision)
     }
@@ -305,7 +305,7 @@ impl FeedForwardOp {
 
     fn of<'a, T: Real>(&self, c: usize, grid: Grid, part: &'a Part<T>) -> FeedForward<'a, T> {
         let hidden = part.channels.map_or(self.hidden, <[usize]>::len);
-        let parameters = (&*part.values, part.sparsity);
+        let parameters = (part.values(), part.known);
         let precision = self.half.mode.precision();
         FeedForward::new(grid, (c, hidden), parameters, precision)
     }

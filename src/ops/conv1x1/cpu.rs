@@ -1,6 +1,6 @@
 use super::Dims;
 use crate::kernels::tiles::TILE;
-use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
+use crate::kernels::{Known, Matrix, Precision, Real, Strided};
 use crate::ops::rows::{load_tiles, product_rows};
 use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::Buffer;
@@ -11,11 +11,10 @@ pub fn matrix<'a, T: Real>(
     d: Dims,
     precision: Precision,
     weight: &'a [T],
-    mask: Option<&'a Sparsity>,
+    known: Known<'a>,
 ) -> Matrix<'a, T> {
-    let alive = mask.map(|mask| Alive { of: mask, first: 0 });
     let left = Strided::rows(weight, d.ci);
-    Matrix::new(precision, (d.co, d.ci), left, alive, d.grid.h * d.grid.w)
+    Matrix::new(precision, (d.co, d.ci), left, known, d.grid.h * d.grid.w)
 }
 
 /// y = A·x at every pixel.

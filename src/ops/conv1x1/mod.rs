@@ -9,20 +9,19 @@ mod cuda;
 mod tests;
 
 use super::rows::Grid;
-use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Real, Sparsity};
+use super::{Knowledge, Mode, Operator, Tensor, View, apply, sizes};
+use crate::kernels::Real;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
-use std::sync::Arc;
 
 pub fn conv1x1(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
-    let mask = mode.survivors(weight);
-    apply(Conv1x1 { mode, mask }, &[x, weight])
+    let knowledge = mode.knowledge(weight);
+    apply(Conv1x1 { mode, knowledge }, &[x, weight])
 }
 
 struct Conv1x1 {
     mode: Mode,
-    mask: Option<Arc<Sparsity>>,
+    knowledge: Knowledge,
 }
 
 /// Sizes of one call.
@@ -59,16 +58,16 @@ impl Operator for Conv1x1 {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x.shape, weight.shape)?;
         let shape = vec![dims.n, x.shape[1], dims.co, x.shape[3]];
-        let mask = self.mask.as_deref();
-        let matrix = cpu::matrix(dims, self.mode.precision(), weight.data, mask);
+        let known = self.knowledge.known();
+        let matrix = cpu::matrix(dims, self.mode.precision(), weight.data, known);
         Ok((cpu::convolve(dims, &matrix, x.data), shape))
     }
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
         let dims = Dims::of(x.shape, weight.shape)?;
-        let mask = self.mask.as_deref();
-        let matrix = cpu::matrix(dims, self.mode.precision(), weight.data, mask);
+        let known = self.knowledge.known();
+        let matrix = cpu::matrix(dims, self.mode.precision(), weight.data, known);
         Ok(vec![
             cpu::convolve(dims, &matrix.t(), gradient.data),
             cpu::backward_weight(dims, &matrix, x.data, gradient.data),

@@ -3,7 +3,7 @@
 
 use super::Dims;
 use crate::kernels::tiles::TILE;
-use crate::kernels::{Alive, Mask, Matrix, Precision, Real, Sparsity, Strided};
+use crate::kernels::{Known, Mask, Matrix, Precision, Real, Sparsity, Strided};
 use crate::ops::rows::{BORDER, Rows, clear_rest, load_tiles, pad_rows, product_rows};
 use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::{Buffer, zeros};
@@ -16,12 +16,11 @@ pub fn matrix<'a, T: Real>(
     d: Dims,
     precision: Precision,
     weight: &'a [T],
-    mask: Option<&'a Sparsity>,
+    known: Known<'a>,
 ) -> Matrix<'a, T> {
-    let alive = mask.map(|mask| Alive { of: mask, first: 0 });
     let left = Strided::rows(weight, TAPS * d.ci);
     let size = (d.co, TAPS * d.ci);
-    Matrix::new(precision, size, left, alive, d.grid.h * d.grid.w)
+    Matrix::new(precision, size, left, known, d.grid.h * d.grid.w)
 }
 
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
@@ -47,7 +46,7 @@ pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
 pub fn backward_input<T: Real>(
     d: Dims,
     precision: Precision,
-    (weight, mask): (&[T], Option<&Sparsity>),
+    (weight, known): (&[T], Known),
     dy: &[T],
 ) -> Vec<T> {
     // [co][ci][tap] → [ci][co][8 − tap]
@@ -65,7 +64,7 @@ pub fn backward_input<T: Real>(
             *taps = pairs[pair % d.co * d.ci + pair / d.co];
             taps.reverse();
         });
-    let mask = mask.map(|sparsity| {
+    let mask = known.sparsity.map(|sparsity| {
         sparsity.derive(("turned", [0; 5]), || {
             let mut mask = Mask::none(weight.len());
             sparsity
@@ -74,8 +73,11 @@ pub fn backward_input<T: Real>(
             Sparsity::new(mask)
         })
     });
-    let mask = mask.as_deref().map(|mask| &**mask);
-    let matrix = matrix(d.t(), precision, &turned, mask);
+    let known = Known {
+        sparsity: mask.as_deref().map(|mask| &**mask),
+        ..Known::default()
+    };
+    let matrix = matrix(d.t(), precision, &turned, known);
     convolve(d.t(), &matrix, dy)
 }
 

@@ -10,20 +10,19 @@ mod cuda;
 mod tests;
 
 use super::rows::Grid;
-use super::{Mode, Operator, Tensor, View, apply, sizes};
-use crate::kernels::{Real, Sparsity};
+use super::{Knowledge, Mode, Operator, Tensor, View, apply, sizes};
+use crate::kernels::Real;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
-use std::sync::Arc;
 
 pub fn conv3x3(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
-    let mask = mode.survivors(weight);
-    apply(Conv3x3 { mode, mask }, &[x, weight])
+    let knowledge = mode.knowledge(weight);
+    apply(Conv3x3 { mode, knowledge }, &[x, weight])
 }
 
 struct Conv3x3 {
     mode: Mode,
-    mask: Option<Arc<Sparsity>>,
+    knowledge: Knowledge,
 }
 
 /// Sizes of one call.
@@ -68,8 +67,8 @@ impl Operator for Conv3x3 {
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x.shape, weight.shape)?;
-        let mask = self.mask.as_deref();
-        let matrix = cpu::matrix(d, self.mode.precision(), weight.data, mask);
+        let known = self.knowledge.known();
+        let matrix = cpu::matrix(d, self.mode.precision(), weight.data, known);
         let shape = vec![d.n, d.grid.h, d.co, d.grid.w];
         Ok((cpu::convolve(d, &matrix, x.data), shape))
     }
@@ -77,11 +76,11 @@ impl Operator for Conv3x3 {
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
         let d = Dims::of(x.shape, weight.shape)?;
-        let mask = self.mask.as_deref();
+        let known = self.knowledge.known();
         let precision = self.mode.precision();
-        let matrix = cpu::matrix(d, precision, weight.data, mask);
+        let matrix = cpu::matrix(d, precision, weight.data, known);
         Ok(vec![
-            cpu::backward_input(d, precision, (weight.data, mask), gradient.data),
+            cpu::backward_input(d, precision, (weight.data, known), gradient.data),
             cpu::backward_weight(d, &matrix, x.data, gradient.data),
         ])
     }

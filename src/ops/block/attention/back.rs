@@ -6,7 +6,7 @@ use crate::kernels::matmul::matmul;
 use crate::kernels::reduce::{dot, sum_parts};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{TILE, Target, product};
-use crate::kernels::{Matrix, Real, Strided};
+use crate::kernels::{Known, Matrix, Real, Strided};
 use crate::ops::block::back::{Back, Image, Sums};
 use crate::ops::block::stream::{Ring, Source};
 use crate::ops::rows::{Place, Rows, Stored, load_tiles};
@@ -65,7 +65,8 @@ impl<T: Real> Attention<'_, T> {
         let (small, between) = self.small_backward(&self.all_values(outer), scores);
         let mixing = self.product_of(scores);
         let (size, left) = ((count_v, dim), Strided::rows(&mixing[..], count_v).t());
-        let mixing = Matrix::new(self.precision, size, left, None, grid.h * grid.w);
+        let pixels = grid.h * grid.w;
+        let mixing = Matrix::new(self.precision, size, left, Known::default(), pixels);
         let mix = || {
             let mut scratch = Scratch::default();
             let (mixing, between) = (&mixing, &between);

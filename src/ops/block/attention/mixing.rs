@@ -4,7 +4,7 @@
 use super::{Attention, Scores};
 use crate::kernels::matmul::matmul;
 use crate::kernels::tiles::{GROUP, TILE, Target, product};
-use crate::kernels::{Matrix, Real, Strided};
+use crate::kernels::{Known, Matrix, Real, Strided};
 use crate::ops::rows::{Grid, product_rows};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
@@ -79,7 +79,13 @@ impl<T: Real> Attention<'_, T> {
         let left = Strided::rows(folded, self.values.len());
         let size = (self.expand.dim, self.values.len());
         let pixels = self.expand.grid.h * self.expand.grid.w;
-        Mixing::Folded(Matrix::new(self.precision, size, left, None, pixels))
+        Mixing::Folded(Matrix::new(
+            self.precision,
+            size,
+            left,
+            Known::default(),
+            pixels,
+        ))
     }
 
     /// A of each head, for the values that are there.

@@ -14,7 +14,7 @@ use super::stream::{Projected, Runs, Source, held};
 use crate::kernels::reduce::sum_squares;
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, Steps, TILE, Target};
-use crate::kernels::{Alive, Matrix, Precision, Real, Sparsity, Strided};
+use crate::kernels::{Known, Matrix, Precision, Real, Strided};
 use crate::ops::rows::{
     BORDER, Grid, Place, Rows, Stored, clear_rest, load_tiles, put, transpose_tiles, window,
 };
@@ -66,7 +66,7 @@ impl<'a, T: Real> Attention<'a, T> {
         grid: Grid,
         (dim, heads): (usize, usize),
         values: Vec<usize>,
-        (parameters, mask): (&'a [T], Option<&'a Sparsity>),
+        (parameters, known): (&'a [T], Known<'a>),
         precision: Precision,
     ) -> Self {
         let layout = Layout::attention(dim, heads, values.len());
@@ -76,11 +76,11 @@ impl<'a, T: Real> Attention<'a, T> {
             Precision::Full,
             (dim, dim),
             Strided::rows(&parameters[first..], dim),
-            mask.map(|of| Alive { of, first }),
+            known.at(first),
             0,
         );
         Self {
-            expand: Expand::new(grid, layout, (parameters, mask), precision),
+            expand: Expand::new(grid, layout, (parameters, known), precision),
             heads,
             values,
             temperature: &parameters[layout.temperatures()..layout.weight()],
