@@ -125,7 +125,7 @@ fn rate((m, k): (usize, usize), density: f64) -> Result<f64> {
         first: 0,
     });
     let left = Strided::rows(&weights[..], k);
-    let matrix = Matrix::new(Precision::Full, (m, k), left, alive, PIXELS * STRIPS);
+    let matrix = Matrix::new(Precision::Full, (m, k), left, alive.into(), PIXELS * STRIPS);
     let groups: Vec<usize> = (0..PIXELS).step_by(GROUP).collect();
     let threads = rayon::current_num_threads();
     // The same work for every shape.

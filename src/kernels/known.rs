@@ -35,12 +35,12 @@ impl<'a> Known<'a> {
     }
 }
 
-impl<'a> From<Alive<'a>> for Known<'a> {
-    fn from(Alive { of, first }: Alive<'a>) -> Self {
+impl<'a> From<Option<Alive<'a>>> for Known<'a> {
+    fn from(alive: Option<Alive<'a>>) -> Self {
         Self {
-            sparsity: Some(of),
+            sparsity: alive.map(|alive| alive.of),
             made: None,
-            first,
+            first: alive.map_or(0, |alive| alive.first),
         }
     }
 }

@@ -225,8 +225,7 @@ mod tests {
         for (precision, (every, sparse)) in full.into_iter().chain(rounded) {
             let of = &Sparsity::new(Mask::from_fn(m * k, |i| every == 0 || i % every == 0));
             let alive = (every > 0).then_some(Alive { of, first: 0 });
-            let known = alive.map(Known::from).unwrap_or_default();
-            let matrix = Matrix::new(precision, (m, k), left, known, 512);
+            let matrix = Matrix::new(precision, (m, k), left, alive.into(), 512);
             for matrix in [matrix.t(), matrix] {
                 let what = format!("one of {every}, {precision:?}");
                 assert_eq!(matches!(*matrix.form, Form::Sparse(_)), sparse, "{what}");
@@ -290,7 +289,7 @@ mod tests {
                 let of = &Sparsity::new(Mask::from_fn(m * k, lives));
                 let weight = |i: usize| if lives(i) { number(i) } else { T::zero() };
                 let weights: Vec<T> = (0..m * k).map(weight).collect();
-                let known = Alive { of, first: 0 }.into();
+                let known = Some(Alive { of, first: 0 }).into();
                 let left = Strided::rows(&weights[..], k);
                 let matrix = Matrix::new(precision, (m, k), left, known, n);
                 let mut full = vec![T::one(); m * (n + 3)];

@@ -291,7 +291,7 @@ impl<T: Real> Part<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{Alive, Known, Mask, Precision, Sparsity};
+    use crate::kernels::{Alive, Mask, Precision, Sparsity};
     use crate::ops::rows::load_tiles;
     use crate::ops::testing::{assert_close, with_threads};
 
@@ -316,8 +316,7 @@ mod tests {
             of: &sparsity,
             first: 0,
         });
-        let known = alive.map(Known::from).unwrap_or_default();
-        let matrix = Matrix::new(Precision::Full, (m, n), left, known, h * w);
+        let matrix = Matrix::new(Precision::Full, (m, n), left, alive.into(), h * w);
         let gradient = WeightGradient::of(&matrix);
         assert_eq!(gradient.places.is_some(), every > 1);
         let kept = gradient.part::<T>(grid, 1).sums.is_none();
