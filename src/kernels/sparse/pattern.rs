@@ -135,6 +135,9 @@ pub fn lists(rows: usize) -> &'static [usize] {
 
 pub const THREES: [usize; 7] = [0b111, 0b011, 0b101, 0b110, 0b001, 0b010, 0b100];
 
+/// The columns of each list of a group, as bits of a block.
+type Columns = [u128; THREES.len()];
+
 /// Groups whose lists one task writes.
 const TASK: usize = 256;
 
@@ -179,24 +182,7 @@ impl Cut {
         tasks
             .into_par_iter()
             .for_each(|(first, columns, lines, places)| {
-                let (mut line, mut place) = (0, 0);
-                for (group, columns) in (first..).zip(columns) {
-                    let (block, row) = self.at(group);
-                    for (&list, &columns) in lists.iter().zip(columns) {
-                        let mut left = columns;
-                        while left != 0 {
-                            let column = left.trailing_zeros() as usize;
-                            left &= left - 1;
-                            lines[line] = (column * TILE) as u16;
-                            line += 1;
-                            for r in (0..self.rows).filter(|r| list >> r & 1 == 1) {
-                                let (i, k) = (row + r, block * self.depth + column);
-                                places[place] = (i * self.step.0 + k * self.step.1) as u32;
-                                place += 1;
-                            }
-                        }
-                    }
-                }
+                self.write(first, columns, lines, places);
             });
         groups.pop();
         Pattern {
@@ -210,18 +196,36 @@ impl Cut {
         }
     }
 
+    /// The lines and places of the groups from `first` on, whose lists have these columns.
+    fn write(&self, first: usize, columns: &[Columns], lines: &mut [u16], places: &mut [u32]) {
+        let (mut line, mut place) = (0, 0);
+        for (group, columns) in (first..).zip(columns) {
+            let (block, row) = self.at(group);
+            for (&list, &columns) in lists(self.rows).iter().zip(columns) {
+                let mut rest = columns;
+                while rest != 0 {
+                    let column = rest.trailing_zeros() as usize;
+                    rest &= rest - 1;
+                    lines[line] = (column * TILE) as u16;
+                    line += 1;
+                    for r in (0..self.rows).filter(|r| list >> r & 1 == 1) {
+                        let (i, k) = (row + r, block * self.depth + column);
+                        places[place] = (i * self.step.0 + k * self.step.1) as u32;
+                        place += 1;
+                    }
+                }
+            }
+        }
+    }
+
     /// The block of a group, and its first row.
     fn at(&self, group: usize) -> (usize, usize) {
         let groups = self.size.0.div_ceil(self.rows);
         (group / groups, group % groups * self.rows)
     }
 
-    /// The columns of each list of a group, as bits.
-    fn columns(
-        &self,
-        group: usize,
-        bits: impl Fn(usize, Range<usize>) -> u128,
-    ) -> [u128; THREES.len()] {
+    /// Those of a group.
+    fn columns(&self, group: usize, bits: impl Fn(usize, Range<usize>) -> u128) -> Columns {
         let ((m, k), (block, first)) = (self.size, self.at(group));
         let columns = block * self.depth..k.min((block + 1) * self.depth);
         let mut of_rows = [0; 3];

@@ -2,11 +2,10 @@
 //! parameters without them. What is left out has no gradient at any living weight either.
 
 use super::cuda::{OnGpu, Part as CudaPart};
+use super::places::Places;
 use crate::Result;
 use crate::kernels::{Known, Mask, Real, Sparsity};
-use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::{Arena, Array};
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -24,16 +23,13 @@ pub struct Compact {
     /// Which channels these are.
     channels: Vec<usize>,
     sparsity: Arc<Sparsity>,
-    /// Where each parameter comes from, in order, of so many.
-    from: Vec<u32>,
-    full: usize,
+    /// Where the parameters come from.
+    places: Places,
     on_gpu: OnceLock<OnGpu>,
 }
 
 /// Channels that go are worth the copy of the others where they are this share of all.
 const WORTH: usize = 8;
-/// Gradients that one task puts back.
-const CHUNK: usize = 1 << 15;
 
 /// The parameters that a half runs with.
 pub struct Part<'a, T> {
@@ -70,18 +66,11 @@ impl Remains {
         if (count - channels.len()) * WORTH < count {
             return Self::All;
         }
-        let from: Vec<u32> = parts(&channels).flatten().map(|at| at as u32).collect();
-        let word = |places: &[u32]| {
-            let places = places.iter().rev();
-            places.fold(0, |word, &at| word << 1 | u64::from(mask.get(at as usize)))
-        };
-        let words: Vec<u64> = from.par_chunks(u64::BITS as usize).map(word).collect();
-        let compact = Mask::from_words(from.len(), &words);
+        let places = Places::new(parts(&channels), mask.len());
         Self::Some(Compact {
             channels,
-            sparsity: Sparsity::new(compact),
-            from,
-            full: mask.len(),
+            sparsity: Sparsity::new(places.mask(mask)),
+            places,
             on_gpu: OnceLock::new(),
         })
     }
@@ -90,10 +79,9 @@ impl Remains {
     pub fn part<'a, T: Real>(&'a self, parameters: &'a [T], known: Known<'a>) -> Part<'a, T> {
         match self {
             Self::Some(compact) => {
-                let from = compact.from.par_iter();
-                let values = || from.map(|&at| parameters[at as usize]).collect();
+                let gather = || compact.places.gather(parameters);
                 Part {
-                    values: Values::Some(known.make(("channels", [0; 5]), values)),
+                    values: Values::Some(known.make(("channels", [0; 5]), gather)),
                     known: Known {
                         sparsity: Some(&compact.sparsity),
                         ..known
@@ -111,22 +99,10 @@ impl Remains {
 
     /// The gradient of all parameters: zero at those that were left out.
     pub fn expand<T: Real>(&self, gradient: Vec<T>) -> Vec<T> {
-        let Self::Some(compact) = self else {
-            return gradient;
-        };
-        let mut all = Buffer::new(compact.full);
-        all.par_chunks_mut(CHUNK)
-            .enumerate()
-            .for_each(|(chunk, all)| {
-                all.fill(T::zero());
-                let first = chunk * CHUNK;
-                let before = |end: usize| compact.from.partition_point(|&at| (at as usize) < end);
-                let some = before(first)..before(first + all.len());
-                for (&at, &value) in compact.from[some.clone()].iter().zip(&gradient[some]) {
-                    all[at as usize - first] = value;
-                }
-            });
-        all.into_vec()
+        match self {
+            Self::Some(compact) => compact.places.scatter(&gradient),
+            Self::All | Self::Nothing => gradient,
+        }
     }
 
     /// Those of all parameters that are needed on a GPU, if any.
@@ -141,7 +117,10 @@ impl Remains {
     /// The same as [`Self::expand`].
     pub fn expand_cuda(&self, gradient: Array) -> Result<Array> {
         match self {
-            Self::Some(compact) => compact.on_gpu(&gradient)?.expand(&gradient, compact.full),
+            Self::Some(compact) => {
+                let full = compact.places.full();
+                compact.on_gpu(&gradient)?.expand(&gradient, full)
+            }
             Self::All | Self::Nothing => Ok(gradient),
         }
     }
@@ -153,7 +132,7 @@ impl Compact {
         if let Some(there) = self.on_gpu.get() {
             return Ok(there);
         }
-        let make = || OnGpu::new(beside.gpu(), &self.channels, &self.from);
+        let make = || OnGpu::new(beside.gpu(), &self.channels, &self.places);
         let made = Arena::aside(make)?;
         Ok(self.on_gpu.get_or_init(|| made))
     }

@@ -28,6 +28,7 @@ mod cuda;
 mod expand;
 mod feed_forward;
 mod layout;
+mod places;
 mod stream;
 #[cfg(test)]
 mod tests;

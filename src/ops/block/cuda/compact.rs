@@ -1,5 +1,6 @@
 //! The parameters of some of a half's inner channels: gathered from all, their gradient scattered back.
 
+use crate::ops::block::places::Places;
 use crate::runtime::gpu::{Array, DType, Gpu};
 use crate::{Result, arguments};
 use std::sync::Arc;
@@ -28,11 +29,12 @@ pub struct OnGpu {
 }
 
 impl OnGpu {
-    pub fn new(gpu: &Arc<Gpu>, channels: &[usize], from: &[u32]) -> Result<Self> {
+    pub fn new(gpu: &Arc<Gpu>, channels: &[usize], places: &Places) -> Result<Self> {
         let channels: Vec<u32> = channels.iter().map(|&channel| channel as u32).collect();
+        let from: Vec<u32> = places.iter().collect();
         Ok(Self {
             channels: Array::from_words(gpu, &channels)?,
-            from: Array::from_words(gpu, from)?,
+            from: Array::from_words(gpu, &from)?,
         })
     }
 
