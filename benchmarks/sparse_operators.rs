@@ -13,7 +13,7 @@ use cases::{cases, fastest, values};
 use mirl::Result;
 use mirl::kernels::sparse::{Pattern, sample};
 use mirl::kernels::tiles::{GROUP, Steps, TILE, Target, product_steps, tiled_len};
-use mirl::kernels::{Alive, Mask, Matrix, Precision, Sparsity, Strided};
+use mirl::kernels::{Alive, Known, Mask, Matrix, Precision, Sparsity, Strided};
 use mirl::ops::{Keep, Mode, Tensor};
 use mirl::runtime::threads;
 use rand::RngExt;
@@ -120,12 +120,12 @@ fn rate((m, k): (usize, usize), density: f64) -> Result<f64> {
     let sparsity = Sparsity::new(random(m * k, density));
     let mut weights: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.731).sin()).collect();
     sparsity.mask().apply(&mut weights);
-    let alive = (density < 1.0).then_some(Alive {
-        of: &sparsity,
-        first: 0,
-    });
+    let known = Known {
+        sparsity: (density < 1.0).then_some(&*sparsity),
+        ..Known::default()
+    };
     let left = Strided::rows(&weights[..], k);
-    let matrix = Matrix::new(Precision::Full, (m, k), left, alive.into(), PIXELS * STRIPS);
+    let matrix = Matrix::new(Precision::Full, (m, k), left, known, PIXELS * STRIPS);
     let groups: Vec<usize> = (0..PIXELS).step_by(GROUP).collect();
     let threads = rayon::current_num_threads();
     // The same work for every shape.

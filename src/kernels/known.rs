@@ -34,13 +34,3 @@ impl<'a> Known<'a> {
         }
     }
 }
-
-impl<'a> From<Option<Alive<'a>>> for Known<'a> {
-    fn from(alive: Option<Alive<'a>>) -> Self {
-        Self {
-            sparsity: alive.map(|alive| alive.of),
-            made: None,
-            first: alive.map_or(0, |alive| alive.first),
-        }
-    }
-}

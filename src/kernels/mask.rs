@@ -145,7 +145,7 @@ impl Mask {
         ones
     }
 
-    /// Up to 128 bits from `first` on, the lowest first.
+    /// 1 to 128 bits from `first` on, the lowest first.
     pub fn bits(&self, first: usize, count: usize) -> u128 {
         let (at, shift) = (first / WORD, first % WORD);
         let word = |at: usize| u128::from(self.words.get(at).copied().unwrap_or(0));

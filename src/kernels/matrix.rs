@@ -211,7 +211,7 @@ const MANY: usize = 512;
 mod tests {
     use super::tiles::{GROUP, tiled_len};
     use super::*;
-    use crate::kernels::{Alive, Derived, Mask, Sparsity};
+    use crate::kernels::{Derived, Mask, Sparsity};
 
     /// Where a tenth is alive, with any instruction set; not where all is, or nothing is known.
     #[test]
@@ -224,8 +224,11 @@ mod tests {
         let rounded = [(0, false), (2, false), (50, true)].map(|of| (Precision::BFloat16, of));
         for (precision, (every, sparse)) in full.into_iter().chain(rounded) {
             let of = &Sparsity::new(Mask::from_fn(m * k, |i| every == 0 || i % every == 0));
-            let alive = (every > 0).then_some(Alive { of, first: 0 });
-            let matrix = Matrix::new(precision, (m, k), left, alive.into(), 512);
+            let known = Known {
+                sparsity: (every > 0).then_some(of),
+                ..Known::default()
+            };
+            let matrix = Matrix::new(precision, (m, k), left, known, 512);
             for matrix in [matrix.t(), matrix] {
                 let what = format!("one of {every}, {precision:?}");
                 assert_eq!(matches!(*matrix.form, Form::Sparse(_)), sparse, "{what}");
@@ -289,7 +292,10 @@ mod tests {
                 let of = &Sparsity::new(Mask::from_fn(m * k, lives));
                 let weight = |i: usize| if lives(i) { number(i) } else { T::zero() };
                 let weights: Vec<T> = (0..m * k).map(weight).collect();
-                let known = Some(Alive { of, first: 0 }).into();
+                let known = Known {
+                    sparsity: Some(of),
+                    ..Known::default()
+                };
                 let left = Strided::rows(&weights[..], k);
                 let matrix = Matrix::new(precision, (m, k), left, known, n);
                 let mut full = vec![T::one(); m * (n + 3)];

@@ -291,7 +291,7 @@ impl<T: Real> Part<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{Alive, Mask, Precision, Sparsity};
+    use crate::kernels::{Known, Mask, Precision, Sparsity};
     use crate::ops::rows::load_tiles;
     use crate::ops::testing::{assert_close, with_threads};
 
@@ -312,11 +312,11 @@ mod tests {
         let sparsity = Sparsity::new(Mask::from_fn(m * n, |i| i % every == 0));
         let weights = vec![T::one(); m * n];
         let left = Strided::rows(&weights[..], n);
-        let alive = (every > 1).then_some(Alive {
-            of: &sparsity,
-            first: 0,
-        });
-        let matrix = Matrix::new(Precision::Full, (m, n), left, alive.into(), h * w);
+        let known = Known {
+            sparsity: (every > 1).then_some(&*sparsity),
+            ..Known::default()
+        };
+        let matrix = Matrix::new(Precision::Full, (m, n), left, known, h * w);
         let gradient = WeightGradient::of(&matrix);
         assert_eq!(gradient.places.is_some(), every > 1);
         let kept = gradient.part::<T>(grid, 1).sums.is_none();
