@@ -988,6 +988,8 @@ def test_images_are_degraded_at_once():
             degrade(np.zeros(shape, np.uint8), "rain")
 
 
+# scikit-image 0.27 announces its successor, skimage2.
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_steps_against_their_formulas():
     skimage = pytest.importorskip("skimage")
     image = skimage.data.astronaut()[100:228, 150:278]

@@ -337,6 +337,7 @@ def _kill_a_worker(held):
 
 
 def test_workers_share_the_threads(place, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
     asked = []
     monkeypatch.setattr("mirl.lottery.sweep.get_num_threads", lambda: 8)
     monkeypatch.setattr(Sweep, "_on_ray", lambda self, out, *numbers: asked.append(numbers[:2]))

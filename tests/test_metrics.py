@@ -34,6 +34,8 @@ def test_equals_the_golden_values(shared):
             assert mirl.ssim(*planes) == pytest.approx(expected["ssim"], abs=1e-6)
 
 
+# scikit-image 0.27 announces its successor, skimage2.
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @pytest.mark.parametrize("shape", [(3, 7, 7), (3, 8, 61), (1, 40, 9), (4, 20, 20)])
 def test_equals_scikit_image(shape):
     from skimage import metrics

@@ -350,6 +350,7 @@ mod tests {
         let pixels: Vec<u8> = (0..5 * 7).collect();
         big.write_image::<tiff::encoder::colortype::Gray8>(7, 5, &pixels)
             .unwrap();
+        drop(big);
         let read_big = read(&folder.join("big.tiff")).unwrap();
         assert_eq!(read_big.samples, Samples::U8(pixels));
         let whole = std::fs::read(folder.join("3-false.png")).unwrap();

@@ -65,6 +65,7 @@ def test_without_mirl_cuda_the_reason_is_how_to_install_it():
     assert cuda("mirl_cuda") == (reason, "mirl._mirl")
 
 
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 def test_cublas_is_found_in_another_folder(package, tmp_path):
     """Wherever pip has put it; the library that could not be loaded is tried again then."""
     lib = tmp_path / "elsewhere" / "nvidia" / "cu13" / "lib"

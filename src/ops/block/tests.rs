@@ -284,6 +284,7 @@ fn check_rounding(
 
 /// Where a GPU sums up a channel's pixels in several blocks, and the products of a weight in parts.
 #[test]
+#[cfg_attr(not(feature = "gpu"), ignore = "this build has no GPU")]
 fn gradients_over_many_pixels_agree_on_a_gpu() {
     let (n, c, heads, hidden, h, w) = (2, 3, 1, 2, 96, 172);
     let inputs = attention_inputs(n, c, heads, h, w);

@@ -37,6 +37,7 @@ fn reference(x: &[f64], weight: &[f64], [n, ci, co, h, w]: [usize; 5]) -> Vec<f6
 
 /// Images and rows that a GPU convolves one after the other, as their neighbours would take too much.
 #[test]
+#[cfg_attr(not(feature = "gpu"), ignore = "this build has no GPU")]
 fn parts_of_large_images_agree_on_a_gpu() {
     for (ci, co) in [(4, 3), (3, 4)] {
         let inputs = [values(&[2, 570, ci, 572], 1), values(&[co, ci, 3, 3], 2)];

@@ -77,7 +77,7 @@ pub enum Argument {
     Float(f32),
 }
 
-#[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+#[cfg(feature = "gpu")]
 impl Argument {
     /// Where the value lies, as kernels are told.
     fn pointer(&self) -> *mut std::ffi::c_void {
@@ -218,7 +218,7 @@ impl Gpu {
     /// There is none; the message says why.
     pub fn open() -> Result<Arc<Self>> {
         static GPU: OnceLock<Result<Arc<Gpu>, String>> = OnceLock::new();
-        #[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+        #[cfg(feature = "gpu")]
         own_process()?;
         let opened = GPU.get_or_init(|| {
             let backend = backend().map_err(|error| error.to_string())?;
@@ -331,14 +331,14 @@ fn backend() -> Result<Box<dyn Backend>> {
     Ok(Box::new(cuda::Cuda::open()?))
 }
 
-#[cfg(not(any(feature = "cuda", feature = "emulated-gpu")))]
+#[cfg(not(feature = "gpu"))]
 fn backend() -> Result<Box<dyn Backend>> {
     Err(Error::Device("this library is built without CUDA".into()))
 }
 
 /// # Errors
 /// This process was forked from one that had asked for a GPU: the driver answers nothing here.
-#[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+#[cfg(feature = "gpu")]
 fn own_process() -> Result<()> {
     static FIRST: OnceLock<u32> = OnceLock::new();
     if *FIRST.get_or_init(std::process::id) == std::process::id() {
@@ -351,12 +351,12 @@ fn own_process() -> Result<()> {
 
 /// What the first GPU is called. No context is made, which would take a moment and memory.
 pub fn name() -> Result<String> {
-    #[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+    #[cfg(feature = "gpu")]
     own_process()?;
     #[cfg(feature = "emulated-gpu")]
     return emulated::name();
     #[cfg(all(feature = "cuda", not(feature = "emulated-gpu")))]
     return cuda::name();
-    #[cfg(not(any(feature = "cuda", feature = "emulated-gpu")))]
+    #[cfg(not(feature = "gpu"))]
     Err(Error::Device("this library is built without CUDA".into()))
 }
