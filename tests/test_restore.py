@@ -154,6 +154,20 @@ def test_an_unknown_memory_is_taken_to_hold_a_photo(monkeypatch):
     assert fake.shapes == [(1, 3, 200, 300)]
 
 
+def test_a_gpu_restores_no_more_at_once_than_its_kernels_can_number(monkeypatch):
+    class OnGpu(Fake):
+        device = "cuda"
+
+    restoring = sys.modules["mirl.restore"]
+    monkeypatch.setattr(restoring._mirl, "gpu_memory", lambda: 2**60)
+    monkeypatch.setattr(restoring, "GPU_MAX_ELEMENTS", 2 * Fake.config["dim"] * 64**2)
+    for size, calls in (((64, 64), 1), ((64, 65), 2), ((100, 65), 6)):
+        fake = OnGpu()
+        image = pixels((*size, 3), np.uint8)
+        np.testing.assert_array_equal(restore(fake, image), image)
+        assert fake.shapes == [(1, 3, 64, 64)] * calls
+
+
 def test_a_function_that_has_a_device_is_no_network_of_ours():
     """As modules of PyTorch have, and settings that are another thing than ours."""
 

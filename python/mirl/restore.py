@@ -41,6 +41,8 @@ MEMORY_SHARE = 0.5
 is free at the moment: the same image shall give the same result tomorrow."""
 MEMORY_UNKNOWN = 8 * 2**30
 """Bytes taken for the machine's memory where the system does not tell."""
+GPU_MAX_ELEMENTS = 2**31 - 2**10
+"""Of an array: kernels of a GPU number them with 32 bits, some beyond the end included."""
 MULTIPLE = 8
 """The network pads to a multiple of this; automatic tiles need no padding."""
 
@@ -383,9 +385,12 @@ def _largest_area(model: Any) -> int:
     """Pixels that may be restored at once; what a function takes is not known."""
     if not isinstance(model, PromptIR):
         return sys.maxsize
+    dim = int(model.config["dim"])
     on_gpu = model.device == "cuda"
     available = _mirl.gpu_memory() if on_gpu else memory() or MEMORY_UNKNOWN
-    return int(available * MEMORY_SHARE) // (BYTES_PER_PIXEL * int(model.config["dim"]))
+    fits = int(available * MEMORY_SHARE) // (BYTES_PER_PIXEL * dim)
+    # The decoder's first level has twice the channels.
+    return min(fits, GPU_MAX_ELEMENTS // (2 * dim)) if on_gpu else fits
 
 
 def _check_tiling(tile: int | None, overlap: int) -> None:
