@@ -1,14 +1,16 @@
+use super::attention::Kept;
+use super::half::{Half, Inner};
+use super::heads::Heads;
+use super::hidden::Hidden;
 use super::stream::streams;
-use super::{
-    AttentionOp, FeedForwardOp, Half, Kept, Operator, View, attention, block, feed_forward,
-};
+use super::{attention, block, feed_forward};
 use crate::kernels::{Mask, Precision, Sparsity};
 use crate::ops::rows::Grid;
 use crate::ops::testing::{
     assert_close, assert_rounded, check_cuda, check_gradient, check_gradient_where, check_masked,
     compare_cuda, flat, gradients, tensor, values, with_threads,
 };
-use crate::ops::{Keep, Mode, Tensor, conv1x1, conv3x3};
+use crate::ops::{Keep, Mode, Operator, Tensor, View, conv1x1, conv3x3};
 use crate::runtime::buffer::Buffer;
 use candle_core::{D, DType, Tensor as Values};
 use half::bf16;
@@ -304,42 +306,30 @@ fn gradients_over_many_pixels_agree_on_a_gpu() {
 /// The results of W, where they stay in the last cache, in as many bytes as the precision has.
 #[test]
 fn what_is_kept_has_the_precision() {
-    fn forward<O: Operator>(op: &mut O, inputs: &[Tensor]) {
+    fn run<I: Inner>(inner: I, precision: Precision, inputs: &[Tensor]) -> Half<I> {
+        let mode = Mode::Train(Keep::Projections, precision);
+        let mut half = Half::new(inner, &inputs[1], mode);
         let parts: Vec<_> = inputs.iter().map(|t| (flat(t), t.dims())).collect();
         let views = parts.iter().map(|(data, shape)| View { data, shape });
-        op.forward(&views.collect::<Vec<_>>()).unwrap();
+        half.forward(&views.collect::<Vec<_>>()).unwrap();
+        half
     }
     let (n, c, heads, hidden, h, w) = (1, 4, 2, 5, 9, 19);
-    let half = |precision, inputs: &[Tensor]| {
-        Half::new(&inputs[1], Mode::Train(Keep::Projections, precision))
-    };
     let inputs = attention_inputs(n, c, heads, h, w);
-    let attention = |precision| {
-        let half = half(precision, &inputs);
-        let mut op = AttentionOp { heads, half };
-        forward(&mut op, &inputs);
-        op.half
-    };
+    let attention = |precision| run(Heads(heads), precision, &inputs);
     let (mut full, mut rounded) = (attention(Precision::Full), attention(Precision::BFloat16));
     assert!(full.take::<Kept<f64, f64>>().is_some());
     assert!(rounded.take::<Kept<f64, bf16>>().is_some());
     let inputs = feed_forward_inputs(n, c, hidden, h, w);
-    let feed_forward = |precision| {
-        let half = half(precision, &inputs);
-        let mut op = FeedForwardOp { hidden, half };
-        forward(&mut op, &inputs);
-        op.half
-    };
+    let feed_forward = |precision| run(Hidden(hidden), precision, &inputs);
     let mut full = feed_forward(Precision::Full);
     assert!(!full.take::<Buffer<f64>>().unwrap().is_empty());
     let mut rounded = feed_forward(Precision::BFloat16);
     assert!(!rounded.take::<Buffer<bf16>>().unwrap().is_empty());
     // None of a large image.
     let inputs = feed_forward_inputs(1, 16, 25, 40, 1100);
-    let half = half(Precision::Full, &inputs);
-    let mut op = FeedForwardOp { hidden: 25, half };
-    with_threads(3, || forward(&mut op, &inputs));
-    assert!(op.half.take::<Buffer<f64>>().unwrap().is_empty());
+    let mut large = with_threads(3, || run(Hidden(25), Precision::Full, &inputs));
+    assert!(large.take::<Buffer<f64>>().unwrap().is_empty());
 }
 
 /// What backward computes again is what forward would have kept.

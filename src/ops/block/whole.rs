@@ -2,9 +2,12 @@
 //! a strip goes on through the feed-forward while it lies in cache.
 
 use super::attention::Attention;
+use super::compact::Remains;
 use super::feed_forward::FeedForward;
+use super::half::{Call, Half};
+use super::heads::Heads;
+use super::hidden::Hidden;
 use super::stream::{Ring, Runs, Source, streams, walk};
-use super::{AttentionOp, FeedForwardOp, Remains};
 use crate::Result;
 use crate::kernels::{Precision, Real};
 use crate::ops::rows::{Grid, Rows, Stored};
@@ -18,8 +21,8 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 pub struct BlockOp {
-    pub attention: AttentionOp,
-    pub feed_forward: FeedForwardOp,
+    pub attention: Half<Heads>,
+    pub feed_forward: Half<Hidden>,
 }
 
 impl BlockOp {
@@ -27,9 +30,9 @@ impl BlockOp {
     /// both go through them strip by strip.
     fn sweep<T: Real>(&self, inputs: &[View<T>]) -> Result<Option<Vec<T>>> {
         let x = inputs[0];
-        let sizes @ [n, h, c, w] = self.attention.check(x.shape, inputs[1].shape)?;
+        let shape @ [n, h, c, w] = self.attention.check(x.shape, inputs[1].shape)?;
         self.feed_forward.check(x.shape, inputs[2].shape)?;
-        let fewest = (3 * c).min(2 * self.feed_forward.hidden);
+        let fewest = (3 * c).min(2 * self.feed_forward.inner.0);
         let remains = (self.attention.remains(c), self.feed_forward.remains(c));
         let grid = Grid::new(h, w);
         if !streams(grid, n, fewest)
@@ -38,11 +41,20 @@ impl BlockOp {
         {
             return Ok(None);
         }
-        let attention = self.attention.half.part(&remains.0, inputs[1].data);
-        let feed_forward = self.feed_forward.half.part(&remains.1, inputs[2].data);
-        let attention = self.attention.of(sizes, &attention);
-        let feed_forward = self.feed_forward.of(c, grid, &feed_forward);
-        Ok(Some(match self.attention.half.mode.precision() {
+        let precision = self.attention.mode.precision();
+        let parts = (
+            self.attention.part(&remains.0, inputs[1].data),
+            self.feed_forward.part(&remains.1, inputs[2].data),
+        );
+        let call = |part| Call {
+            x: x.data,
+            shape,
+            part,
+            precision,
+        };
+        let attention = self.attention.inner.of(&call(&parts.0));
+        let feed_forward = self.feed_forward.inner.of(&call(&parts.1), grid);
+        Ok(Some(match precision {
             Precision::Full => sweep::<T, T>(&attention, &feed_forward, x.data),
             Precision::BFloat16 => sweep::<T, bf16>(&attention, &feed_forward, x.data),
         }))
@@ -65,7 +77,7 @@ impl Operator for BlockOp {
     }
 
     fn backward<T: Real>(mut self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
-        self.attention.half.mode = self.attention.half.mode.keeping();
+        self.attention.mode = self.attention.mode.keeping();
         let (data, shape) = self.attention.forward(&inputs[..2])?;
         let between = View {
             data: &data,
@@ -89,7 +101,7 @@ impl Operator for BlockOp {
     }
 
     fn backward_cuda(mut self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
-        self.attention.half.mode = self.attention.half.mode.keeping();
+        self.attention.mode = self.attention.mode.keeping();
         let between = self.attention.forward_cuda(&inputs[..2])?;
         let mut parts = self
             .feed_forward

@@ -2,6 +2,7 @@
 
 use super::Part;
 use super::expand::Expand;
+use crate::ops::block::half::CudaHalf;
 use crate::ops::block::layout::Layout;
 use crate::runtime::gpu::{Address, Argument, Array, DType, Product, Side};
 use crate::{Result, arguments};
@@ -31,48 +32,11 @@ pub struct Scores {
     squares: Array,
 }
 
-impl Attention {
-    pub fn new((x, part): (Array, Part), [n, h, dim, w]: [usize; 4], heads: usize) -> Self {
-        let values = part.channels;
-        let front = Expand {
-            x,
-            parameters: part.values,
-            n,
-            h,
-            w,
-            layout: Layout::attention(dim, heads, values.as_ref().map_or(dim, Array::len)),
-        };
-        Self {
-            front,
-            heads,
-            values,
-        }
-    }
+impl CudaHalf for Attention {
+    /// W's results and the scores.
+    type Kept = (Array, Scores);
 
-    pub fn dim(&self) -> usize {
-        self.front.layout.dim
-    }
-
-    /// How many channels of v are there.
-    fn cv(&self) -> usize {
-        self.front.layout.wide - 2 * self.front.layout.dim
-    }
-
-    fn temperature(&self) -> Address {
-        self.front.parameters.at(self.front.layout.temperatures())
-    }
-
-    fn out(&self) -> Address {
-        self.front.parameters.at(self.front.layout.out())
-    }
-
-    /// Channels of a head.
-    fn c(&self) -> usize {
-        self.front.layout.dim / self.heads
-    }
-
-    /// y, and what backward needs: W's results and the scores.
-    pub fn forward(&self) -> Result<(Array, (Array, Scores))> {
+    fn forward(&self) -> Result<(Array, Self::Kept)> {
         let (front, c) = (&self.front, self.front.layout.dim);
         let (gpu, n, y) = (front.gpu(), front.n, front.x.like()?);
         let projected = front.project(Some(&y))?;
@@ -98,9 +62,12 @@ impl Attention {
         Ok((y, (projected, scores)))
     }
 
-    /// dx and the gradient of the parameters.
-    pub fn backward(&self, projected: Array, scores: &Scores, dy: &Array) -> Result<[Array; 2]> {
+    fn backward(&self, kept: Option<Self::Kept>, dy: &Array) -> Result<[Array; 2]> {
         let (front, c) = (&self.front, self.front.layout.dim);
+        let (projected, scores) = match kept {
+            Some(kept) => kept,
+            None => self.forward()?.1,
+        };
         let gpu = front.gpu();
         let gradient = front.parameters.like()?;
         let [mixed, _] = front.depthwise(&projected, 0)?;
@@ -108,18 +75,55 @@ impl Attention {
         let outer = self.outer_of_values(dy, &mixed)?;
 
         let dh = mixed.like()?;
-        let mixing = self.mixing(scores)?;
+        let mixing = self.mixing(&scores)?;
         let dv = self.channel(&dh, 2 * c);
         let mixing_t = Side::rows(&mixing, self.cv()).t();
         gpu.product(&self.by_image((self.cv(), c), dv, mixing_t, dy.at(0)))?;
         drop(mixing);
-        let between = self.between(scores, &outer, &gradient)?;
+        let between = self.between(&scores, &outer, &gradient)?;
         let between = Side::rows(&between, 2 * c);
         let size = (2 * c, 2 * c);
         gpu.product(&self.by_image(size, dh.at(0), between, mixed.at(0)))?;
         drop(mixed);
         let dx = front.backward(&projected, &dh, dy, &gradient)?;
         Ok([dx, gradient])
+    }
+}
+
+impl Attention {
+    pub fn new((x, part): (Array, Part), [n, h, dim, w]: [usize; 4], heads: usize) -> Self {
+        let values = part.channels;
+        let front = Expand {
+            x,
+            parameters: part.values,
+            n,
+            h,
+            w,
+            layout: Layout::attention(dim, heads, values.as_ref().map_or(dim, Array::len)),
+        };
+        Self {
+            front,
+            heads,
+            values,
+        }
+    }
+
+    /// How many channels of v are there.
+    fn cv(&self) -> usize {
+        self.front.layout.wide - 2 * self.front.layout.dim
+    }
+
+    fn temperature(&self) -> Address {
+        self.front.parameters.at(self.front.layout.temperatures())
+    }
+
+    fn out(&self) -> Address {
+        self.front.parameters.at(self.front.layout.out())
+    }
+
+    /// Channels of a head.
+    fn c(&self) -> usize {
+        self.front.layout.dim / self.heads
     }
 
     /// From E to the matrices that take [q; k] to [dq; dk], [n, 2c, 2c]; the gradients of τ and W_out

@@ -2,6 +2,7 @@
 
 use super::Part;
 use super::expand::Expand;
+use crate::ops::block::half::CudaHalf;
 use crate::ops::block::layout::Layout;
 use crate::runtime::gpu::{Array, Product, Side};
 use crate::{Result, arguments};
@@ -21,20 +22,16 @@ impl FeedForward {
         })
     }
 
-    pub fn dim(&self) -> usize {
-        self.0.layout.dim
-    }
-
     fn hidden(&self) -> usize {
         self.0.layout.wide / 2
     }
+}
 
-    pub fn project(&self) -> Result<Array> {
-        self.0.project(None)
-    }
+impl CudaHalf for FeedForward {
+    /// W's results.
+    type Kept = Array;
 
-    /// y, and what backward needs: W's results.
-    pub fn forward(&self) -> Result<[Array; 2]> {
+    fn forward(&self) -> Result<(Array, Array)> {
         let (front, hidden) = (&self.0, self.hidden());
         let y = front.x.like()?;
         let projected = front.project(Some(&y))?;
@@ -47,12 +44,12 @@ impl FeedForward {
         let size = (front.layout.dim, front.pixels(), hidden);
         let product = Product::new(size, front.rows(&y), out.side(), front.rows(&gated));
         front.gpu().product(&product.accumulate())?;
-        Ok([y, projected])
+        Ok((y, projected))
     }
 
-    /// dx and the gradient of the parameters.
-    pub fn backward(&self, projected: Array, dy: &Array) -> Result<[Array; 2]> {
+    fn backward(&self, projected: Option<Array>, dy: &Array) -> Result<[Array; 2]> {
         let (front, hidden) = (&self.0, self.hidden());
+        let projected = projected.map_or_else(|| front.project(None), Ok)?;
         let (gpu, p) = (front.gpu(), front.pixels());
         let gradient = front.parameters.like()?;
         let dgated = front.planes(hidden)?;

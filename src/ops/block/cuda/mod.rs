@@ -5,6 +5,6 @@ mod compact;
 mod expand;
 mod feed_forward;
 
-pub use attention::{Attention, Scores};
+pub use attention::Attention;
 pub use compact::{OnGpu, Part};
 pub use feed_forward::FeedForward;
