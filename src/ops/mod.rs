@@ -13,6 +13,7 @@ pub mod cat;
 pub mod conv1x1;
 pub mod conv3x3;
 pub mod crop;
+mod dims;
 pub mod global_avg_pool;
 pub mod graph;
 mod knowledge;

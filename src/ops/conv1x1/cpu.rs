@@ -1,6 +1,6 @@
-use super::Dims;
 use crate::kernels::tiles::TILE;
 use crate::kernels::{Known, Matrix, Precision, Real, Strided};
+use crate::ops::dims::Dims;
 use crate::ops::rows::{load_tiles, product_rows};
 use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::Buffer;

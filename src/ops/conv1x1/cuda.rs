@@ -1,14 +1,9 @@
-use super::Dims;
 use crate::Result;
+use crate::ops::dims::Dims;
 use crate::runtime::gpu::{Array, DType, Matrix, Product, Side};
 
-/// All pixels of all images: a row of a plane of channels.
-fn pixels(d: Dims) -> usize {
-    d.n * d.grid.h * d.grid.w
-}
-
 pub fn forward(d: Dims, dtype: DType, x: &Array, weight: &Array) -> Result<Array> {
-    let p = pixels(d);
+    let p = d.pixels();
     let (x, weight) = (x.cast(dtype)?, Matrix::new(weight, d.ci, dtype)?);
     let y = Array::of(dtype, x.gpu(), &[d.n, d.grid.h, d.co, d.grid.w])?;
     let (to, x) = (Side::rows(&y, p), Side::rows(&x, p));
@@ -19,7 +14,7 @@ pub fn forward(d: Dims, dtype: DType, x: &Array, weight: &Array) -> Result<Array
 
 /// In the dtype of dy.
 pub fn backward(d: Dims, x: &Array, weight: &Array, dy: &Array) -> Result<Vec<Array>> {
-    let (p, gpu) = (pixels(d), x.gpu());
+    let (p, gpu) = (d.pixels(), x.gpu());
     let (dtype, x_dtype) = (dy.dtype(), x.dtype());
     let (x, w) = (x.cast(dtype)?, Matrix::new(weight, d.ci, dtype)?);
     let (dx, dw) = (x.like()?, weight.like()?);

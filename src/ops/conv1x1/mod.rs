@@ -8,11 +8,11 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-use super::rows::Grid;
-use super::{Knowledge, Mode, Operator, Tensor, View, apply, sizes};
+use super::dims::Dims;
+use super::{Knowledge, Mode, Operator, Tensor, View, apply};
+use crate::Result;
 use crate::kernels::Real;
 use crate::runtime::gpu::Array;
-use crate::{Error, Result};
 
 pub fn conv1x1(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
     let knowledge = mode.knowledge(weight);
@@ -24,39 +24,12 @@ struct Conv1x1 {
     knowledge: Knowledge,
 }
 
-/// Sizes of one call.
-#[derive(Clone, Copy)]
-struct Dims {
-    n: usize,
-    ci: usize,
-    co: usize,
-    grid: Grid,
-}
-
-impl Dims {
-    fn of(x: &[usize], weight: &[usize]) -> Result<Self> {
-        let [n, h, ci, w] = sizes(x, "conv1x1 input")?;
-        let [co, wi, kh, kw] = sizes(weight, "conv1x1 weight")?;
-        if (wi, kh, kw) != (ci, 1, 1) {
-            return Err(Error::value(format!(
-                "conv1x1: weight {weight:?} does not fit an input with {ci} channels"
-            )));
-        }
-        Ok(Self {
-            n,
-            ci,
-            co,
-            grid: Grid::new(h, w),
-        })
-    }
-}
-
 impl Operator for Conv1x1 {
     const NAME: &'static str = "conv1x1";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
-        let dims = Dims::of(x.shape, weight.shape)?;
+        let dims = Dims::of(Self::NAME, 1, x.shape, weight.shape)?;
         let shape = vec![dims.n, x.shape[1], dims.co, x.shape[3]];
         let known = self.knowledge.known();
         let matrix = cpu::matrix(dims, self.mode.precision(), weight.data, known);
@@ -65,7 +38,7 @@ impl Operator for Conv1x1 {
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
-        let dims = Dims::of(x.shape, weight.shape)?;
+        let dims = Dims::of(Self::NAME, 1, x.shape, weight.shape)?;
         let known = self.knowledge.known();
         let matrix = cpu::matrix(dims, self.mode.precision(), weight.data, known);
         Ok(vec![
@@ -75,12 +48,12 @@ impl Operator for Conv1x1 {
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
-        let dims = Dims::of(inputs[0].shape(), inputs[1].shape())?;
+        let dims = Dims::of(Self::NAME, 1, inputs[0].shape(), inputs[1].shape())?;
         cuda::forward(dims, self.mode.dtype(), inputs[0], inputs[1])
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
-        let dims = Dims::of(inputs[0].shape(), inputs[1].shape())?;
+        let dims = Dims::of(Self::NAME, 1, inputs[0].shape(), inputs[1].shape())?;
         cuda::backward(dims, inputs[0], inputs[1], gradient)
     }
 }

@@ -1,9 +1,9 @@
 //! The windows of a strip's pixels in tiles, [tile][channel · 9 + tap][64], make the convolution a
 //! matrix product with the weights as they are.
 
-use super::Dims;
 use crate::kernels::tiles::TILE;
 use crate::kernels::{Known, Mask, Matrix, Precision, Real, Sparsity, Strided};
+use crate::ops::dims::Dims;
 use crate::ops::rows::{BORDER, Rows, clear_rest, load_tiles, pad_rows, product_rows};
 use crate::ops::weight_gradient::WeightGradient;
 use crate::runtime::buffer::{Buffer, zeros};

@@ -1,7 +1,7 @@
 //! Neighbours as lines of a matrix, of the side that has fewer channels: those of x before the product, some rows
 //! of images at a time, or those of the product, some images at a time.
 
-use super::Dims;
+use crate::ops::dims::Dims;
 use crate::runtime::gpu::{Array, DType, Matrix, Product, Side};
 use crate::{Result, arguments};
 
@@ -42,7 +42,7 @@ pub fn forward(d: Dims, dtype: DType, x: &Array, weight: &Array) -> Result<Array
 }
 
 fn neighbours_first(d: Dims, x: &Array, weight: &Array, y: &Array) -> Result<()> {
-    let (p, k) = (d.n * d.grid.h * d.grid.w, 9 * d.ci);
+    let (p, k) = (d.pixels(), 9 * d.ci);
     let weight = Matrix::new(weight, k, x.dtype())?;
     by_rows(d, x, |neighbours, first, pixels| {
         let (to, x) = (Side::rows(y.at(first), p), Side::rows(neighbours, pixels));
@@ -100,7 +100,7 @@ pub fn backward_weight(d: Dims, x: &Array, dy: &Array) -> Result<Array> {
 
 /// Σ over pixels of dy times the neighbours of x, [co, ci, 3, 3].
 fn correlation(d: Dims, x: &Array, dy: &Array) -> Result<Array> {
-    let (p, k) = (d.n * d.grid.h * d.grid.w, 9 * d.ci);
+    let (p, k) = (d.pixels(), 9 * d.ci);
     let dw = Array::zeros(x.gpu(), &[d.co, d.ci, 3, 3])?;
     by_rows(d, x, |neighbours, first, pixels| {
         let (dy, x) = (Side::rows(dy.at(first), p), Side::rows(neighbours, pixels));

@@ -9,11 +9,11 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-use super::rows::Grid;
-use super::{Knowledge, Mode, Operator, Tensor, View, apply, sizes};
+use super::dims::Dims;
+use super::{Knowledge, Mode, Operator, Tensor, View, apply};
+use crate::Result;
 use crate::kernels::Real;
 use crate::runtime::gpu::Array;
-use crate::{Error, Result};
 
 pub fn conv3x3(x: &Tensor, weight: &Tensor, mode: Mode) -> Result<Tensor> {
     let knowledge = mode.knowledge(weight);
@@ -25,48 +25,12 @@ struct Conv3x3 {
     knowledge: Knowledge,
 }
 
-/// Sizes of one call.
-#[derive(Clone, Copy)]
-struct Dims {
-    n: usize,
-    ci: usize,
-    co: usize,
-    grid: Grid,
-}
-
-impl Dims {
-    fn of(x: &[usize], weight: &[usize]) -> Result<Self> {
-        let [n, h, ci, w] = sizes(x, "conv3x3 input")?;
-        let [co, wi, kh, kw] = sizes(weight, "conv3x3 weight")?;
-        if (wi, kh, kw) != (ci, 3, 3) {
-            return Err(Error::value(format!(
-                "conv3x3: weight {weight:?} does not fit an input with {ci} channels"
-            )));
-        }
-        Ok(Self {
-            n,
-            ci,
-            co,
-            grid: Grid::new(h, w),
-        })
-    }
-
-    /// The sizes of the transposed call.
-    fn t(self) -> Self {
-        Self {
-            ci: self.co,
-            co: self.ci,
-            ..self
-        }
-    }
-}
-
 impl Operator for Conv3x3 {
     const NAME: &'static str = "conv3x3";
 
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let (x, weight) = (inputs[0], inputs[1]);
-        let d = Dims::of(x.shape, weight.shape)?;
+        let d = Dims::of(Self::NAME, 3, x.shape, weight.shape)?;
         let known = self.knowledge.known();
         let matrix = cpu::matrix(d, self.mode.precision(), weight.data, known);
         let shape = vec![d.n, d.grid.h, d.co, d.grid.w];
@@ -75,7 +39,7 @@ impl Operator for Conv3x3 {
 
     fn backward<T: Real>(self, inputs: &[View<T>], gradient: View<T>) -> Result<Vec<Vec<T>>> {
         let (x, weight) = (inputs[0], inputs[1]);
-        let d = Dims::of(x.shape, weight.shape)?;
+        let d = Dims::of(Self::NAME, 3, x.shape, weight.shape)?;
         let known = self.knowledge.known();
         let precision = self.mode.precision();
         let matrix = cpu::matrix(d, precision, weight.data, known);
@@ -86,12 +50,12 @@ impl Operator for Conv3x3 {
     }
 
     fn forward_cuda(&mut self, inputs: &[&Array]) -> Result<Array> {
-        let d = Dims::of(inputs[0].shape(), inputs[1].shape())?;
+        let d = Dims::of(Self::NAME, 3, inputs[0].shape(), inputs[1].shape())?;
         cuda::forward(d, self.mode.dtype(), inputs[0], inputs[1])
     }
 
     fn backward_cuda(self, inputs: &[&Array], gradient: &Array) -> Result<Vec<Array>> {
-        let d = Dims::of(inputs[0].shape(), inputs[1].shape())?;
+        let d = Dims::of(Self::NAME, 3, inputs[0].shape(), inputs[1].shape())?;
         let dx = cuda::backward_input(d, inputs[1], gradient)?.cast(inputs[0].dtype())?;
         Ok(vec![dx, cuda::backward_weight(d, inputs[0], gradient)?])
     }
