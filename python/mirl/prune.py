@@ -262,9 +262,10 @@ def _shares(amount: float, steps: int, living: Callable[[], int] | None) -> Iter
         raise ValueError(f"amount must lie in (0, 1), got {amount}")
     first = living() if living else 0
     for step in range(1, steps + 1):
-        share = 1 - (1 - amount) ** (1 / steps)
         if living:
             share = 1 - first * (1 - amount) ** (step / steps) / max(living(), 1)
+        else:
+            share = 1 - (1 - amount) ** (1 / steps)
         if share > 0:
             yield share
 

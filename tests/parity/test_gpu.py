@@ -173,7 +173,7 @@ def test_bfloat16_restores_nearly_the_same(pair):
     np.testing.assert_allclose(on_gpu(images), expected, rtol=0, atol=1e-5)
 
 
-def test_bfloat16_trains_nearly_the_same(pair, batch):
+def test_bfloat16_on_a_gpu_trains_nearly_the_same(pair, batch):
     """Weights and moments stay float32: small steps are not lost."""
     on_cpu, on_gpu = pair
     trainers = [mirl.Trainer(on_cpu, lr=1e-3), mirl.Trainer(on_gpu, lr=1e-3, precision="bfloat16")]
