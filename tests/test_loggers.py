@@ -3,6 +3,7 @@ import importlib.util
 import io
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -207,6 +208,22 @@ def test_a_name_that_tensorboard_cannot_write_to_is_told_before_training(small, 
     with pytest.raises(ValueError, match=r"r\\udcfcn.*is no UTF-8"):
         mirl.find_ticket(small, [batch], rounds=0, out=folder, progress=False)
     assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
+def test_tensorflow_is_not_asked(tmp_path):
+    """It takes seconds to import and prints, and TensorBoard would import it where it is installed."""
+    (tmp_path / "tensorflow.py").write_text("raise RuntimeError('asked')")
+    script = (
+        "from mirl.loggers import TensorBoard\n"
+        f"board = TensorBoard({str(tmp_path)!r})\n"
+        "board.step(1, 0.5, 0.25)\n"
+        "board.close()\n"
+    )
+    search = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": search, "PYTHONWARNINGS": "ignore"}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    assert scalars(tmp_path) == {"loss/step": {1: 0.5}, "lr": {1: 0.25}}
 
 
 def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):

@@ -57,6 +57,11 @@ def as_array(values: Any, what: str) -> Any:
     raise TypeError(f"{what}: expected a {kind} in the processor's memory, got one on {place}")
 
 
+def from_bfloat16(halves: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Make float32 values of their upper halves."""
+    return (halves.astype("<u4").reshape(-1) << 16).view("<f4").reshape(halves.shape)
+
+
 def check_unmasked(values: Any, what: str) -> None:
     """Raise a TypeError for a masked array."""
     # Looked up, not imported: where numpy.ma never was, nothing is masked, and a child forked while

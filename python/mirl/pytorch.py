@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.arrays import from_bfloat16
 from mirl.errors import FormatError
 from mirl.unpickle import Global, Record, UnpickleError, unpickle
 
@@ -350,8 +351,7 @@ def _array(
         values[offset:], shape, [stride * values.itemsize for stride in strides]
     )
     if storage.dtype == BFLOAT16:
-        # The upper half of a float32.
-        return (view.astype("<u4") << 16).view("<f4").reshape(shape)
+        return from_bfloat16(view)
     return view.copy()
 
 

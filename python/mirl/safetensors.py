@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.arrays import from_bfloat16
 from mirl.errors import FormatError
 
 if TYPE_CHECKING:
@@ -128,7 +129,4 @@ def _array(name: str, about: dict[str, Any], data: NDArray[np.uint8]) -> NDArray
     if not 0 <= start <= end <= data.size or end - start != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{name}: bytes {start} to {end} do not hold shape {shape}")
     values = data[start:end].view(dtype).reshape(shape)
-    if about["dtype"] == "BF16":
-        # The upper half of a float32.
-        return (values.astype("<u4") << 16).view("<f4").reshape(shape)
-    return values
+    return from_bfloat16(values) if about["dtype"] == "BF16" else values

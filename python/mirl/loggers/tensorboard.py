@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mirl.extras import need
@@ -10,6 +12,8 @@ from mirl.loggers.base import Scalars
 
 if TYPE_CHECKING:
     import os
+
+NO_TENSORFLOW = "tensorboard.compat.notf"
 
 
 class TensorBoard(Scalars):
@@ -37,6 +41,9 @@ class TensorBoard(Scalars):
                 f"{str(folder)!r} is no UTF-8, and TensorBoard cannot write there: choose another"
                 " folder, or loggers without it"
             ) from None
+        # TensorBoard imports TensorFlow where it is installed, which takes seconds and prints. With a
+        # module of this name it writes the same files by itself.
+        sys.modules.setdefault(NO_TENSORFLOW, ModuleType(NO_TENSORFLOW))
         from tensorboard.summary import Writer
 
         self._open = partial(Writer, str(folder))
