@@ -94,7 +94,7 @@ def restore(
     tile
         Side of the square tiles in pixels. By default the whole image at once, unless it would need
         more than half of the memory (of the machine, its container or the GPU), estimated as
-        72 bytes × pixels × `dim`.
+        72 bytes × pixels × `dim`, or a GPU could not number its values: from 2³⁰ pixels × `dim` on.
     overlap
         Pixels that neighbouring tiles share at least; they are blended by linear ramps.
     progress
