@@ -5,6 +5,7 @@ use crate::kernels::Real;
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Storage};
+use std::fmt::Display;
 
 /// A contiguous tensor, as an operator sees it.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +15,7 @@ pub struct View<'a, T> {
 }
 
 /// The sizes of a shape of R dimensions.
-pub fn sizes<const R: usize>(shape: &[usize], name: &str) -> Result<[usize; R]> {
+pub fn sizes<const R: usize>(shape: &[usize], name: impl Display) -> Result<[usize; R]> {
     shape.try_into().map_err(|_| {
         Error::value(format!(
             "{name}: expected {R} dimensions, got shape {shape:?}"

@@ -15,8 +15,8 @@ pub struct Dims {
 impl Dims {
     /// Of images x [n, h, ci, w] and a weight [co, ci, side, side].
     pub fn of(name: &str, side: usize, x: &[usize], weight: &[usize]) -> Result<Self> {
-        let [n, h, ci, w] = sizes(x, &format!("{name} input"))?;
-        let [co, wi, kh, kw] = sizes(weight, &format!("{name} weight"))?;
+        let [n, h, ci, w] = sizes(x, format_args!("{name} input"))?;
+        let [co, wi, kh, kw] = sizes(weight, format_args!("{name} weight"))?;
         if (wi, kh, kw) != (ci, side, side) {
             return Err(Error::value(format!(
                 "{name}: weight {weight:?} does not fit an input with {ci} channels"

@@ -84,7 +84,7 @@ impl<I: Inner> Half<I> {
     /// The sizes of x, which fit those of the parameters.
     pub fn check(&self, x: &[usize], parameters: &[usize]) -> Result<[usize; 4]> {
         let name = I::NAME;
-        let shape @ [_, _, c, _] = sizes(x, &format!("{name} input"))?;
+        let shape @ [_, _, c, _] = sizes(x, format_args!("{name} input"))?;
         let expected = self.inner.parameters(c)?;
         if parameters == [expected] {
             return Ok(shape);
@@ -108,6 +108,21 @@ impl<I: Inner> Half<I> {
         remains.part(parameters, self.knowledge.known())
     }
 
+    /// Of `part`, which is that of [`Self::part`].
+    pub fn call<'a, T: Real>(
+        &self,
+        x: &'a [T],
+        shape: [usize; 4],
+        part: &'a Part<'a, T>,
+    ) -> Call<'a, T> {
+        Call {
+            x,
+            shape,
+            part,
+            precision: self.mode.precision(),
+        }
+    }
+
     fn put<V: Any + Send>(&mut self, value: V) {
         if self.mode.keeps() {
             self.kept = Some(Box::new(value));
@@ -128,12 +143,7 @@ impl<I: Inner> Half<I> {
             return Ok(copy(x.data));
         }
         let part = self.part(&remains, parameters.data);
-        let call = Call {
-            x: x.data,
-            shape,
-            part: &part,
-            precision: self.mode.precision(),
-        };
+        let call = self.call(x.data, shape, &part);
         let (y, kept) = self.inner.forward::<T, R>(&call);
         self.put(kept);
         Ok(y)
@@ -151,12 +161,7 @@ impl<I: Inner> Half<I> {
         }
         let kept = self.take::<I::Kept<T, R>>();
         let part = self.part(&remains, parameters.data);
-        let call = Call {
-            x: x.data,
-            shape,
-            part: &part,
-            precision: self.mode.precision(),
-        };
+        let call = self.call(x.data, shape, &part);
         let (dx, dp) = self.inner.backward(&call, kept, dy);
         Ok(vec![dx, remains.expand(dp)])
     }

@@ -231,10 +231,15 @@ fn rounding_is_small() {
     let rounded = Mode::Infer(Precision::BFloat16);
     let inputs = attention_inputs(n, c, heads, h, w).map(|t| single(&t));
     let run = |mode| flat(&attention(&inputs[0], &inputs[1], heads, mode).unwrap());
-    assert_rounded(&run(rounded), &run(INFER), "attention");
+    let attention = (run(INFER), run(rounded));
     let inputs = feed_forward_inputs(n, c, hidden, h, w).map(|t| single(&t));
     let run = |mode| flat(&feed_forward(&inputs[0], &inputs[1], hidden, mode).unwrap());
-    assert_rounded(&run(rounded), &run(INFER), "feed_forward");
+    for (full, rounded) in [attention, (run(INFER), run(rounded))] {
+        let rms = |x: &[f64]| (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
+        let errors: Vec<f64> = full.iter().zip(&rounded).map(|(a, b)| a - b).collect();
+        let error = rms(&errors) / rms(&full);
+        assert!(error > 1e-5 && error < 1e-2, "{error}");
+    }
 }
 
 /// Training in bfloat16: sums over channels and pixels keep the errors near those of single values, 2⁻⁹.

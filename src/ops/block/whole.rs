@@ -4,7 +4,7 @@
 use super::attention::Attention;
 use super::compact::Remains;
 use super::feed_forward::FeedForward;
-use super::half::{Call, Half};
+use super::half::Half;
 use super::heads::Heads;
 use super::hidden::Hidden;
 use super::stream::{Ring, Runs, Source, streams, walk};
@@ -41,20 +41,13 @@ impl BlockOp {
         {
             return Ok(None);
         }
-        let precision = self.attention.mode.precision();
-        let parts = (
-            self.attention.part(&remains.0, inputs[1].data),
-            self.feed_forward.part(&remains.1, inputs[2].data),
-        );
-        let call = |part| Call {
-            x: x.data,
-            shape,
-            part,
-            precision,
-        };
-        let attention = self.attention.inner.of(&call(&parts.0));
-        let feed_forward = self.feed_forward.inner.of(&call(&parts.1), grid);
-        Ok(Some(match precision {
+        let part = self.attention.part(&remains.0, inputs[1].data);
+        let call = self.attention.call(x.data, shape, &part);
+        let attention = self.attention.inner.of(&call);
+        let part = self.feed_forward.part(&remains.1, inputs[2].data);
+        let call = self.feed_forward.call(x.data, shape, &part);
+        let feed_forward = self.feed_forward.inner.of(&call, grid);
+        Ok(Some(match self.attention.mode.precision() {
             Precision::Full => sweep::<T, T>(&attention, &feed_forward, x.data),
             Precision::BFloat16 => sweep::<T, bf16>(&attention, &feed_forward, x.data),
         }))
