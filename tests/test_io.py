@@ -87,6 +87,9 @@ def test_jpeg_is_written_well(tmp_path):
         i.transpose(2, 0, 1) / 255 for i in (mirl.read_image(tmp_path / "a.jpg").pixels, photo)
     ]
     assert mirl.psnr(*planes) > 35
+    # Quality 95, by the tables of the standard that libjpeg scales.
+    Image.fromarray(photo).save(tmp_path / "b.jpg", quality=95)
+    assert pillow(tmp_path / "a.jpg").quantization == pillow(tmp_path / "b.jpg").quantization
 
 
 @pytest.mark.parametrize("mode", ["P", "1", "L"])
@@ -261,7 +264,8 @@ def bmp_head(width, height):
 @pytest.mark.parametrize("side", [20_000, 60_000, 2**31 - 1])
 def test_a_head_that_promises_too_much_is_refused(tmp_path, head, side):
     (tmp_path / "bomb").write_bytes(head(side, side))
-    with pytest.raises(FormatError, match="bomb"):
+    why = "10800000000 bytes of pixels, more than" if side == 60_000 else ""
+    with pytest.raises(FormatError, match=f"bomb: .*{why}"):
         mirl.read_image(tmp_path / "bomb")
 
 
