@@ -12,11 +12,10 @@ import argparse
 import json
 import os
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ import mirl
 from mirl.errors import DeviceError
 from mirl.io import write_text
 from peers.plain_norm import plain_norms
-from worker import Worker, serve
+from worker import Part, Worker, measure, serve_step
 
 INFERENCE = (1, 3, 256, 256)
 TRAINING = ((1, 3, 128, 128), (2, 3, 128, 128))
@@ -116,20 +115,7 @@ def compare(
         for worker, output in zip(workers[1:], outputs[1:], strict=True):
             difference = abs(np.load(output) - np.load(outputs[0])).max()
             assert difference < TOLERANCES[kind], f"{worker.peer} differs by {difference}"
-    seconds: dict[str, list[float]] = {worker.peer: [] for worker in workers}
-    for repeat in range(arguments.repeats + 1):
-        for worker in workers:
-            took = float(worker.ask("run"))
-            if repeat > 0:  # The first is a warm-up.
-                seconds[worker.peer].append(took)
-    result = {
-        worker.peer: {
-            "seconds": median(seconds[worker.peer]),
-            "all": seconds[worker.peer],
-            "peak_bytes": int(worker.ask("memory")),
-        }
-        for worker in workers
-    }
+    result = measure({worker.peer: worker for worker in workers}, arguments.repeats)
     for worker in workers:
         worker.stop()
     return {"work": name, "results": result}
@@ -175,23 +161,7 @@ def work(peer: str, name: str, threads: int, onnx: str) -> None:
         ("openvino", "bf16"): partial(openvino_inference, precision="bf16"),
     }[peer, kind](image, threads, onnx)
 
-    def run() -> float:
-        begin = time.perf_counter()
-        own = step()
-        return own.seconds if isinstance(own, Part) else time.perf_counter() - begin
-
-    def output() -> Path:
-        file = Path(tempfile.gettempdir(), f"mirl-bench-{peer}.npy")
-        np.save(file, np.asarray(step()))
-        return file
-
-    serve({"run": run, "output": output, "memory": machine.peak_memory})
-
-
-class Part(NamedTuple):
-    """What the measured part of a step took."""
-
-    seconds: float
+    serve_step(peer, step, memory=machine.peak_memory)
 
 
 def mirl_inference(image: Any, threads: int, onnx: str, precision: str = "float32") -> Any:

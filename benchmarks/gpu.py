@@ -15,7 +15,6 @@ import json
 import os
 import time
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ import machine
 import mirl
 from cpu import torch_network, weights
 from mirl.io import write_text
-from worker import Worker, serve
+from worker import Part, Worker, measure, serve_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,17 +92,7 @@ def turns(arguments: argparse.Namespace, name: str, peer: str) -> dict[str, Any]
         ours, theirs = (np.load(worker.ask("output")) for worker in ready.values())
         difference = np.abs(ours - theirs).max()
         assert difference < TOLERANCE, f"{peer} differs by {difference}"
-    seconds: dict[str, list[float]] = {who: [] for who in ready}
-    for _ in range(arguments.repeats):
-        for who, worker in ready.items():
-            seconds[who].append(float(worker.ask("run")))
-    result: dict[str, Any] = dict.fromkeys(both, "failed")
-    for who, worker in ready.items():
-        result[who] = {
-            "seconds": median(seconds[who]),
-            "all": seconds[who],
-            "peak_bytes": int(worker.ask("memory")),
-        }
+    result = dict.fromkeys(both, "failed") | measure(ready, arguments.repeats, warm_up=0)
     for worker in both.values():
         worker.stop()
     return result
@@ -141,17 +130,7 @@ def work(peer: str, name: str) -> None:
             step = torch_step(kind, image, mode, precision)
         memory, reset = torch.cuda.max_memory_allocated, torch.cuda.reset_peak_memory_stats
 
-    def run() -> float:
-        begin = time.perf_counter()
-        own = step()
-        return own if kind == "adamw" else time.perf_counter() - begin
-
-    def output() -> Path:
-        file = Path(f"/tmp/mirl-bench-{peer.replace(' ', '-')}.npy")
-        np.save(file, step())
-        return file
-
-    serve({"run": run, "output": output, "memory": memory, "reset": reset})
+    serve_step(peer, step, memory=memory, reset=reset)
 
 
 def mirl_step(kind: str, image: Any, precision: str, pruned: list[str]) -> Any:
@@ -169,9 +148,9 @@ def mirl_step(kind: str, image: Any, precision: str, pruned: list[str]) -> Any:
     trainer = mirl.Trainer(network, precision=precision)
     clean = image * np.float32(0.9)
 
-    def step() -> float:
+    def step() -> Part | None:
         trainer.step(image, clean)
-        return trainer.seconds.optimizer
+        return Part(trainer.seconds.optimizer) if kind == "adamw" else None
 
     return step
 
@@ -201,7 +180,7 @@ def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4, fused=True)
 
-    def step() -> float:
+    def step() -> Any:
         optimizer.zero_grad()
         images = host.to("cuda", memory_format=layout)
         with autocast():
@@ -214,7 +193,7 @@ def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
         begin = time.perf_counter()
         optimizer.step()
         torch.cuda.synchronize()
-        return time.perf_counter() - begin
+        return Part(time.perf_counter() - begin)
 
     return step
 
@@ -226,12 +205,12 @@ def torch_copy() -> Any:
     source = torch.ones(weights().num_parameters * 7 // 2, device="cuda")
     target = torch.zeros_like(source)
 
-    def step() -> float:
+    def step() -> Part:
         torch.cuda.synchronize()
         begin = time.perf_counter()
         target.copy_(source)
         torch.cuda.synchronize()
-        return time.perf_counter() - begin
+        return Part(time.perf_counter() - begin)
 
     return step
 

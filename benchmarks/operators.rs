@@ -16,17 +16,14 @@ use mirl::kernels::{Precision, Strided};
 use mirl::ops::{Keep, Mode, Tensor};
 use mirl::runtime::threads;
 use rayon::prelude::*;
-use std::time::Instant;
 
 const INFER: Mode = Mode::Infer(Precision::Full);
 const TRAIN: Mode = Mode::Train(Keep::Projections, Precision::Full);
-/// Runs to take the fastest of.
-const RUNS: usize = 7;
 
 fn main() -> Result<()> {
     let pool = threads::pool()?;
     pool.install(|| {
-        let peak = products();
+        let peak = products()?;
         println!("Matrix products alone: {:.0} GFLOP/s, {} threads.\n", peak / 1e9, pool.current_num_threads());
         println!("| operator | forward | GFLOP/s | of products | forward and backward | GFLOP/s | of products |");
         println!("|---|---|---|---|---|---|---|");
@@ -50,12 +47,11 @@ fn main() -> Result<()> {
 }
 
 /// Operations a second of products whose sides stay in cache, on all threads.
-fn products() -> f64 {
+fn products() -> Result<f64> {
     let (m, n, k) = (288, 2 * TILE, 96);
     let rounds = 400;
     let groups: Vec<usize> = (0..n).step_by(GROUP).collect();
-    let once = || {
-        let begin = Instant::now();
+    let seconds = fastest(|| {
         (0..rayon::current_num_threads())
             .into_par_iter()
             .for_each(|_| {
@@ -70,8 +66,7 @@ fn products() -> f64 {
                     product((m, k), false, target, Strided::rows(&a, k), &tiles);
                 }
             });
-        begin.elapsed().as_secs_f64()
-    };
-    let seconds = (0..RUNS).map(|_| once()).fold(f64::INFINITY, f64::min);
-    (2 * m * n * k * rounds * rayon::current_num_threads()) as f64 / seconds
+        Ok(())
+    })?;
+    Ok((2 * m * n * k * rounds * rayon::current_num_threads()) as f64 / seconds)
 }

@@ -32,7 +32,7 @@ from cpu import export, onnxruntime_inference, openvino_inference
 from full_ticket import DENSITIES, path_of
 from mirl.io import write_text
 from mirl.plot import save_figure
-from worker import Worker, serve
+from worker import Worker, measure, serve_step
 
 IMAGE = (1, 3, 256, 256)
 BATCH = (1, 3, 128, 128)
@@ -103,20 +103,7 @@ def compare(arguments: argparse.Namespace, kind: str, names: list[str]) -> dict[
         outputs = [np.load(worker.ask("output")) for worker in workers[: peers + 1]]
         for output in outputs[:-1]:
             assert abs(output - outputs[-1]).max() < TOLERANCES[arguments.precision]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for repeat in range(arguments.repeats + 1):
-        for name, worker in zip(names, workers, strict=True):
-            took = float(worker.ask("run"))
-            if repeat > 0:  # The first is a warm-up.
-                seconds[name].append(took)
-    result = {
-        name: {
-            "seconds": median(seconds[name]),
-            "all": seconds[name],
-            "peak_bytes": int(worker.ask("memory")),
-        }
-        for name, worker in zip(names, workers, strict=True)
-    }
+    result = measure(dict(zip(names, workers, strict=True)), arguments.repeats)
     for worker in workers:
         worker.stop()
     return result
@@ -149,17 +136,7 @@ def work(arguments: argparse.Namespace) -> None:
         trainer = mirl.Trainer(model, lr=1e-6, precision=arguments.precision)
         step = lambda: trainer.step(image, image * np.float32(0.9))  # noqa: E731
 
-    def run() -> float:
-        begin = time.perf_counter()
-        step()
-        return time.perf_counter() - begin
-
-    def output() -> Path:
-        path = Path(tempfile.gettempdir(), f"mirl-bench-{name.replace(' ', '-')}.npy")
-        np.save(path, np.asarray(step()))
-        return path
-
-    serve({"run": run, "output": output, "memory": machine.peak_memory})
+    serve_step(name, step, memory=machine.peak_memory)
 
 
 def experiment(arguments: argparse.Namespace) -> list[dict[str, float]]:

@@ -1,12 +1,18 @@
-"""Peers in processes of their own, which one process asks in turn."""
+"""Peers in processes of their own, which one process asks in turns."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +49,47 @@ class Worker:
         self.process.wait()
 
 
+def measure(workers: Mapping[str, Worker], repeats: int, warm_up: int = 1) -> dict[str, Any]:
+    """Medians of what each took, all in turns, so that what else the machine does meets all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for repeat in range(warm_up + repeats):
+        for name, worker in workers.items():
+            took = float(worker.ask("run"))
+            if repeat >= warm_up:
+                seconds[name].append(took)
+    return {
+        name: {
+            "seconds": median(seconds[name]),
+            "all": seconds[name],
+            "peak_bytes": int(worker.ask("memory")),
+        }
+        for name, worker in workers.items()
+    }
+
+
 def serve(answers: Mapping[str, Callable[[], Any]]) -> None:
     """Answer the process that measures until it asks no more."""
     for question in sys.stdin:
         print(answers[question.strip()](), flush=True)
+
+
+class Part(NamedTuple):
+    """What a step gives that was measured in part."""
+
+    seconds: float
+
+
+def serve_step(peer: str, step: Callable[[], Any], **more: Callable[[], Any]) -> None:
+    """Answer how long a step takes, what it gives, and more."""
+
+    def run() -> float:
+        begin = time.perf_counter()
+        own = step()
+        return own.seconds if isinstance(own, Part) else time.perf_counter() - begin
+
+    def output() -> Path:
+        file = Path(tempfile.gettempdir(), f"mirl-bench-{peer.replace(' ', '-')}.npy")
+        np.save(file, np.asarray(step()))
+        return file
+
+    serve({"run": run, "output": output, **more})
