@@ -9,6 +9,7 @@ import pickle
 import struct
 import sys
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -348,6 +349,12 @@ def damaged(path, **changes):
         ({"strides": (3, -1)}, "misformed tensor"),
         ({"strides": (3,)}, "misformed tensor"),
         ({"shape": (2.0, 3)}, "misformed tensor"),
+        ({"shape": [2, 3]}, "misformed tensor"),
+        ({"shape": (2**63, 3)}, "over 63 bits"),
+        ({"strides": (3, -(2**63))}, "over 63 bits"),
+        ({"offset": 2**20_000}, "over 63 bits"),
+        ({"shape": (2**20_000,) * 40, "strides": (1,) * 40}, "over 63 bits"),
+        ({"shape": (2,) * 65, "strides": (1,) * 65}, "not of up to 64 sizes"),
         ({"numel": 7, "shape": (7,), "strides": (1,)}, "24 bytes, too few for 7 values"),
         ({"numel": 2**62}, "too few"),
         ({"numel": -1}, "misformed storage"),
@@ -369,6 +376,43 @@ def test_many_tensors_of_one_storage_are_a_bomb(tmp_path):
     assert len(read_checkpoint(tmp_path / "tied.pth").state_dict) == 2
     path = write_zip(tmp_path / "bomb.pth", {f"x{i}": one for i in range(100)}, storages)
     with pytest.raises(FormatError, match="far more than"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+@pytest.mark.parametrize(
+    "other", [("FloatStorage", 5), ("FloatStorage", 0), ("IntStorage", 6), ("HalfStorage", 6)]
+)
+def test_a_storage_of_two_types_or_sizes_is_refused(tmp_path, write, other):
+    storages = {"0": ARRAYS["a.weight"].tobytes()}
+    one, two = Tensor("0", "FloatStorage", 6, (1,), (1,)), Tensor("0", *other, (0,), (1,))
+    for content in ({"a": one, "b": two}, {"state_dict": {"a": one}, "b": two}):
+        path = write(tmp_path / "x.pth", content, storages)
+        with pytest.raises(FormatError, match=r"x\.pth: storage '0' is of two types or sizes"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_an_empty_storage_may_be_of_two_types(tmp_path, write):
+    """As torch.save writes torch.empty(0) and a view of it."""
+    types = {"a": "FloatStorage", "b": "IntStorage"}
+    content = {name: Tensor("0", storage, 0, (0,), (1,)) for name, storage in types.items()}
+    expected = {"a": np.zeros(0, np.float32), "b": np.zeros(0, np.int32)}
+    path = write(tmp_path / "x.pth", content, {"0": b""})
+    assert_same(read_checkpoint(path).state_dict, expected)
+
+
+def test_entries_within_others_are_refused(tmp_path):
+    tensor = {key: Tensor(key, "FloatStorage", 1000, (1,), (1,)) for key in "01"}
+    path = write_zip(tmp_path / "x.pth", tensor, dict.fromkeys("01", bytes(4000)))
+    data = bytearray(path.read_bytes())
+    names = [b"archive/data/0", b"archive/data/1"]
+    start, end = (data.index(name) + len(name) for name in names)
+    whole = data[start : end + 4000]  # both storages, and the header between them
+    entry = data.rindex(names[0]) - 46  # as below
+    struct.pack_into("<III", data, entry + 16, zlib.crc32(whole), len(whole), len(whole))
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match=r"x\.pth: .*(where others leave|Overlapped)"):
         read_checkpoint(path)
 
 
@@ -444,6 +488,55 @@ def test_structures_without_an_end(tmp_path):
             read_checkpoint(path)
 
 
+def test_words_for_keys(tmp_path):
+    records, storages = tensors(NETWORK)
+    device = Name("torch", "device")
+    keys = {
+        7: "7",
+        1.5: "1.5",
+        None: "None",
+        (0, "a", None): "[0, 'a', None]",
+        (): "[]",
+        Name("torch", "float32"): "torch.float32",
+        (Name("torch", "float32"), 1): "['torch.float32', 1]",
+        Call(device, ("cuda", 0)): "['torch.device', 'cuda', 0]",
+        Call(device, ("cuda", 1)): "['torch.device', 'cuda', 1]",
+        Call(device, (2**80, [1])): "['torch.device', 'int', 'list']",
+        records["a.bias"]: "tensor of f4, shape (2,)",
+        "x" * 1000: "x" * 1000,
+    }
+    content = {"state_dict": records, "held": dict.fromkeys(keys, 1)}
+    info = read_checkpoint(write_zip(tmp_path / "x.pth", content, storages)).info
+    assert info == {"held": dict.fromkeys(keys.values(), 1)}
+
+
+def test_keys_that_share_long_strings_stay_short(tmp_path):
+    records, storages = tensors(NETWORK)
+    state = pickled({"state_dict": records})[:-2]  # open: }( … u.
+    text = b"X" + struct.pack("<I", 100_000) + 100_000 * b"x" + b"q\x05"
+    for key in (
+        b"(%s%st" % (text, 6 * b"h\x05"),
+        b"ccollections\ndeque\n)R(%s%se" % (text, 99 * b"h\x05"),  # items
+        b"ctorch\ndevice\n(%s%stR" % (text, 99 * b"h\x05"),  # arguments
+        b"cmymodel\nKey\n)\x81%sb" % text,  # state
+        b"cmymodel\n%s\n)\x81" % (100_000 * b"x"),  # name of the class
+    ):
+        path = write_zip(tmp_path / "x.pth", state + key + b"Nu.", storages)
+        (word,) = read_checkpoint(path).info
+        assert len(word) < 1000
+
+
+def test_shapes_count_for_what_else_a_checkpoint_tells(tmp_path, monkeypatch):
+    monkeypatch.setattr("mirl.pytorch.MAX_INFO", 100)
+    records, storages = tensors(NETWORK)
+    many = Tensor("0", "FloatStorage", 6, (1,) * 64, (1,) * 64)
+    content = {"state_dict": records, "held": [many, "a"]}
+    assert len(read_checkpoint(write_zip(tmp_path / "x.pth", content, storages)).info) == 1
+    content["held"] = [many, many, "a"]
+    with pytest.raises(FormatError, match="more than 100 values beside"):
+        read_checkpoint(write_zip(tmp_path / "x.pth", content, storages))
+
+
 def test_memo_indices_cost_nothing(tmp_path):
     data = b"\x80\x02}r\xff\xff\xff\x7f."
     with pytest.raises(FormatError, match="empty"):
@@ -495,6 +588,43 @@ def test_whatever_is_wrong_is_a_format_error(tmp_path_factory, data):
 def test_unpickle_names_what_it_refuses():
     with pytest.raises(UnpickleError, match="outside"):
         unpickle(io.BytesIO(b"\x80\x02K\x01Q."))
+
+
+SET = b"c__builtin__\nset\n"
+ORDERED_DICT = b"ccollections\nOrderedDict\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        # A list of one hundred entries a hundred times, whose hundred entries are no pairs.
+        (b"(%slq\x010%s((%sltR" % (100 * b"N", ORDERED_DICT, 100 * b"h\x01"), "than pairs"),
+        (ORDERED_DICT + b"](K\x01K\x02e\x85R", "than pairs"),
+        (ORDERED_DICT + b"]X\x02\x00\x00\x00aba\x85R", "than pairs"),
+        # Sets, and ordered dicts, of one list.
+        (b"(%slq\x010(%sl" % (100 * b"N", 100 * (SET + b"h\x01\x85R")), "more items than"),
+        (
+            b"(%slq\x010(%sl" % (100 * b"NN\x86", 100 * (ORDERED_DICT + b"h\x01\x85R")),
+            "more items than",
+        ),
+        (SET + b"X\x02\x00\x00\x00ab\x85R", "of no list"),
+        (SET + b"}\x85R", "of no list"),
+    ],
+)
+def test_what_calls_build_follows_from_the_length_of_the_pickle(data, message):
+    with pytest.raises(UnpickleError, match=message):
+        unpickle(io.BytesIO(b"\x80\x02" + data + b"."))
+
+
+def test_sets_and_ordered_dicts_of_any_number_are_read():
+    shared = frozenset(range(100))
+    value = [set(), {1}, *({i, i + 1} for i in range(100)), *100 * [shared]]
+    for protocol in range(6):
+        found = unpickle(io.BytesIO(pickle.dumps(value, protocol)))
+        assert list(map(set, found)) == value
+    pairs = [[[i, None]] for i in range(100)]  # as Python 2 pickles ordered dicts
+    data = pickled([Call(Name("collections", "OrderedDict"), (items,)) for items in pairs])
+    assert unpickle(io.BytesIO(data)) == [{i: None} for i in range(100)]
 
 
 DEEP = b")" + b"\x85" * 300_000

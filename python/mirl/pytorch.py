@@ -12,6 +12,7 @@ import struct
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from mirl.arrays import from_bfloat16
 from mirl.errors import FormatError
-from mirl.unpickle import Global, Record, UnpickleError, unpickle
+from mirl.unpickle import MAX_KEY, MAX_KEY_BITS, Global, Record, UnpickleError, unpickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,8 +74,17 @@ MAX_WRAPPERS = 8
 """A dict may hold itself."""
 MAX_SHARING = 4
 """Tensors may share storages (tied weights), but not so that they hold more times the file."""
+MAX_DIMS = 64
+"""Dimensions that numpy's arrays may have."""
+MAX_BITS = 63
+"""Of sizes, strides and offsets in PyTorch. Products of larger numbers may take minutes."""
 MAX_INFO = 1_000_000
 """Values beside the state dict. Shared references let a few bytes describe any number."""
+
+KEYS = reprlib.Repr()
+"""Puts keys of dicts into words. The strings in them may be long, and shared by many keys."""
+KEYS.maxlist = MAX_KEY + 1
+KEYS.maxstring = 60
 
 
 @dataclass(frozen=True)
@@ -194,6 +204,16 @@ class _Storage:
         return cls(key, DTYPES[storage_class.name], numel)
 
 
+def _known_storage(known: dict[str, _Storage], value: Any) -> _Storage:
+    """The storage of a persistent id. `known` are those before it, by their keys."""
+    storage = _Storage.from_persistent_id(value)
+    first = known.setdefault(storage.key, storage)
+    # An empty storage is the one thing that torch.save writes as of several types.
+    if storage != first and (storage.numel or first.numel):
+        raise UnpickleError(f"storage {reprlib.repr(storage.key)} is of two types or sizes")
+    return storage
+
+
 @dataclass(frozen=True)
 class _Archive:
     """An open file."""
@@ -203,7 +223,7 @@ class _Archive:
     content: Any
     """What was saved, its tensors as records."""
     read: Callable[[_Storage], bytes | memoryview]
-    """The bytes of a storage."""
+    """The bytes of a storage; to be called once for each."""
 
 
 def _open_zip(file: IO[bytes]) -> _Archive:
@@ -213,8 +233,10 @@ def _open_zip(file: IO[bytes]) -> _Archive:
     if len(pickles) != 1:
         raise UnpickleError("a zip file, but not of PyTorch: no single data.pkl in it")
     root = pickles[0].removesuffix("data.pkl")
+    left = size
 
     def read(name: str) -> bytes:
+        nonlocal left
         try:
             entry = archive.getinfo(root + name)
         except KeyError:
@@ -222,13 +244,16 @@ def _open_zip(file: IO[bytes]) -> _Archive:
         # torch.save never compresses, so that nothing in a file is larger than the file.
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
             raise UnpickleError(f"{entry.filename} is compressed, which PyTorch does not do")
-        if entry.file_size > size:
-            raise UnpickleError(f"{entry.filename} claims {entry.file_size:,} of {size:,} bytes")
+        # Nor are entries within others, which zipfile itself refuses since Python 3.11.8 only.
+        if entry.file_size > left:
+            claim = f"claims {entry.file_size:,} bytes, where others leave {left:,}"
+            raise UnpickleError(f"{entry.filename} {claim} of the file")
+        left -= entry.file_size
         return archive.read(entry)
 
     if f"{root}byteorder" in archive.namelist() and read("byteorder") != b"little":
         raise UnpickleError("written on a big-endian machine, which is not supported")
-    content = unpickle(io.BytesIO(read("data.pkl")), _Storage.from_persistent_id)
+    content = unpickle(io.BytesIO(read("data.pkl")), partial(_known_storage, {}))
     return _Archive(size, content, lambda storage: read(f"data/{storage.key}"))
 
 
@@ -241,12 +266,7 @@ def _open_legacy(file: IO[bytes]) -> _Archive:
         raise UnpickleError("written on a big-endian machine, which is not supported")
 
     storages: dict[str, _Storage] = {}
-
-    def persistent_load(value: Any) -> _Storage:
-        storage = _Storage.from_persistent_id(value)
-        return storages.setdefault(storage.key, storage)
-
-    content = unpickle(mapped, persistent_load)
+    content = unpickle(mapped, partial(_known_storage, storages))
     ranges = {}
     keys = unpickle(mapped)
     end = mapped.tell()
@@ -273,7 +293,7 @@ def _state_dict(archive: _Archive) -> dict[str, NDArray[Any]]:
         raise UnpickleError("the state dict is empty")
     held = 0
     arrays = {}
-    storages: dict[_Storage, NDArray[Any]] = {}
+    storages: dict[str, bytes | memoryview] = {}
     for name, tensor in tensors.items():
         try:
             array = _array(tensor, archive, storages)
@@ -313,8 +333,12 @@ def _tensor(value: Any) -> Record | None:
 
 def _layout(tensor: Record) -> tuple[_Storage, int, tuple[int, ...], tuple[int, ...]]:
     """Return storage, offset, shape and strides in elements, all within the storage."""
-    storage, offset, shape, strides, *_ = tensor.args
+    storage, offset, shape, strides = tensor.args[:4]
+    if not (isinstance(shape, tuple) and isinstance(strides, tuple)) or len(shape) > MAX_DIMS:
+        raise UnpickleError(f"misformed tensor: not of up to {MAX_DIMS} sizes and strides")
     numbers = (offset, *shape, *strides)
+    if any(isinstance(number, int) and number.bit_length() > MAX_BITS for number in numbers):
+        raise UnpickleError(f"misformed tensor: sizes, strides or offset of over {MAX_BITS} bits")
     if (
         not isinstance(storage, _Storage)
         or not all(isinstance(number, int) and number >= 0 for number in numbers)
@@ -334,19 +358,19 @@ def _layout(tensor: Record) -> tuple[_Storage, int, tuple[int, ...], tuple[int, 
 
 
 def _array(
-    tensor: Record, archive: _Archive, storages: dict[_Storage, NDArray[Any]]
+    tensor: Record, archive: _Archive, storages: dict[str, bytes | memoryview]
 ) -> NDArray[Any]:
-    """Copy a tensor out of its storage. `storages` are those that were read before."""
+    """Copy a tensor out of its storage. `storages` are those that were read before, by their keys."""
     storage, offset, shape, strides = _layout(tensor)
-    if storage not in storages:
-        data = archive.read(storage)
-        if len(data) < storage.numel * storage.itemsize:
-            raise UnpickleError(
-                f"storage {storage.key} has {len(data)} bytes, too few for {storage.numel} values"
-            )
-        dtype = np.dtype("<u2" if storage.dtype == BFLOAT16 else storage.dtype)
-        storages[storage] = np.frombuffer(data, dtype, storage.numel)
-    values = storages[storage]
+    if storage.key not in storages:
+        storages[storage.key] = archive.read(storage)
+    data = storages[storage.key]
+    if len(data) < storage.numel * storage.itemsize:
+        raise UnpickleError(
+            f"storage {storage.key} has {len(data)} bytes, too few for {storage.numel} values"
+        )
+    dtype = np.dtype("<u2" if storage.dtype == BFLOAT16 else storage.dtype)
+    values = np.frombuffer(data, dtype, storage.numel)
     view = np.lib.stride_tricks.as_strided(
         values[offset:], shape, [stride * values.itemsize for stride in strides]
     )
@@ -385,12 +409,10 @@ def _plain(value: Any, left: list[int]) -> Any:
     tensor = _tensor(value)
     if tensor is not None:
         storage, _, shape, _ = _layout(tensor)
+        left[0] -= len(shape)
         return f"tensor of {storage.dtype.strip('<')}, shape {shape}"
     if isinstance(value, dict):
-        return {
-            key if isinstance(key, str) else str(_plain(key, left)): _plain(item, left)
-            for key, item in value.items()
-        }
+        return {_words(key, left): _plain(item, left) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, left) for item in value]
     if isinstance(value, Record):
@@ -404,3 +426,22 @@ def _plain(value: Any, left: list[int]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return _kind(value)
+
+
+def _words(key: Any, left: list[int]) -> str:
+    """Put the key of a dict into a string, a short one if it is none. `left` as in `_plain`."""
+    if _tensor(key) is not None:
+        return str(_plain(key, left))
+    if isinstance(key, Record):
+        key = (key.cls, *key.args[:MAX_KEY])
+    if isinstance(key, tuple):
+        left[0] -= len(key)
+        return KEYS.repr([_part(value) for value in key])
+    return key if isinstance(key, str) else str(_part(key))
+
+
+def _part(value: Any) -> Any:
+    """Leave numbers and strings as they are, and name the class of all else."""
+    if isinstance(value, int):
+        return value if value.bit_length() <= MAX_KEY_BITS else _kind(value)
+    return value if value is None or isinstance(value, (float, str)) else _kind(value)

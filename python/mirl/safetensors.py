@@ -12,6 +12,7 @@ import os
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ DTYPES = {
 }
 MAX_HEADER = 100_000_000
 """Bytes of the longest header that the format allows."""
+MAX_DIMS = 64
+"""Dimensions that numpy's arrays may have."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,14 @@ def read_safetensors(path: str | os.PathLike[str]) -> SafeTensors:
     path = Path(path)
     with path.open("rb") as file, _checked(path):
         header = _header(file)
-        metadata = header.pop("__metadata__", {})
+        metadata = _metadata(header)
         data = np.frombuffer(file.read(), np.uint8)
-        tensors = {name: _array(name, about, data) for name, about in header.items()}
+        views = {name: _view(name, about, data) for name, about in header.items()}
+        _check_apart(header)
+        tensors = {
+            name: from_bfloat16(view) if header[name]["dtype"] == "BF16" else view
+            for name, view in views.items()
+        }
         return SafeTensors(tensors, metadata)
 
 
@@ -91,8 +99,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     path = Path(path)
     with path.open("rb") as file, _checked(path):
-        metadata: dict[str, str] = dict(_header(file).get("__metadata__", {}))
-        return metadata
+        return _metadata(_header(file))
 
 
 def _header(file: IO[bytes]) -> dict[str, Any]:
@@ -102,6 +109,22 @@ def _header(file: IO[bytes]) -> dict[str, Any]:
         raise ValueError(f"a header of {length} bytes in a file of {size}")
     header: dict[str, Any] = json.loads(file.read(length))
     return header
+
+
+def _metadata(header: dict[str, Any]) -> dict[str, str]:
+    """Take the metadata out of the header, which then is of tensors only."""
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("__metadata__ is no object of strings")
+    return metadata
+
+
+def _check_apart(header: dict[str, Any]) -> None:
+    """Refuse tensors that share bytes: a short file could hold any number of long ones."""
+    ranges = sorted((*about["data_offsets"], name) for name, about in header.items())
+    for (_, before, other), (start, end, name) in pairwise(ranges):
+        if start < before:
+            raise ValueError(f"{name}: bytes {start} to {end} are in part those of {other}")
 
 
 @contextmanager
@@ -120,13 +143,19 @@ def _checked(path: Path) -> Iterator[None]:
         raise FormatError(f"{path}: no valid safetensors file: {e}") from e
 
 
-def _array(name: str, about: dict[str, Any], data: NDArray[np.uint8]) -> NDArray[Any]:
+def _view(name: str, about: dict[str, Any], data: NDArray[np.uint8]) -> NDArray[Any]:
     if about["dtype"] not in DTYPES:
         raise ValueError(f"{name} is of type {about['dtype']}, which is not read")
     dtype = np.dtype(DTYPES[about["dtype"]])
     start, end = about["data_offsets"]
     shape = about["shape"]
+    if not isinstance(shape, list) or len(shape) > MAX_DIMS or not all(map(_is_size, shape)):
+        raise ValueError(f"{name}: no shape of up to {MAX_DIMS} sizes")
     if not 0 <= start <= end <= data.size or end - start != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{name}: bytes {start} to {end} do not hold shape {shape}")
-    values = data[start:end].view(dtype).reshape(shape)
-    return from_bfloat16(values) if about["dtype"] == "BF16" else values
+    return data[start:end].view(dtype).reshape(shape)
+
+
+def _is_size(value: Any) -> bool:
+    """Whether it is a number of the format; products of longer ones may take minutes."""
+    return isinstance(value, int) and 0 <= value < 2**64

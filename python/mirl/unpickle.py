@@ -161,6 +161,10 @@ class _Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.steps = 0
+        """Opcodes so far."""
+        self.copied = 0
+        """Items of the sets and ordered dicts so far."""
 
     def pop(self) -> Any:
         return self.stack.pop()
@@ -171,6 +175,7 @@ class _Machine:
         return items
 
     def step(self, name: str, argument: Any) -> None:
+        self.steps += 1
         push = self.stack.append
         if name in LITERALS:
             push(argument)
@@ -277,13 +282,28 @@ class _Machine:
         args, function = self.pop(), self.pop()
         name = function.name
         if name in SETS and len(args) <= 1:
-            self.stack.append(list(*args))
+            self.stack.append(list(self._items(args)))
         elif name == ORDERED_DICT and len(args) <= 1:
-            self.stack.append(_pairs(list(chain.from_iterable(chain(*args)))))
+            pairs = self._items(args)
+            if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+                raise UnpickleError("damaged pickle: an ordered dict of other things than pairs")
+            self.stack.append(_pairs(list(chain.from_iterable(pairs))))
         elif name in CONSTRUCTORS:
             self.stack.append(Record(name, args))
         else:
             raise UnpickleError(f"wants to call {name}; nothing was executed")
+
+    def _items(self, args: Any) -> list[Any]:
+        """What a set or an ordered dict is called with, before it is copied."""
+        items = args[0] if args else []
+        if not isinstance(items, list):
+            raise UnpickleError("damaged pickle: a set or an ordered dict that is of no list")
+        # pickle writes a list for each of them, at least an opcode for each item; but a few bytes may
+        # name one list any number of times.
+        self.copied += len(items)
+        if self.copied > self.steps:
+            raise UnpickleError("sets and ordered dicts of more items than the pickle has opcodes")
+        return items
 
     def op_newobj(self, _: None) -> None:
         args, cls = self.pop(), self.pop()
