@@ -1,3 +1,4 @@
+import itertools
 import sys
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import mirl
+from mirl.lottery.figures import layers_figure, quality_figure, seconds_figure, stability_figure
 from mirl.plot import image_grid, save_figure, ticket_curve
 
 TASKS = ("denoise_15", "denoise_25", "denoise_50", "derain", "dehaze")
@@ -129,6 +131,25 @@ def test_a_second_curve_lies_beside_the_first(ax, named):
     assert float(shown[-1]) < 100 * 0.8**5
 
 
+def test_many_lines_look_different(ax):
+    for task in range(49):
+        ticket_curve([record | {"metrics": {f"t{task}": {"psnr": 30}}} for record in records()], ax)
+    looks = {(line.get_color(), line.get_marker()) for line in curves_of(ax)}
+    assert len(looks) == 49
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_many_runs_look_different(ax, at_once):
+    runs = {f"run {number}": records() for number in range(21)}
+    for drawn in [runs] if at_once else [{name: run} for name, run in runs.items()]:
+        ticket_curve(drawn, ax)
+    curves = [line for line in curves_of(ax) if line.get_marker() == "o"]
+    shown = [(line.get_color(), line.get_linestyle()) for line in curves]
+    assert len(set(shown)) == 21
+    named = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in ax.lines}
+    assert shown == [named[name] for name in runs]
+
+
 def test_lines_of_ones_own_may_stay(ax):
     ax.axhline(30)
     ticket_curve(records(), ax)
@@ -196,6 +217,76 @@ def test_a_grid_measures_what_it_shows():
 def test_a_grid_needs_rows():
     with pytest.raises(ValueError, match="at least one row"):
         image_grid([])
+
+
+def test_a_grid_needs_images_with_their_channels_first(rows):
+    label, degraded, restored, clean = rows[0]
+    last = restored.transpose(1, 2, 0)
+    wrong = r"rain, restored: expected shape \(3, H, W\), got \(24, 32, 3\)"
+    with pytest.raises(ValueError, match=wrong):
+        image_grid([rows[0], (label, degraded, last, clean)])
+    with pytest.raises(ValueError, match=r"rain, clean: .*got \(24, 32\)"):
+        image_grid([(label, degraded, restored, clean[0])])
+
+
+LONG = tuple(
+    f"magnitude with late rewinding lr=0.00{number} heads=[1, 1, 2, 4]" for number in "123"
+)
+
+
+def apart(figure, texts):
+    """Whether what is drawn beside each other, from left to right, does not overlap."""
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in texts]
+    return all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_long_names_above_panels_do_not_overlap():
+    profile = [{"round": round_, "layers": {"a.weight": 0.5**round_}} for round_ in range(2)]
+    figure = layers_figure(dict.fromkeys(LONG, profile))
+    titles = [axis.title for axis in figure.axes[: len(LONG)]]
+    assert [title.get_text().replace("\n", " ") for title in titles] == list(LONG)
+    assert apart(figure, titles)
+
+
+@pytest.fixture
+def table():
+    """Three methods and two tasks, whose names are long."""
+    from pandas import DataFrame
+
+    tasks = (
+        "blur:1-3 + noise:10 + jpeg:30-70 + derain",
+        "blur:1-3 + noise:20 + jpeg:30-70 + derain",
+    )
+    return DataFrame(
+        {"method": method, "task": task, "seed": 0, "round": round_, "seconds": 10 - round_}
+        | {"density_prunable": 0.8**round_, "psnr": 30.0, "psnr_interval": 0.1, "runs": 2}
+        for method in LONG
+        for task in tasks
+        for round_ in range(4)
+    )
+
+
+def test_long_tasks_above_panels_do_not_overlap(table):
+    figure = quality_figure(table, "psnr")
+    assert apart(figure, [axis.title for axis in figure.axes[:2]])
+
+
+def test_the_legend_of_seconds_lies_beside_them(table):
+    figure = seconds_figure(table)
+    (axis,), (legend,) = figure.axes, figure.legends
+    assert apart(figure, [axis.patch, legend])
+    assert [text.get_text().replace("\n", " ") for text in legend.get_texts()] == list(LONG)
+    assert axis.get_window_extent().width > figure.bbox.width / 2
+
+
+def test_chance_is_seen_in_a_single_round():
+    figure = stability_figure({"seed 1": [(0.5, 0.42, 0.42)]})
+    ((found, chance), (legend,)) = figure.axes[0].lines[:2], figure.legends
+    assert found.get_markersize() < chance.get_markersize()
+    assert chance.get_marker() == "o"
+    assert chance.get_markerfacecolor() == "none"
+    assert [text.get_text() for text in legend.get_texts()] == ["seed 1", "by chance"]
 
 
 def test_a_part_of_a_figure_is_saved_with_it(tmp_path):

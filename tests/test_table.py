@@ -29,6 +29,30 @@ def test_all_tasks_fit_80_columns(count):
     assert table.splitlines()[4].split()[:3] == ["1", "82.0", "80.0"]
 
 
+def test_long_names_have_the_room_that_is_left():
+    chains = ["blur:1-3 + noise:10", "blur:1-3 + jpeg:30-70"]
+    table = rounds_table([record(0, chains)]).splitlines()
+    assert table[1] == f"round   all prun. {chains[0]} {chains[1]}"
+    assert table[-1] == f"    0 100.0 100.0 {'30.50 0.900':>19} {'30.50 0.900':>21}"
+    long = "blur:1-3 + noise:10 + jpeg:30-70"
+    assert rounds_table([record(0, ["denoise", long])]).splitlines()[1].endswith(f"noise {long}")
+
+
+def test_names_without_room_go_on_below():
+    chains = [f"blur:1-3 + noise:{sigma} + jpeg:30-70" for sigma in (10, 20)]
+    table = rounds_table([record(0, [*chains, "derain", "dehaze", "denoise_25"])]).splitlines()
+    assert [line.split() for line in table[1:3]] == [
+        ["blur:1-3", "+", "blur:1-3", "+"],
+        ["noise:10", "+", "noise:20", "+"],
+    ]
+    assert table[3].split()[3:] == ["jpeg:30-70", "jpeg:30-70", "rain", "haze", "noise", "σ", "25"]
+    assert max(map(len, table)) <= 80
+    for name in ("x" * 300, "", "a\nb"):
+        table = rounds_table([record(0, [name])]).splitlines()
+        assert max(map(len, table)) <= 80
+        assert table[-1].endswith("30.50 0.900")
+
+
 def test_noise_of_any_sigma_is_noise():
     assert rounds_table([record(0, ["denoise"])]).splitlines()[1].split()[-1] == "noise"
 

@@ -26,11 +26,17 @@ if TYPE_CHECKING:
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 """Distinct for colour-blind readers too (Okabe & Ito 2008, Color Universal Design)."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+"""One more than colours: both start anew at other places, and 56 lines differ."""
+LINES = ("-", "-.", ":")
+"""Of runs by name, after each turn of the colours."""
 GREY = "0.3"
 """Of what belongs to no line."""
 DASHED: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 1}
 """What lines are to be compared with: the input left unchanged, or chance."""
+
+IMAGES = ("input", "restored", "clean")
+"""Of a row of an image grid."""
 
 MOST_TICKS = 8
 """As many density labels as fit beside each other."""
@@ -52,7 +58,7 @@ def ticket_curve(
     runs
         A `Result`, its `Result.rounds`, or the lines of its ``record.jsonl``: of each round
         ``density``, ``density_prunable`` and ``metrics``. Or several by name, ``{"ticket": a,
-        "random": b}``: each has a colour then, and each task a marker.
+        "random": b}``: each has a colour then, beyond seven another line, and each task a marker.
     ax
         Where to draw, beside what an earlier call has drawn; by default a new figure.
     measure
@@ -85,26 +91,27 @@ def ticket_curve(
         from matplotlib import pyplot
 
         ax = pyplot.subplots(figsize=(7.5, 4.5), layout="constrained")[1]
-    # An earlier call has taken the first colours.
-    taken = len({line.get_color() for line in ax.lines} & set(COLORS))
+    # An earlier call has taken the first looks, each with an entry of the legend.
+    entries = (line for line in ax.lines if not str(line.get_label()).startswith("_"))
+    taken = sum(line.get_color() in COLORS for line in entries)
     if named:
         for place, name in enumerate(rounds):
-            _entry(ax, name, color=style(taken + place)["color"])
+            _entry(ax, name, **_run_style(taken + place))
     for index, task in enumerate(tasks):
         look = {**style(index if named else taken + index), "markersize": 5}
         for place, records in enumerate(rounds.values()):
             if named:
-                look["color"] = style(taken + place)["color"]
+                look |= _run_style(taken + place)
             label = None if named else task_name(task)
             ax.plot(*_curve(records, task, measure), **look, label=label)
         if named:
-            look["color"] = GREY
+            look |= {"color": GREY, "linestyle": ""}
             if len(tasks) > 1:
-                _entry(ax, task_name(task), **look, linestyle="")
+                _entry(ax, task_name(task), **look)
         densities, qualities = _curve(every, task, f"{measure}_input")
         if qualities:
             ends = [max(densities), min(densities)]
-            ax.plot(ends, qualities[:1] * 2, **look, **DASHED, mfc="white")
+            ax.plot(ends, qualities[:1] * 2, **look | DASHED, mfc="white")
     if any(_tasks(records, f"{measure}_input") for records in rounds.values()):
         _entry(ax, "input unchanged", color=GREY, marker="o", markersize=5, **DASHED, mfc="white")
     alone = f", {task_name(tasks[0])}" if named and len(tasks) == 1 else ""
@@ -186,7 +193,9 @@ def image_grid(
     Raises
     ------
     ValueError
-        No rows.
+        No rows, or an image of another shape.
+    TypeError
+        Images that are not floating point.
     ImportError
         matplotlib is not installed.
     """
@@ -195,6 +204,12 @@ def image_grid(
     need("plot", "matplotlib")
     from matplotlib.figure import Figure
 
+    for label, *images in rows:
+        for name, image in zip(IMAGES, images, strict=True):
+            if np.ndim(image) != 3 or len(image) != 3:
+                raise ValueError(
+                    f"{label}, {name}: expected shape (3, H, W), got {np.shape(image)}"
+                )
     _, height, width = rows[0][3].shape
     cell = 2.6
     figure = Figure(
@@ -211,7 +226,7 @@ def image_grid(
             if image is not clean:
                 quality = psnr(np.clip(image, 0, 1), clean)
                 axis.set_xlabel(f"{quality:.2f} dB", fontsize=9, labelpad=2)
-    for axis, title in zip(axes[0], ("input", "restored", "clean"), strict=True):
+    for axis, title in zip(axes[0], IMAGES, strict=True):
         axis.set_title(title, fontsize=11)
     if path is not None:
         save_figure(figure, path)
@@ -243,6 +258,12 @@ def save_figure(figure: Figure | SubFigure, path: str | os.PathLike[str]) -> Non
 def style(index: int) -> dict[str, Any]:
     """Colour and marker of a line by its number."""
     return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def _run_style(index: int) -> dict[str, Any]:
+    """Colour and kind of line of a run by its number: its markers tell the tasks."""
+    turn, place = divmod(index, len(COLORS))
+    return {"color": COLORS[place], "linestyle": LINES[turn % len(LINES)]}
 
 
 def density_axis(axes: Axes) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 45
 """Names of layers that fit beside a picture of their densities."""
+TASK_LETTERS = 33
+METHOD_LETTERS = 17
+LEGEND_LETTERS = 40
+"""A line of what stands above the quality of a task, above the layers of a method, or in a legend."""
 BEYOND = 0.15
 """What is drawn above and below all means, of the range between them."""
 MOST_NUMBERS = 14
@@ -56,7 +61,7 @@ def quality_figure(means: DataFrame, measure: str) -> Figure:
             lowest, highest = min(shown), max(shown)
             beyond = BEYOND * (highest - lowest) or 1.0
             axis.set_ylim(lowest - beyond, highest + beyond)
-        axis.set_title(task_name(task), fontsize=11)
+        axis.set_title(fill(task_name(task), TASK_LETTERS), fontsize=11)
         axis.grid(alpha=0.25)
         axis.tick_params(labelsize=8)
         for value in unchanged:
@@ -64,7 +69,7 @@ def quality_figure(means: DataFrame, measure: str) -> Figure:
         density_axis(axis)
     legend = axes[len(tasks)]
     for index, method in enumerate(methods):
-        legend.plot([], [], **style(index), ms=5, label=method)
+        legend.plot([], [], **style(index), ms=5, label=fill(method, LEGEND_LETTERS))
     if f"{measure}_input" in means:
         legend.plot([], [], color=GREY, **DASHED, label="input unchanged")
     legend.legend(loc="center", frameon=False)
@@ -78,20 +83,20 @@ def quality_figure(means: DataFrame, measure: str) -> Figure:
 
 def seconds_figure(table: DataFrame) -> Figure:
     """Draw what a round takes, relative to round 0 of all runs, against its density."""
-    figure, (axis,) = _panels(1, width=6.5, height=3.6)
+    figure, (axis,) = _panels(1, width=8, height=3.6)
     rounds = table.drop_duplicates(["method", "seed", "round"])
     whole = rounds[rounds["round"] == 0]["seconds"].median()
     for index, method in enumerate(_methods(table)):
         line = rounds[rounds["method"] == method].groupby("round")
         densities = 100 * line["density_prunable"].mean()
         share = line["seconds"].median() / whole
-        axis.plot(densities, share, **style(index), ms=5, label=method)
+        axis.plot(densities, share, **style(index), ms=5, label=fill(method, LEGEND_LETTERS))
     density_axis(axis)
     axis.set_ylim(bottom=0)
     axis.set_xlabel("density of the prunable weights (%)")
     axis.set_ylabel("time of a round / dense")
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 
@@ -118,7 +123,7 @@ def layers_figure(profiles: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
             [[record["layers"].get(name, np.nan) for record in records] for name in names]
         )
         picture = axis.imshow(100 * density, aspect="auto", vmin=0, vmax=100, cmap="viridis")
-        axis.set_title(method, fontsize=10)
+        axis.set_title(fill(method, METHOD_LETTERS), fontsize=9)
         axis.set_xticks(range(len(records)), [record["round"] for record in records], fontsize=8)
         axis.set_xlabel("round", fontsize=9)
         every = -(-len(names) // MOST_LABELS)
@@ -165,9 +170,11 @@ def stability_figure(pairs: Mapping[str, Sequence[tuple[float, float, float]]]) 
     figure, (axis,) = _panels(1, width=8, height=3.6)
     for index, (name, rounds) in enumerate(pairs.items()):
         density, jaccard, chance = np.array(rounds).T
-        axis.plot(100 * density, jaccard, **style(index), ms=5, label=name)
-        axis.plot(100 * density, chance, color=style(index)["color"], **DASHED)
-    axis.plot([], [], color=GREY, **DASHED, label="by chance")
+        label = fill(name, LEGEND_LETTERS)
+        axis.plot(100 * density, jaccard, **style(index), ms=5, label=label)
+        # A ring: of a single round there is no line, and both may be the same.
+        axis.plot(100 * density, chance, **style(index), **DASHED, ms=8, mfc="none")
+    axis.plot([], [], color=GREY, marker="o", **DASHED, ms=8, mfc="none", label="by chance")
     density_axis(axis)
     axis.set_ylim(0, 1.02)
     axis.set_xlabel("density of the prunable weights (%)")
