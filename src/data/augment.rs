@@ -1,10 +1,7 @@
 //! Flips and rotations of square patches.
 
-use crate::io::image::Rgb8;
+use crate::io::image::{PIXEL, Rgb8};
 use rand::{Rng, RngExt};
-
-/// Bytes of a pixel.
-pub const PIXEL: usize = 3;
 
 /// What each byte stands for.
 const UNIT: [f32; 256] = {

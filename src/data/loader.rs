@@ -1,9 +1,10 @@
 //! Batches of aligned patches. Whatever is drawn for a sample follows from the seed, the epoch and the
 //! sample's place in it, so that neither threads nor prefetching change a bit.
 
-use super::augment::{Augment, PIXEL, Pixels};
+use super::augment::{Augment, Pixels};
 use super::degrade::{Degradation, Window};
 use super::store::{OnError, Store};
+use crate::io::image::PIXEL;
 use crate::runtime::buffer::zeros;
 use crate::runtime::cancel::{self, Cancel};
 use crate::runtime::lock::lock;

@@ -64,12 +64,12 @@ impl Store {
             Source::Memory(image) => return Ok(image.clone()),
             Source::File(path) => path,
         };
-        if let Some(image) = self.lock().images.get(&index) {
+        if let Some(image) = lock(&self.held).images.get(&index) {
             return Ok(image.clone());
         }
         // Decoded without the lock; two threads may decode the same file once in a while.
         let image = Arc::new(read_rgb8(path)?);
-        let mut held = self.lock();
+        let mut held = lock(&self.held);
         if held.bytes + image.data.len() <= self.budget && !held.images.contains_key(&index) {
             held.bytes += image.data.len();
             held.images.insert(index, image.clone());
@@ -93,10 +93,6 @@ impl Store {
             )));
         }
         Ok((height, width))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
-        lock(&self.held)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Image files: PNG, JPEG, BMP, TIFF and WebP, 8 and 16 bits, with colour profile and EXIF.
 
 use super::{atomic, jpeg, open};
+use crate::runtime::buffer::try_room;
 use crate::{Error, Result};
 use image::codecs::webp::WebPEncoder;
 use image::codecs::{bmp::BmpEncoder, jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder};
@@ -43,6 +44,9 @@ pub struct Image {
     /// Whether pages follow in the file, of which this is the first.
     pub more: bool,
 }
+
+/// Bytes of a pixel of [`Rgb8`].
+pub const PIXEL: usize = 3;
 
 /// Pixels of three bytes, row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,13 +188,16 @@ fn decode(path: &Path) -> Result<Decoded> {
     let mut exif = decoder.exif_metadata().unwrap_or_default();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     // A head may promise more pixels than there is memory.
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MOST_BYTES);
     let bytes = decoder.total_bytes();
-    limits.reserve(bytes).map_err(|_| {
+    if bytes > MOST_BYTES {
         let message = format!("{bytes} bytes of pixels, more than the {MOST_BYTES} that are read");
-        Error::format(path, message)
-    })?;
+        return Err(Error::format(path, message));
+    }
+    // Some decoders ask for the pixels and for what they are made of, and end the process where memory has run
+    // out; what was asked for before is there for them.
+    drop(try_room::<u8>(2 * bytes as usize)?);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(bytes + MOST_BYTES);
     decoder.set_limits(limits).map_err(wrong)?;
     let mut pixels = DynamicImage::from_decoder(decoder).map_err(wrong)?;
     pixels.apply_orientation(orientation);

@@ -47,7 +47,7 @@ def write_pairs(
     degradation
         As `mirl.degrade` has them; by default that of the task.
     seed
-        What is drawn follows from it and the name of the file.
+        What is drawn follows from it, `split`, `task`, `name` and the name of the file.
     force
         Whether files that are there may be replaced.
     progress
@@ -109,7 +109,9 @@ def write_pairs(
         except (OSError, FormatError) as error:
             unreadable.append(str(error))
             continue
-        changed = degrade(clean, steps, seed=seed, name=source.stem)
+        # Of no other set: a network is not to meet the noise that it was trained on.
+        place = "/".join((split, task, name, source.stem))
+        changed = degrade(clean, steps, seed=seed, name=place)
         for path in (target, degraded):
             path.parent.mkdir(parents=True, exist_ok=True)
         was_there = target.exists()

@@ -1,20 +1,60 @@
 //! What lens, hand and editor do to edges.
 
-use super::super::augment::PIXEL;
 use super::Window;
+use crate::io::image::PIXEL;
 use crate::runtime::cancel;
 use crate::{Error, Result};
-use image::{ImageBuffer, RgbImage, imageops};
+use image::{ImageBuffer, RgbImage};
 use rand::{Rng, RngExt};
 use std::f32::consts::PI;
 
 /// Standard deviation of the blur that sharpening takes away, pixels.
 const SHARPENED: f32 = 1.0;
 
+/// Standard deviations that a Gaussian reaches to either side; beyond lies less than a ten-thousandth.
+const REACH: f32 = 4.0;
+
 /// A lens out of focus: a Gaussian of standard deviation `sigma` pixels.
 pub fn gaussian(patch: &mut [u8], window: Window, sigma: f32) -> Result<()> {
-    patch.copy_from_slice(&imageops::blur(&picture(patch, window)?, sigma));
+    let blurred = gaussian_of(patch, window, sigma)?;
+    for (value, blurred) in patch.iter_mut().zip(blurred) {
+        *value = blurred.round() as u8;
+    }
     Ok(())
+}
+
+/// The patch times a Gaussian along rows, then along columns; pixels outside are the nearest inside.
+fn gaussian_of(patch: &[u8], Window { height, width, .. }: Window, sigma: f32) -> Result<Vec<f32>> {
+    let radius = (REACH * sigma).ceil() as usize;
+    let weight = |at: usize| (-0.5 * ((at as f32 - radius as f32) / sigma).powi(2)).exp();
+    let weights: Vec<f32> = (0..=2 * radius).map(weight).collect();
+    let sum: f32 = weights.iter().sum();
+    let (row, inside) = (width * PIXEL, |at: usize, len: usize| {
+        at.saturating_sub(radius).min(len - 1)
+    });
+    let add = |to: &mut [f32], from: &[f32], weight: f32| {
+        let both = to.iter_mut().zip(from);
+        both.for_each(|(to, from)| *to = from.mul_add(weight / sum, *to));
+    };
+    let mut across = vec![0.0; patch.len()];
+    let mut padded: Vec<f32> = Vec::with_capacity(row + 2 * radius * PIXEL);
+    for (from, to) in patch.chunks_exact(row).zip(across.chunks_exact_mut(row)) {
+        cancel::check()?;
+        padded.clear();
+        let pixels = (0..width + 2 * radius).map(|at| &from[inside(at, width) * PIXEL..][..PIXEL]);
+        padded.extend(pixels.flatten().map(|&value| f32::from(value)));
+        for (at, &weight) in weights.iter().enumerate() {
+            add(to, &padded[at * PIXEL..], weight);
+        }
+    }
+    let mut both = vec![0.0; patch.len()];
+    for (y, to) in both.chunks_exact_mut(row).enumerate() {
+        cancel::check()?;
+        for (at, &weight) in weights.iter().enumerate() {
+            add(to, &across[inside(y + at, height) * row..][..row], weight);
+        }
+    }
+    Ok(both)
 }
 
 /// A hand that moves: the mean along a line of `length` pixels in any direction.
@@ -65,9 +105,9 @@ fn between(
 
 /// An unsharp mask: J + a·(J − G∗J), G a Gaussian of one pixel.
 pub fn sharpen(patch: &mut [u8], window: Window, amount: f32) -> Result<()> {
-    let blurred = imageops::blur(&picture(patch, window)?, SHARPENED);
-    for (value, blurred) in patch.iter_mut().zip(blurred.as_raw()) {
-        let edge = f32::from(*value) - f32::from(*blurred);
+    let blurred = gaussian_of(patch, window, SHARPENED)?;
+    for (value, blurred) in patch.iter_mut().zip(blurred) {
+        let edge = f32::from(*value) - blurred;
         *value = (f32::from(*value) + amount * edge).round() as u8;
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! What is lost where images are stored and printed.
 
-use super::super::augment::PIXEL;
 use super::Window;
 use super::blur::picture;
+use crate::io::image::PIXEL;
 use crate::{Error, Result};
 use image::codecs::jpeg::{JpegDecoder, JpegEncoder};
 use image::imageops::{self, FilterType};

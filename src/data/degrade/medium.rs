@@ -1,7 +1,7 @@
 //! Light on its way through air and water: I = J·t + A·(1 − t), t = exp(−β·d).
 
-use super::super::augment::PIXEL;
 use super::Window;
+use crate::io::image::PIXEL;
 use rand::{Rng, RngExt};
 use std::f32::consts::PI;
 use std::ops::RangeInclusive;

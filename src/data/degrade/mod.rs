@@ -2,12 +2,12 @@
 
 mod blur;
 mod light;
+mod media;
 mod medium;
 mod noise;
 mod rain;
-mod store;
 
-use super::augment::PIXEL;
+use crate::io::image::PIXEL;
 use crate::runtime::{cancel, rng};
 use crate::{Error, Result};
 use rand::{Rng, RngExt};
@@ -201,9 +201,9 @@ impl Step {
             Kind::Blur => blur::gaussian(patch, window, strength)?,
             Kind::Motion => blur::motion(patch, window, strength, rng)?,
             Kind::Sharpen => blur::sharpen(patch, window, strength)?,
-            Kind::Resize => store::resize(patch, window, strength)?,
-            Kind::Jpeg => store::jpeg(patch, window, strength)?,
-            Kind::Halftone => store::halftone(patch, window),
+            Kind::Resize => media::resize(patch, window, strength)?,
+            Kind::Jpeg => media::jpeg(patch, window, strength)?,
+            Kind::Halftone => media::halftone(patch, window),
         }
         Ok(())
     }

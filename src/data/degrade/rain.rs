@@ -1,7 +1,7 @@
 //! Rain: streaks added to the image, O = B + S (Yang et al., CVPR 2017, eq. 1).
 
-use super::super::augment::PIXEL;
 use super::Window;
+use crate::io::image::PIXEL;
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 use std::f32::consts::PI;
