@@ -374,7 +374,23 @@ def test_names_may_be_as_long_as_they_can(tmp_path, name):
 def test_temporary_files_end_like_the_file(tmp_path):
     with atomic(tmp_path / "a.parquet") as temporary:
         assert re.fullmatch(r"\.mirl-\d+-\d+\.tmp\.parquet", temporary.name)
-        temporary.touch()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_who_may_read_a_file_stays_and_what_others_write_is_left_alone(tmp_path):
+    """A process of another container may have the same number."""
+    path, theirs = tmp_path / "a.txt", tmp_path / "theirs.txt"
+    theirs.write_text("theirs")
+    path.write_text("before")
+    path.chmod(0o600)
+    taken = threading.get_ident()
+    for number in (taken, taken + 1):
+        (tmp_path / f".mirl-{os.getpid()}-{number}.tmp.txt").symlink_to(theirs)
+    write_text(path, "after")
+    assert theirs.read_text() == "theirs"
+    assert path.read_text() == "after"
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirl import _mirl
@@ -123,8 +125,9 @@ def check_readable(failed: Sequence[str], images: int, done: str = "read") -> No
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary file's name beside `path`, of the same ending, that becomes `path` at the end.
 
-    Where the block fails, what was at `path` is still there, and the temporary file is not. A link
-    stays, and what it leads to is replaced; what is no file, like a pipe or a device, is refused.
+    Where the block fails, what was at `path` is still there, and the temporary file is not. Who may
+    read it stays. A link stays, and what it leads to is replaced; what is no file, like a pipe or a
+    device, is refused.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -134,10 +137,10 @@ def atomic(path: Path) -> Iterator[Path]:
         raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
     if path.is_symlink():
         path = path.resolve()
-    writer = f"{os.getpid()}-{threading.get_ident()}"
-    # Not of the file's own name, which may be as long as names can be.
-    temporary = path.with_name(f".mirl-{writer}.tmp{path.suffix[:MAX_SUFFIX]}")
+    temporary = _temporary(path)
     try:
+        if path.exists():
+            shutil.copymode(path, temporary)
         yield temporary
         with temporary.open("rb+") as file:  # Windows syncs only what is open to be written
             os.fsync(file.fileno())
@@ -147,6 +150,19 @@ def atomic(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _temporary(path: Path) -> Path:
+    """A new file beside `path`."""
+    for number in count(threading.get_ident()):
+        # Not of the file's own name, which may be as long as names can be.
+        name = f".mirl-{os.getpid()}-{number}.tmp{path.suffix[:MAX_SUFFIX]}"
+        temporary = path.with_name(name)
+        # A process of another container may have this one's number, and the same folder.
+        with suppress(FileExistsError):
+            temporary.touch(exist_ok=False)
+            return temporary
+    raise AssertionError  # there is always another number
 
 
 def write_text(path: Path, text: str) -> None:

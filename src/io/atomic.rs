@@ -7,24 +7,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::{io, process};
 
 /// Runs `write` on a temporary file beside `path`, syncs it and renames it to `path`. Whatever fails,
-/// a file that was at `path` before is still there, whole, and no other is left behind. A link stays, and
-/// what it leads to is replaced; what is no file, like a pipe or a device, is refused.
+/// a file that was at `path` before is still there, whole, and no other is left behind. Who may read it stays. A
+/// link stays, and what it leads to is replaced; what is no file, like a pipe or a device, is refused.
 pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let failed = |source| Error::file(path, source);
-    let there = fs::canonicalize(path);
-    match &there {
-        Ok(there) if there.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
-        Ok(there) if !there.is_file() => {
+    // A link may lead to what is not there yet.
+    let leads = |_| fs::read_link(path).map(|to| folder(path).join(to));
+    let there = fs::canonicalize(path).or_else(leads);
+    let path = there.as_deref().unwrap_or(path);
+    let before = fs::metadata(path).ok();
+    match &before {
+        Some(before) if before.is_dir() => {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        Some(before) if !before.is_file() => {
             let kind = io::ErrorKind::AlreadyExists;
             return Err(failed(io::Error::new(kind, "is not a file")));
         }
         _ => (),
     }
-    let path = there.as_deref().unwrap_or(path);
-    let temporary = temporary(path)?;
-    // A library may replace the file by one that others cannot read: the usual permissions are kept.
-    let created = File::create(&temporary).and_then(|file| file.metadata());
-    let permissions = created.map_err(failed)?.permissions();
+    let (temporary, created) = temporary(path)?;
+    // A library may replace the file by one that others cannot read.
+    let permissions = match before {
+        Some(before) => before.permissions(),
+        None => created.metadata().map_err(failed)?.permissions(),
+    };
+    drop(created);
     let result = write(&temporary).and_then(|()| {
         // Windows syncs only what is open to be written.
         let sync = File::options().write(true).open(&temporary);
@@ -56,15 +64,23 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// A name in the same folder, and so in the same file system, that no other process or thread takes.
-fn temporary(path: &Path) -> Result<PathBuf> {
+/// A new file in the same folder, and so in the same file system.
+fn temporary(path: &Path) -> Result<(PathBuf, File)> {
     if path.file_name().is_none() {
         return Err(Error::value(format!("{}: no file name", path.display())));
     }
-    // Not of the file's own, which may be as long as names can be.
+    // Not of the file's own name, which may be as long as names can be.
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let (process, number) = (process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-    Ok(folder(path).join(format!(".mirl-{process}-{number}.tmp")))
+    loop {
+        let (process, number) = (process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = folder(path).join(format!(".mirl-{process}-{number}.tmp"));
+        // A process of another container may have this one's number, and the same folder.
+        match File::options().write(true).create_new(true).open(&name) {
+            Ok(file) => return Ok((name, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(Error::file(path, error)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +139,11 @@ mod tests {
         replace(&link, write).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&file).unwrap(), "after");
+        // Nor is a link that leads nowhere yet replaced.
+        fs::remove_file(&file).unwrap();
+        replace(&link, write).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "after");
         let listener = UnixListener::bind(&socket).unwrap();
         for (refused, why) in [(&socket, "not a file"), (&folder, "is a directory")] {
             let error = replace(refused, write).unwrap_err().to_string();
@@ -130,6 +151,33 @@ mod tests {
         }
         assert!(!fs::metadata(&socket).unwrap().is_file());
         drop(listener);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_another_process_writes_is_left_alone() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = std::env::temp_dir().join(format!("mirl-others-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let [path, theirs] = ["file", "theirs"].map(|name| folder.join(name));
+        fs::write(&theirs, "theirs").unwrap();
+        fs::write(&path, "before").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        // The names that come next, whatever else this process writes.
+        for number in 0..2000 {
+            let name = format!(".mirl-{}-{number}.tmp", std::process::id());
+            symlink(&theirs, folder.join(name)).unwrap();
+        }
+        let write = |path: &Path| fs::write(path, "after").map_err(|e| Error::file(path, e));
+        replace(&path, write).unwrap();
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "after");
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -17,6 +17,8 @@ const AVERAGE: &str = "average.";
 /// Metadata keys.
 const STEPS: &str = "optimizer_steps";
 const PROGRESS: &str = "progress";
+/// Beyond which there are numbers that float64, of which the bias corrections are, has not.
+const MOST_STEPS: u64 = 1 << 53;
 
 /// Writes a checkpoint. `progress` is kept as it is: where the loop stands.
 ///
@@ -79,9 +81,12 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
         value.ok_or_else(|| wrong(format!("no checkpoint: no {key} in the metadata")))
     };
     let progress = about(PROGRESS)?.clone();
-    let steps = about(STEPS)?
+    let steps: u64 = about(STEPS)?
         .parse()
         .map_err(|error| wrong(format!("{STEPS}: {error}")))?;
+    if steps >= MOST_STEPS {
+        return Err(wrong(format!("{STEPS}: {steps} are too many")));
+    }
     let saved = ticket::unpack(&file)?;
     if saved.config() != network.config() {
         return Err(wrong("the checkpoint of a network of other sizes".into()));
@@ -94,6 +99,13 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
             let values = values.filter(|values| values.len() == parameter.count());
             let misshapen = || wrong(format!("{key} is missing or misshapen"));
             let values = values.ok_or_else(misshapen)?;
+            let fine = |value: &f32| match prefix {
+                EXP_AVG_SQ => *value >= 0.0,
+                _ => value.is_finite(),
+            };
+            if let Some(bad) = values.iter().find(|value| !fine(value)) {
+                return Err(wrong(format!("{key} holds {bad}")));
+            }
             state.insert(name, parameter.shape().to_vec(), values);
         }
         Ok::<_, Error>(state)
@@ -105,11 +117,11 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
     network.set_masks(saved.masks().clone())?;
     network.load(&values, true)?;
     let all = network.parameters();
-    trainer.optimizer_mut().resume(steps, all, moments)?;
-    if let (Some(held), Some(saved)) = (trainer.movement_mut(), movement) {
+    trainer.optimizer.resume(steps, all, moments)?;
+    if let (Some(held), Some(saved)) = (&mut trainer.movement, movement) {
         held.resume(all, saved)?;
     }
-    if let (Some(held), Some(saved)) = (trainer.average_mut(), average) {
+    if let (Some(held), Some(saved)) = (&mut trainer.average, average) {
         held.resume(all, saved)?;
     }
     Ok(progress)
