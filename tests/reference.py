@@ -12,6 +12,8 @@ SMALL = {
     "prompt_dims": (8, 16, 40),
     "prompt_sizes": (8, 4, 2),
 }
+# How the names of the convolutions begin that the forward never uses.
+UNUSED = ("chnl_reduce", "reduce_noise_channel")
 
 
 def random_images(key, shape):
@@ -35,6 +37,12 @@ def golden_state(shapes):
             values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
         state[name] = values.astype(np.float32)
     return state
+
+
+def statistics(values):
+    """What the golden values hold of an array."""
+    flat = values.astype(np.float64).ravel()
+    return np.array([flat.mean(), flat.std(), np.abs(flat).sum(), *flat[:4]])
 
 
 def golden(shared, name):

@@ -9,6 +9,7 @@ import mirl
 from mirl.criteria import CRITERIA, HESSIAN_STEP, criterion_of, first_batches, scores_of
 from mirl.data import Progressive
 from reference import SMALL
+from same import assert_same_state
 
 
 @pytest.fixture
@@ -175,8 +176,7 @@ def test_movement_survives_a_checkpoint(small, batch, tmp_path, device):
     before = trainer.movement()
     trainer.step(*batch)
     trainer.load_checkpoint(tmp_path / "x.safetensors")
-    for name, values in trainer.movement().items():
-        np.testing.assert_array_equal(values, before[name])
+    assert_same_state(trainer.movement(), before)
     mirl.Trainer(small).save_checkpoint(tmp_path / "y.safetensors")
     with pytest.raises(mirl.errors.FormatError, match=r"movement\..* is missing"):
         trainer.load_checkpoint(tmp_path / "y.safetensors")
@@ -241,8 +241,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(small, settings, error, 
     with pytest.raises(error, match=message):
         mirl.prune(small, **({"amount": 0.3} | settings))
     assert small.mask == {}
-    for name, values in small.state_dict().items():
-        np.testing.assert_array_equal(values, before[name])
+    assert_same_state(small.state_dict(), before)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -291,13 +290,24 @@ def test_the_first_batches_of_a_loader_are_always_the_same(small):
 def test_sizes_are_not_guessed(small, batches, name, monkeypatch):
     expected = scores(small, name, batches)
     monkeypatch.setattr(mirl.PromptIR, "from_state_dict", None)
-    for parameter, values in scores(small, name, batches).items():
-        np.testing.assert_array_equal(values, expected[parameter])
+    assert_same_state(scores(small, name, batches), expected)
 
 
 def test_seeds_may_be_numpys(batches):
     models = [mirl.PromptIR(seed=1, **SMALL) for _ in range(2)]
     for model, seed in zip(models, (3, np.int64(3)), strict=True):
         mirl.prune(model, 0.4, criterion="random", seed=seed)
-    for name, mask in models[0].mask.items():
-        np.testing.assert_array_equal(models[1].mask[name], mask)
+    assert_same_state(models[1].mask, models[0].mask)
+
+
+@pytest.mark.parametrize("preset", ["default", "paper-code"])
+@pytest.mark.parametrize("scope", ["global", "layerwise", "uniform", "erk"])
+@pytest.mark.parametrize("amount", [0.2, 0.8])
+def test_the_steps_of_synflow_leave_what_one_would(small, scope, amount, preset):
+    other = mirl.PromptIR(seed=1, **SMALL)
+    settings = {"scope": scope, "preset": preset}
+    found = mirl.prune(small, amount, criterion="synflow", **settings)
+    expected = mirl.prune(other, amount, threshold="exact", alive="mask", **settings)
+    assert found.alive == expected.alive
+    if scope != "global":
+        assert [layer.alive for layer in found] == [layer.alive for layer in expected]

@@ -8,9 +8,8 @@ import pytest
 
 import mirl
 from mirl.safetensors import read_safetensors
-from reference import SMALL, golden, golden_state, random_images
-
-UNUSED = ("chnl_reduce", "reduce_noise_channel")
+from reference import SMALL, UNUSED, golden, golden_state, random_images, statistics
+from same import assert_same_state
 
 
 @pytest.mark.parametrize("scope", ["global", "layerwise"])
@@ -58,11 +57,6 @@ def train(model, keys):
     trainer = mirl.Trainer(model)
     shape = (2, 3, 64, 64)
     return [trainer.step(random_images(key, shape), random_images(key + 1, shape)) for key in keys]
-
-
-def statistics(values):
-    flat = values.astype(np.float64).ravel()
-    return np.array([flat.mean(), flat.std(), np.abs(flat).sum(), *flat[:4]])
 
 
 def is_candidate(name):
@@ -224,8 +218,7 @@ def test_two_of_four_along_the_input_channels(small):
         assert (kept >= np.where(groups, 0, weights).max(axis=1)).all(), name
     again = {name: mask.copy() for name, mask in small.mask.items()}
     mirl.prune(small, granularity="2:4")
-    for name, mask in small.mask.items():
-        np.testing.assert_array_equal(mask, again[name])
+    assert_same_state(small.mask, again)
 
 
 def test_groups_and_patterns_choose_what_competes(small):
@@ -387,8 +380,7 @@ def test_a_snapshot_of_another_network_is_refused(small):
     partial = {name: values for name, values in before.items() if name != "output.weight"}
     with pytest.raises(ValueError, match=r"holds no output\.weight"):
         mirl.rewind(small, mirl.Snapshot(partial))
-    for name, values in small.state_dict().items():
-        np.testing.assert_array_equal(values, before[name])
+    assert_same_state(small.state_dict(), before)
 
 
 @pytest.mark.parametrize(
@@ -432,5 +424,23 @@ def test_masks_can_be_assigned(small):
         small.mask = right | {"output.weight": mask.astype(np.float32)}
     assert small.mask.keys() == {"output.weight"}
     np.testing.assert_array_equal(small.mask["output.weight"], mask)
-    for name, values in small.state_dict().items():
-        np.testing.assert_array_equal(values, state[name])
+    assert_same_state(small.state_dict(), state)
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise", "uniform", "erk"])
+@pytest.mark.parametrize("granularity", ["weights", "channels"])
+def test_an_amount_of_all_is_a_density(small, scope, granularity):
+    """However it is come to; and nothing goes where there is less already."""
+    whole = mirl.PromptIR(seed=1, **SMALL)
+    settings = {"granularity": granularity, "exclude": ("dead", "norms")}
+    mirl.prune(whole, 0.6, scope, **settings)
+    for amount in (0.1, 0.35, 0.6):
+        report = mirl.prune(small, amount, scope, of="all", **settings)
+    expected = mirl.prune(whole, 0.1, scope, of="all", **settings)
+    assert [layer.total for layer in report] == [layer.total for layer in expected]
+    if scope == "global":
+        assert report.alive == pytest.approx(expected.alive, rel=0.01)
+    else:
+        assert [layer.alive for layer in report] == [layer.alive for layer in expected]
+    with pytest.raises(ValueError, match='of must be "alive" or "all", got \'both\''):
+        mirl.prune(small, 0.1, of="both")

@@ -13,8 +13,8 @@ from mirl.loggers import Logger
 from mirl.lottery.control import controlled_masks, reinitialised
 from mirl.lottery.measuring import measure
 from mirl.lottery.rounds import GRADUAL_PRUNINGS, gradual_density
-from reference import SMALL
-from test_lottery import assert_same
+from reference import SMALL, UNUSED
+from same import assert_same_run, assert_same_state
 
 EPOCHS, STEPS = 2, 3
 
@@ -77,7 +77,7 @@ def way(request, tmp_path_factory):
 def test_every_way_keeps_the_same_shares_and_resumes_to_the_bit(way, tmp_path):
     settings, folder, result = way
     resumed(tmp_path, **settings)
-    assert_same(tmp_path, folder)
+    assert_same_run(tmp_path, folder)
     assert [record["round"] for record in result.rounds] == [0, 1, 2]
     if settings.get("granularity") == "channels":
         return
@@ -87,12 +87,30 @@ def test_every_way_keeps_the_same_shares_and_resumes_to_the_bit(way, tmp_path):
         assert alive == pytest.approx(share, abs=0.01 + 0.03 * ("layerwise" in str(settings)))
 
 
+class Long(Noise):
+    """Epochs of so many steps that gradual pruning can go on step by step."""
+
+    def __len__(self):
+        return 30
+
+    def epoch(self, epoch, start=0):
+        batches = [*super().epoch(epoch), *super().epoch(epoch)] * 5
+        yield from batches[start:]
+
+
 def state(folder, round_):
     return mirl.load(folder / f"round_{round_:02d}.mirl.safetensors").state_dict()
 
 
 def masks(folder, round_):
     return mirl.load(folder / f"round_{round_:02d}.mirl.safetensors").mask
+
+
+def assert_pruned_as(folder, round_, model):
+    """A packed file counts what the forward never uses as pruned."""
+    found, expected = masks(folder, round_), model.mask
+    assert_same_state({name: found[name] for name in expected}, expected)
+    assert all(name.startswith(UNUSED) for name in found.keys() - expected.keys())
 
 
 class Watch:
@@ -150,7 +168,7 @@ def test_a_logger_may_change_a_round_before_its_first_step(tmp_path):
         with pytest.raises(StopError):
             also(tmp_path / "stopped", Stopping(batches))
     also(tmp_path / "stopped", Noise())
-    assert_same(tmp_path / "stopped", tmp_path / "whole")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_one_shot_prunes_the_dense_network_at_once(tmp_path):
@@ -158,9 +176,7 @@ def test_one_shot_prunes_the_dense_network_at_once(tmp_path):
     for round_ in (1, 2):
         dense = mirl.PromptIR.from_state_dict(state(tmp_path, 0), mask={})
         mirl.prune(dense, 1 - 0.7**round_)
-        found = masks(tmp_path, round_)
-        for name, mask in dense.mask.items():
-            np.testing.assert_array_equal(found[name], mask)
+        assert_pruned_as(tmp_path, round_, dense)
 
 
 @pytest.mark.parametrize(
@@ -180,14 +196,24 @@ def test_rounds_are_pruned_as_asked(tmp_path, settings):
     result = run(tmp_path, rounds=1, epochs=1, **settings)
     told = result.model.density(settings.get("preset", "default"))
     assert result.rounds[1]["density_prunable"] == told.prunable
-    found = masks(tmp_path, 1)
     dense = mirl.PromptIR.from_state_dict(state(tmp_path, 0), mask={})
     mirl.prune(dense, 0.3, data=Noise().epoch(1), **settings)
     assert dense.mask
-    for name, mask in dense.mask.items():
-        np.testing.assert_array_equal(found[name], mask, err_msg=name)
-    others = found.keys() - dense.mask.keys()
-    assert all(dense._network.is_unused(name) for name in others)
+    assert_pruned_as(tmp_path, 1, dense)
+
+
+@pytest.mark.parametrize("pruning", ["one-shot", "initial", "gradual"])
+def test_layerwise_every_way_leaves_each_tensor_what_rounds_do(pruning, tmp_path):
+    """The last convolution loses half as much in each round, and norms have few weights."""
+    settings = {"scope": "layerwise", "amount": 0.4, "epochs": 1}
+    found = run(tmp_path / "found", pruning=pruning, data=Long(), **settings)
+    expected = run(tmp_path / "expected", **settings)
+    for record, other in zip(found.rounds, expected.rounds, strict=True):
+        assert record["layers"].keys() == other["layers"].keys()
+        for name, density in record["layers"].items():
+            count = np.prod(found.model.shapes[name])
+            # Each round rounds.
+            assert density == pytest.approx(other["layers"][name], abs=1.1 / count), name
 
 
 def test_movement_is_that_of_the_round_before(tmp_path):
@@ -198,9 +224,7 @@ def test_movement_is_that_of_the_round_before(tmp_path):
         trainer.lr = mirl.linear_warmup_cosine(step, 3, lr=1e-3)
         trainer.step(*batch)
     mirl.prune(model, 0.3, criterion=trainer.movement())
-    found = masks(tmp_path, 1)
-    for name, mask in model.mask.items():
-        np.testing.assert_array_equal(found[name], mask, err_msg=name)
+    assert_pruned_as(tmp_path, 1, model)
 
 
 @pytest.mark.parametrize("criterion", ["snip", "random"])
@@ -211,9 +235,7 @@ def test_pruning_at_the_start_needs_no_training(tmp_path, criterion):
         model = mirl.PromptIR(seed=3, **SMALL)
         batches = list(data.epoch(EPOCHS * round_))[:2]
         mirl.prune(model, 1 - 0.7**round_, criterion=criterion, data=batches, seed=(0, round_))
-        found = masks(tmp_path, round_)
-        for name, mask in model.mask.items():
-            np.testing.assert_array_equal(found[name], mask)
+        assert_pruned_as(tmp_path, round_, model)
 
 
 def test_late_rewinding_goes_to_the_step(tmp_path):
@@ -339,7 +361,7 @@ def test_controls_are_what_they_say(parent, tmp_path, control):
         assert same == (control in ("reinit", None))
     if control:
         resumed(tmp_path / "resumed", **settings)
-        assert_same(tmp_path / "resumed", tmp_path / "whole")
+        assert_same_run(tmp_path / "resumed", tmp_path / "whole")
     else:
         # The ticket under other data is another network.
         assert not np.array_equal(
@@ -377,8 +399,7 @@ def test_a_ticket_begins_where_its_parent_did(tmp_path, pruned, trained):
     run(tmp_path / "again", masks_of=tmp_path / "parent", **settings)
     for round_ in (1, 2):
         again = state(tmp_path / "again", round_)
-        for name, values in state(tmp_path / "parent", round_).items():
-            np.testing.assert_array_equal(again[name], values, err_msg=name)
+        assert_same_state(again, state(tmp_path / "parent", round_))
 
 
 def test_the_ticket_of_a_gradual_run_begins_with_the_initial_network(tmp_path):
@@ -461,11 +482,10 @@ def test_what_a_run_has_kept_is_wanted_where_it_goes_on(tmp_path, kept, settings
     mirl.PromptIR(seed=4, **SMALL).save(path, {"initial": "00000000"})
     with pytest.raises(mirl.errors.FormatError, match=rf"{kept}.*began with other values"):
         run(tmp_path, data=Stopping(0), **settings)
-    # One of an earlier version does not tell.
-    mirl.load(tmp_path / "away").save(path)
+    (tmp_path / "away").rename(path)
     run(tmp_path, **settings)
     run(tmp_path / "whole", **settings)
-    assert_same(tmp_path, tmp_path / "whole")
+    assert_same_run(tmp_path, tmp_path / "whole")
 
 
 def test_late_values_of_a_parent_that_are_missing_are_named(parent, tmp_path):

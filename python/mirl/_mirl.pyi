@@ -130,6 +130,7 @@ class Network:
         /,
         names: SupportsGetItem[int, str],
         scores: dict[str, NDArray[numpy.float32]] | None,
+        since: SupportsGetItem[int, SupportsIndex] | None,
         amount: SupportsFloat | SupportsIndex,
         scope: str,
         granularity: str,
@@ -140,8 +141,9 @@ class Network:
         min_density: SupportsFloat | SupportsIndex,
     ) -> None:
         """
-        Removes weights of the named parameters, by scores where there are any. `pattern` is N and M of
-        granularity "pattern".
+        Removes weights of the named parameters, by scores where there are any. `since` is how many units
+        there were of each, where `amount` is not a share of those alive; `pattern` is N and M of granularity
+        "pattern".
         """
     def report(
         self, /, names: SupportsGetItem[int, str]
@@ -177,6 +179,17 @@ class Network:
     def to(self, /, device: str) -> None:
         """
         Moves the network to "cpu" or "cuda".
+        """
+    def units(
+        self,
+        /,
+        names: SupportsGetItem[int, str],
+        granularity: str,
+        pattern: tuple[SupportsIndex, SupportsIndex],
+        alive: str,
+    ) -> list[tuple[int, int]]:
+        """
+        How many units of the named parameters are alive, and how many there are: weights or channels.
         """
     def vjp(
         self, /, degraded: NDArray[numpy.float32], vector: NDArray[numpy.float32]

@@ -17,12 +17,15 @@ from mirl.groups import BOTTLENECKS, excluded, select
 from mirl.models import Density, PromptIR, Snapshot, check_model, preset_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from mirl.arrays import FloatArray
     from mirl.criteria import Score
+
+OUTPUT_RATE = 0.5
+"""Layerwise, what the tensor named ``output`` loses beside the others, in the published code."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def prune(
     preset: str = "default",
     threshold: str | None = None,
     alive: str | None = None,
-    output_rate: float = 0.5,
+    output_rate: float = OUTPUT_RATE,
+    of: str = "alive",
 ) -> PruneReport:
     """Remove the surviving weights of the smallest scores.
 
@@ -139,14 +143,17 @@ def prune(
         ``"default"``, or ``"paper-code"`` for what the published code does. The presets differ in
         `exclude` and:
     threshold
-        ``"exact"`` (default): exactly ``round(amount * alive)`` weights go, ties by order; by
-        ``"synflow"`` in another scope than ``"global"``, each of its prunings rounds.
-        ``"percentile"`` (paper-code): those below numpy's linear percentile of the scores.
+        ``"exact"`` (default): exactly ``round(amount * alive)`` weights go, ties by order.
+        ``"percentile"`` (paper-code): those below numpy's linear percentile of the scores. The steps
+        of ``"synflow"`` and of ``of="all"``, which the published code has not, are exact.
     alive
         ``"mask"`` (default): the mask tells which weights are alive. ``"nonzero"`` (paper-code): a
         weight is alive when it is not zero.
     output_rate
         Layerwise, the factor on `amount` for the tensor named ``output``; in (0, 1].
+    of
+        ``"alive"``: `amount` is a share of what survives. ``"all"``: of all that competes, alive or
+        not, so that the density comes to ``1 - amount``; nothing goes where it is less already.
 
     Returns
     -------
@@ -183,38 +190,42 @@ def prune(
     amount = finite("amount", amount)
     network = model._network
     names = select(network, include, excluded(preset) if exclude is None else exclude)
-    settings = (
-        scope,
-        *granularity_of(granularity),
-        threshold or ("percentile" if paper else "exact"),
-        alive or ("nonzero" if paper else "mask"),
-        finite("output_rate", output_rate),
-        finite("min_density", min_density),
-    )
+    if of not in ("alive", "all"):
+        raise ValueError(f'of must be "alive" or "all", got {of!r}')
+    units = granularity_of(granularity)
+    threshold = threshold or ("percentile" if paper else "exact")
+    alive = alive or ("nonzero" if paper else "mask")
+    rates = (finite("output_rate", output_rate), finite("min_density", min_density))
 
     emptied_before = _emptied(network.report(names)[0])
 
-    def living() -> int:
-        return sum(alive for _, alive, _ in network.report(names)[0])
+    def count() -> list[tuple[int, int]]:
+        return network.units(names, *units, alive)
 
-    def remove(scores: Mapping[str, Any] | None, amount: float) -> None:
+    def remove(
+        scores: Mapping[str, Any] | None, amount: float, since: list[int] | None = None
+    ) -> None:
         if scores is not None:
             scores = {name: np.asarray(each, np.float32) for name, each in scores.items()}
-        network.prune(names, scores, amount, *settings)
+        rule = threshold if since is None else "exact"
+        network.prune(names, scores, since, amount, scope, *units, rule, alive, *rates)
 
+    since = [total for _, total in count()] if of == "all" else None
     if isinstance(criterion, str) and criterion == "magnitude":
-        remove(None, amount)
+        remove(None, amount, since)
     elif isinstance(criterion, Mapping):
-        remove(criterion, amount)
+        remove(criterion, amount, since)
     else:
         rule = criterion_of(criterion)
         images, seeds = _images(rule, data, batches), _seeds(seed)
         if rule.steps == 1:
-            remove(scores_of(model, rule, names, images, seeds), amount)
+            remove(scores_of(model, rule, names, images, seeds), amount, since)
         else:
+            living = [alive for alive, _ in count()]
+            since = since or living
             with _unless_it_fails(model):
-                for share in _shares(amount, rule.steps, living if scope == "global" else None):
-                    remove(scores_of(model, rule, names, images, seeds), share)
+                for share in _shares(amount, rule.steps, sum(living) / max(sum(since), 1)):
+                    remove(scores_of(model, rule, names, images, seeds), share, since)
     layers, alive_of_all, total = network.report(names)
     for name in sorted(_emptied(layers) - emptied_before):
         message = (
@@ -252,22 +263,12 @@ def _seeds(seed: int | Sequence[int]) -> list[int]:
     return [whole("seed", number) for number in each]
 
 
-def _shares(amount: float, steps: int, living: Callable[[], int] | None) -> Iterator[float]:
-    """Of what each step finds alive, so that all of them together remove an amount.
-
-    By what is `living` before each, so that their rounding does not add up; where that is not told of
-    all that compete, the same share each time.
-    """
+def _shares(amount: float, steps: int, begun: float) -> Iterator[float]:
+    """What is gone after each step, from a density on: each takes the same share of what it finds."""
     if not 0 < amount < 1:
         raise ValueError(f"amount must lie in (0, 1), got {amount}")
-    first = living() if living else 0
-    for step in range(1, steps + 1):
-        if living:
-            share = 1 - first * (1 - amount) ** (step / steps) / max(living(), 1)
-        else:
-            share = 1 - (1 - amount) ** (1 / steps)
-        if share > 0:
-            yield share
+    if begun > 1 - amount:
+        yield from (1 - begun * ((1 - amount) / begun) ** (i / steps) for i in range(1, steps + 1))
 
 
 @contextmanager

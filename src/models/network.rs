@@ -10,8 +10,9 @@ use crate::nn::{Builder, Parameters, StateDict};
 use crate::ops::{self, Gradients, Keep, Mode, Tensor, Values};
 use crate::prune::{self, Masks, PruneOptions};
 use crate::runtime::cpu;
-use crate::runtime::gpu::Gpu;
+use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result};
+use candle_core::Device;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -58,17 +59,8 @@ pub struct Declared {
 }
 
 impl Network {
-    /// On the processor. Initial values follow from `seed` and each parameter's name.
-    pub fn promptir(config: PromptIrConfig, seed: u64) -> Result<Self> {
-        Self::new(config, Some(seed))
-    }
-
-    /// On the processor, with all values zero.
-    pub fn zeros(config: PromptIrConfig) -> Result<Self> {
-        Self::new(config, None)
-    }
-
-    fn new(config: PromptIrConfig, seed: Option<u64>) -> Result<Self> {
+    /// On the processor. Initial values follow from `seed` and each parameter's name; without one all are zero.
+    pub fn new(config: PromptIrConfig, seed: Option<u64>) -> Result<Self> {
         Self::declared(&config)?;
         let parameters = RefCell::default();
         let mode = Mode::Infer(Precision::Full);
@@ -144,15 +136,12 @@ impl Network {
 
     /// Whether it can run in a mode where it lies.
     pub fn check(&self, mode: Mode) -> Result<()> {
-        if mode.precision() == Precision::Full || self.gpu.is_some() {
+        let anywhere = mode.precision() == Precision::Full || self.gpu.is_some();
+        if anywhere || cpu::multiplies_bf16() {
             return Ok(());
         }
-        if !cpu::multiplies_bf16() {
-            return Err(Error::Device(
-                "this processor multiplies no bfloat16 (AVX512_BF16)".into(),
-            ));
-        }
-        Ok(())
+        let message = "this processor multiplies no bfloat16 (AVX512_BF16)";
+        Err(Error::Device(message.into()))
     }
 
     /// The network as it runs in a mode.
@@ -186,9 +175,11 @@ impl Network {
         &mut self,
         names: &[String],
         scores: Option<&StateDict>,
+        since: Option<&[usize]>,
         options: &PruneOptions,
     ) -> Result<()> {
-        prune::prune(&self.parameters, &mut self.masks, names, scores, options)?;
+        let masks = &mut self.masks;
+        prune::prune(&self.parameters, masks, names, scores, since, options)?;
         self.build()
     }
 
@@ -277,8 +268,14 @@ impl Network {
 
     /// The gradient of the mean absolute error by every parameter that it depends on.
     pub fn gradients(&self, degraded: Images, clean: Images) -> Result<StateDict> {
+        let images = degraded.shape[0];
         let loss = self.loss(degraded, clean, &Objective::default(), Mode::Differentiate)?;
-        self.gradients_of(loss.backward_mean()?)
+        let shares = vec![1.0 / images as f32; images];
+        let shares: Values = match self.gpu() {
+            None => candle_core::Tensor::new(shares, &Device::Cpu)?.into(),
+            Some(gpu) => Array::from_slice(gpu, &[images], &shares)?.into(),
+        };
+        self.gradients_of(loss.backward(shares)?)
     }
 
     /// The gradient of the sum of all restored values, each times its value in `vector`, which lies as they

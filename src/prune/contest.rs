@@ -8,27 +8,29 @@ use std::ops::Range;
 pub struct Contest {
     /// Those of all candidates that compete.
     pub candidates: Range<usize>,
-    /// The share of their living units that goes.
+    /// The share of their units that goes: of those that live, or of those that there were.
     pub amount: f64,
+    pub since: Option<usize>,
 }
 
 impl Contest {
-    /// Those among some candidates; `living` gives how many units of a candidate are alive.
+    /// Those among some candidates; `living` gives how many units of a candidate are alive, `since` how many
+    /// there were of each.
     pub fn all(
         candidates: &[Candidate],
         living: impl Fn(usize) -> usize,
+        since: Option<&[usize]>,
         options: &PruneOptions,
     ) -> Vec<Self> {
-        let alone = |(at, amount)| Self {
-            candidates: at..at + 1,
+        let of = |candidates: Range<usize>, amount| Self {
+            since: since.map(|counts| counts[candidates.clone()].iter().sum()),
+            candidates,
             amount,
         };
+        let living = |at: usize| since.map_or_else(|| living(at), |counts| counts[at]);
         let amounts: Vec<f64> = match options.scope {
             Scope::Global => {
-                return vec![Self {
-                    candidates: 0..candidates.len(),
-                    amount: options.amount,
-                }];
+                return vec![of(0..candidates.len(), options.amount)];
             }
             Scope::Layerwise => candidates
                 .iter()
@@ -48,12 +50,17 @@ impl Contest {
                 allocate(&claims, 1.0 - options.amount)
             }
         };
-        amounts.into_iter().enumerate().map(alone).collect()
+        let alone = amounts.into_iter().enumerate();
+        alone.map(|(at, amount)| of(at..at + 1, amount)).collect()
     }
 
     /// How many of the living go, [`super::Threshold::Exact`].
     pub fn count(&self, alive: usize) -> usize {
-        (self.amount * alive as f64).round_ties_even() as usize
+        let share = |of: usize| (self.amount * of as f64).round_ties_even() as usize;
+        match self.since {
+            Some(before) => alive.saturating_sub(before - share(before)),
+            None => share(alive),
+        }
     }
 
     /// Where the living that go end, [`super::Threshold::Percentile`].

@@ -4,8 +4,8 @@ use super::contest::{Contest, Percentile};
 use super::select::Candidate;
 use super::{Alive, Masks, PruneOptions, Threshold};
 use crate::kernels::Mask;
-use crate::runtime::gpu::{Array, DType, Gpu};
-use crate::{Error, Result, arguments};
+use crate::runtime::gpu::{Array, Gpu, arguments};
+use crate::{Error, Result};
 use std::sync::Arc;
 
 /// Weights that a block of threads counts, as select.cu has it.
@@ -24,11 +24,12 @@ pub fn select(
     gpu: &Arc<Gpu>,
     candidates: &[Candidate],
     old: &Masks,
+    since: Option<&[usize]>,
     options: &PruneOptions,
 ) -> Result<Vec<Mask>> {
     let field = Field::new(gpu, candidates, old, options.alive)?;
     // Plain options do not ask how many live.
-    let contests = Contest::all(candidates, |_| 0, options);
+    let contests = Contest::all(candidates, |_| 0, since, options);
     let limits = field.limits(&contests, options.threshold)?;
     field.cut(&contests, &limits)?;
     field.masks()
@@ -80,7 +81,7 @@ impl<'a> Field<'a> {
             };
             if kind == Alive::NonZero {
                 let each = arguments![&entrant.alive, &entrant.weights, entrant.weights.len()];
-                gpu.each(("nonzero", DType::F32), entrant.words, each)?;
+                entrant.weights.each("nonzero", entrant.words, each)?;
             }
             place += entrant.weights.len();
             first += entrant.alive.len();
@@ -176,8 +177,7 @@ impl<'a> Field<'a> {
                     shift as usize,
                 ];
                 let chunks = entrant.weights.len().div_ceil(CHUNK);
-                self.gpu
-                    .reduce(("count_digits", DType::F32), (chunks, 1), each)?;
+                entrant.weights.blocks("count_digits", (chunks, 1), each)?;
             }
         }
         counts.to_words()
@@ -195,7 +195,7 @@ impl<'a> Field<'a> {
                     entrant.weights.len(),
                     limits.at(i * WORD),
                 ];
-                self.gpu.each(("cut", DType::F32), entrant.words, each)?;
+                entrant.weights.each("cut", entrant.words, each)?;
             }
         }
         Ok(())

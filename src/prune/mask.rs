@@ -2,8 +2,8 @@
 
 use crate::kernels::Mask;
 use crate::nn::{Parameter, Parameters};
-use crate::runtime::gpu::{Array, DType};
-use crate::{Error, Result, arguments};
+use crate::runtime::gpu::{Array, arguments};
+use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -81,17 +81,9 @@ impl Masks {
             Some(words.map(|words| (values, words)))
         });
         for (values, words) in uploaded.collect::<Result<Vec<_>>>()? {
-            apply_cuda(&words, &values)?;
+            let all = arguments![&values, &words, values.len()];
+            values.each("apply_mask", values.len(), all)?;
         }
         Ok(())
     }
-}
-
-/// Zeroes the values on a GPU whose bit is not set.
-fn apply_cuda(words: &Array, values: &Array) -> Result<()> {
-    values.gpu().each(
-        ("apply_mask", DType::F32),
-        values.len(),
-        arguments![values, words, values.len()],
-    )
 }

@@ -14,6 +14,6 @@ mod units;
 
 pub use mask::Masks;
 pub use options::{Alive, Granularity, PruneOptions, RewindOptions, Scope, Threshold, is_prunable};
-pub use report::{LayerReport, PruneReport, report};
+pub use report::{LayerReport, PruneReport, report, units_of};
 pub use rewind::rewind;
 pub use select::prune;

@@ -1,6 +1,6 @@
 //! What is alive, layer by layer.
 
-use super::Masks;
+use super::{Alive, Granularity, Masks, units};
 use crate::Result;
 use crate::nn::Parameters;
 
@@ -18,6 +18,27 @@ pub struct PruneReport {
     /// Values of all parameters, and those that no mask leaves out.
     pub total: usize,
     pub alive: usize,
+}
+
+/// How many units of each parameter are alive, and how many there are; none where it has not the granularity.
+///
+/// # Errors
+/// A name that is no parameter.
+pub fn units_of(
+    all: &Parameters,
+    masks: &Masks,
+    names: &[String],
+    granularity: Granularity,
+    alive: Alive,
+) -> Result<Vec<(usize, usize)>> {
+    let count = |name: &String| {
+        let parameter = all.require(name)?;
+        if !granularity.divides(parameter.shape()) {
+            return Ok((0, 0));
+        }
+        units::count(&parameter, granularity, alive, masks.get(name))
+    };
+    names.iter().map(count).collect()
 }
 
 /// Counts by mask, of the parameters in `names`.

@@ -13,7 +13,9 @@ use rayon::prelude::*;
 pub type Candidate<'a> = (&'a str, Parameter<'a>);
 
 /// Prunes: extends `masks` and zeroes the weights that go, of the parameters in `names` that have the
-/// granularity. By `scores`, or else by magnitude. Nothing is changed on an error.
+/// granularity. By `scores`, or else by magnitude. Where pruning goes on in steps, the amount is a share of the
+/// units that there were when it began: `since` has as many for each name, as of [`super::units_of`], and goes
+/// with an exact threshold. Nothing is changed on an error.
 ///
 /// # Errors
 /// Options out of range; a name that is no parameter; none that has the granularity; scores that do not
@@ -23,24 +25,33 @@ pub fn prune(
     masks: &mut Masks,
     names: &[String],
     scores: Option<&StateDict>,
+    since: Option<&[usize]>,
     options: &PruneOptions,
 ) -> Result<()> {
     options.validate()?;
-    let mut candidates: Vec<Candidate> = vec![];
-    for name in names {
+    if since.is_some_and(|counts| counts.len() != names.len()) {
+        return Err(Error::value("since: a count for each name"));
+    }
+    if since.is_some() && options.threshold == Threshold::Percentile {
+        return Err(Error::value("since goes with an exact threshold"));
+    }
+    let (mut candidates, mut before): (Vec<Candidate>, Vec<usize>) = (vec![], vec![]);
+    for (at, name) in names.iter().enumerate() {
         let parameter = all.require(name)?;
         if options.granularity.divides(parameter.shape()) {
             candidates.push((name, parameter));
+            before.extend(since.map(|counts| counts[at]));
         }
     }
+    let since = since.map(|_| &before[..]);
     if candidates.is_empty() {
         return Err(Error::value("there is no parameter to prune"));
     }
     let pruned = match all.gpu() {
         Some(gpu) if scores.is_none() && options.is_plain() => {
-            cuda::select(gpu, &candidates, masks, options)?
+            cuda::select(gpu, &candidates, masks, since, options)?
         }
-        _ => select(&candidates, scores, masks, options)?,
+        _ => select(&candidates, scores, masks, since, options)?,
     };
     if pruned.iter().all(|mask| mask.alive() == 0) {
         return Err(Error::value(format!(
@@ -64,6 +75,7 @@ fn select(
     candidates: &[Candidate],
     scores: Option<&StateDict>,
     old: &Masks,
+    since: Option<&[usize]>,
     options: &PruneOptions,
 ) -> Result<Vec<Mask>> {
     let ranked = candidates
@@ -88,7 +100,7 @@ fn select(
         })
         .collect();
     let mut masks = Vec::with_capacity(candidates.len());
-    for contest in Contest::all(candidates, |at| units[at].alive(), options) {
+    for contest in Contest::all(candidates, |at| units[at].alive(), since, options) {
         let field = &units[contest.candidates.clone()];
         let Cut { key, mut ties } = cut(field, &contest, options.threshold);
         masks.extend(field.iter().map(|units| units.survivors(key, &mut ties)));
@@ -137,7 +149,7 @@ fn cut(field: &[Units], contest: &Contest, threshold: Threshold) -> Cut {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Alive, Scope};
+    use super::super::{Alive, Scope, units_of};
     use super::*;
     use crate::kernels::Precision;
     use crate::nn::{Builder, Init};
@@ -198,6 +210,11 @@ mod tests {
         all.iter().map(|(_, p)| p.read(bits).unwrap()).collect()
     }
 
+    fn counts(all: &Parameters, names: &[String]) -> Vec<usize> {
+        let count = |name: &String| all.require(name).unwrap().count();
+        names.iter().map(count).collect()
+    }
+
     fn every_choice(amount: f64) -> impl Iterator<Item = PruneOptions> {
         let scopes = [Scope::Global, Scope::Layerwise].into_iter();
         scopes.flat_map(move |scope| {
@@ -225,7 +242,7 @@ mod tests {
         let (all, mut masks) = (parameters(), Masks::default());
         let names = weights(&all, true);
         let exact = every_choice(0.3).find(|o| o.threshold == Threshold::Exact);
-        prune(&all, &mut masks, &names, None, &exact.unwrap()).unwrap();
+        prune(&all, &mut masks, &names, None, None, &exact.unwrap()).unwrap();
         let alive: Vec<bool> = names
             .iter()
             .flat_map(|name| {
@@ -240,6 +257,65 @@ mod tests {
                 .enumerate()
                 .all(|(i, &alive)| alive == (i >= gone))
         );
+    }
+
+    /// However small the share that a step takes of a tensor.
+    #[test]
+    fn steps_come_to_what_one_would() {
+        let all = parameters();
+        fill(&all, 0);
+        let names = weights(&all, true);
+        let since = counts(&all, &names);
+        let scopes = [
+            Scope::Global,
+            Scope::Layerwise,
+            Scope::Uniform,
+            Scope::ErdosRenyiKernel,
+        ];
+        for (scope, granularity) in scopes
+            .iter()
+            .flat_map(|&scope| [Granularity::Weights, Granularity::Channels].map(|g| (scope, g)))
+        {
+            let options = |amount: f64| PruneOptions {
+                amount,
+                scope,
+                granularity,
+                threshold: Threshold::Exact,
+                alive: Alive::Mask,
+                output_rate: 0.5,
+                min_density: 0.0,
+            };
+            let units =
+                |masks: &Masks| units_of(&all, masks, &names, granularity, Alive::Mask).unwrap();
+            let since = match granularity {
+                Granularity::Weights => since.clone(),
+                _ => units(&Masks::default()).iter().map(|of| of.1).collect(),
+            };
+            let [mut at_once, mut step_by_step] = [Masks::default(), Masks::default()];
+            prune(&all, &mut at_once, &names, None, None, &options(0.4)).unwrap();
+            for step in 1..=50 {
+                let amount = 1.0 - 0.6f64.powf(step as f64 / 50.0);
+                let masks = &mut step_by_step;
+                prune(&all, masks, &names, None, Some(&since), &options(amount)).unwrap();
+            }
+            let of_all = |masks| units(masks).iter().map(|of| of.0).sum::<usize>();
+            assert_eq!(of_all(&step_by_step), of_all(&at_once), "{scope:?}");
+            if scope != Scope::Global {
+                assert_eq!(units(&step_by_step), units(&at_once), "{scope:?}");
+            }
+            // What there is less of already stays.
+            let before = step_by_step.clone();
+            prune(
+                &all,
+                &mut step_by_step,
+                &names,
+                None,
+                Some(&since),
+                &options(0.1),
+            )
+            .unwrap();
+            assert_eq!(step_by_step, before);
+        }
     }
 
     #[test]
@@ -258,9 +334,13 @@ mod tests {
                         fill(&on_gpu, round);
                     }
                     let names = weights(&on_cpu, round % 2 == 1);
-                    let done = prune(&on_cpu, &mut masks, &names, None, &options).is_ok();
-                    let on_gpu_done =
-                        prune(&on_gpu, &mut masks_of_gpu, &names, None, &options).is_ok();
+                    let exact = options.threshold == Threshold::Exact;
+                    let since = (exact && round == 3).then(|| counts(&on_cpu, &names));
+                    let run = |all: &Parameters, masks: &mut Masks| {
+                        prune(all, masks, &names, None, since.as_deref(), &options).is_ok()
+                    };
+                    let done = run(&on_cpu, &mut masks);
+                    let on_gpu_done = run(&on_gpu, &mut masks_of_gpu);
                     assert_eq!(done, on_gpu_done, "{options:?}, round {round}");
                     assert_eq!(masks, masks_of_gpu, "{options:?}, round {round}");
                     assert_eq!(bits(&on_cpu), bits(&on_gpu), "{options:?}, round {round}");
@@ -284,7 +364,7 @@ mod tests {
             }
             let before = masks.clone();
             let names = weights(&all, true);
-            assert!(prune(&all, &mut masks, &names, None, &options).is_err());
+            assert!(prune(&all, &mut masks, &names, None, None, &options).is_err());
             assert_eq!(masks, before);
         }
     }

@@ -27,17 +27,14 @@ impl Units {
         granularity: Granularity,
         min_density: f64,
     ) -> Self {
-        let size = match (granularity, parameter.shape()) {
-            (Granularity::Channels, [out, ..]) if *out > 0 => parameter.count() / out,
-            _ => 1,
-        };
+        let size = size(parameter, granularity);
         let keys = match size {
             1 => keys,
             _ => keys.chunks(size).map(mean).collect(),
         };
         let alive = match size {
             1 => weights.clone(),
-            _ => Mask::from_fn(keys.len(), |i| weights.count(i * size, size) > 0),
+            _ => any(&weights, size),
         };
         let least = (min_density * keys.len() as f64).ceil() as usize;
         let safe = largest(&keys, &alive, least);
@@ -87,6 +84,35 @@ impl Units {
             }),
         }
     }
+}
+
+/// How many units of a parameter are alive, and how many there are.
+pub fn count(
+    parameter: &Parameter,
+    granularity: Granularity,
+    alive: Alive,
+    mask: Option<&Mask>,
+) -> Result<(usize, usize)> {
+    let units = any(
+        &living(parameter, alive, mask)?,
+        size(parameter, granularity),
+    );
+    Ok((units.alive(), units.len()))
+}
+
+/// Weights of a unit.
+fn size(parameter: &Parameter, granularity: Granularity) -> usize {
+    match (granularity, parameter.shape()) {
+        (Granularity::Channels, [out, ..]) if *out > 0 => parameter.count() / out,
+        _ => 1,
+    }
+}
+
+/// The units, of so many weights, of which any is alive.
+fn any(weights: &Mask, size: usize) -> Mask {
+    Mask::from_fn(weights.len() / size.max(1), |i| {
+        weights.count(i * size, size) > 0
+    })
 }
 
 /// The weights of a parameter that are alive.

@@ -45,18 +45,43 @@ pub fn owned<T: Element + Copy>(array: &Bound<'_, PyAny>, what: &str) -> PyResul
             untyped.dtype()
         )));
     };
+    // A slice is of numpy's order of memory, which may be that of columns; all else numpy copies itself, as it
+    // knows of strides between elements that lie anywhere.
+    let ordered;
+    let array = match untyped.is_c_contiguous() && is_aligned(untyped)? {
+        true => array,
+        false => {
+            ordered = array
+                .call_method1("copy", ("C",))?
+                .cast_into::<PyArrayDyn<T>>()?;
+            &ordered
+        }
+    };
     let view = array.try_readonly().map_err(|_| {
         PyTypeError::new_err(format!("{what}: the array is being written to elsewhere"))
     })?;
     let mut data = try_room(untyped.len())?;
-    match view.as_slice() {
-        Ok(values) => data.extend_from_slice(values),
-        Err(_) => data.extend(view.as_array().iter()),
-    }
+    data.extend_from_slice(view.as_slice()?);
     Ok(Owned {
         shape: untyped.shape().to_vec(),
         data,
     })
+}
+
+/// The array's bools: any byte but 0 is true, as numpy takes them.
+pub fn flags(array: &Bound<'_, PyAny>, what: &str) -> PyResult<Owned<bool>> {
+    if array.cast::<PyArrayDyn<bool>>().is_err() {
+        return owned(array, what); // which says why not
+    }
+    let bytes = owned::<u8>(&array.call_method1("view", ("u1",))?, what)?;
+    Ok(Owned {
+        data: bytes.data.into_iter().map(|byte| byte != 0).collect(),
+        shape: bytes.shape,
+    })
+}
+
+fn is_aligned(array: &Bound<'_, PyUntypedArray>) -> PyResult<bool> {
+    array.getattr("flags")?.getattr("aligned")?.extract()
 }
 
 /// Looks numpy's functions up: a child that is forked while another thread does would wait for them for ever.

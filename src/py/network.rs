@@ -1,15 +1,15 @@
 //! A network and its snapshots.
 
-use super::array::{owned, state_from_dict, state_to_dict, to_numpy};
+use super::array::{flags, owned, state_from_dict, state_to_dict, to_numpy};
 use super::choice::{float_of, one_of, precision_of};
 use super::enter::{enter, enter_with, peek};
-use super::prune::{Report, counts, options};
+use super::prune::{Report, alive_of, counts, granularity_of, scope_of, threshold_of};
 use super::shared::Shared;
 use crate::Error;
 use crate::kernels::Mask;
 use crate::models::{self, PromptIrConfig};
 use crate::nn::StateDict;
-use crate::prune::{self, Masks, RewindOptions};
+use crate::prune::{self, Masks, PruneOptions, RewindOptions};
 use crate::runtime::buffer::try_room;
 use crate::runtime::gpu::Gpu;
 use crate::ticket::{self, Storage};
@@ -40,11 +40,7 @@ impl Network {
     fn new(py: Python<'_>, config: &str, seed: Option<u64>) -> PyResult<Self> {
         let config: PromptIrConfig = serde_json::from_str(config)
             .map_err(|error| Error::value(format!("network sizes: {error}")))?;
-        let made = move || match seed {
-            Some(seed) => models::Network::promptir(config, seed),
-            None => models::Network::zeros(config),
-        };
-        enter(py, made).map(Self::from)
+        enter(py, move || models::Network::new(config, seed)).map(Self::from)
     }
 
     /// The network in a safetensors file.
@@ -57,12 +53,14 @@ impl Network {
     #[staticmethod]
     #[pyo3(signature = (state: "dict[str, NDArray[numpy.float32]]"))]
     fn infer(state: &Bound<'_, PyDict>) -> PyResult<String> {
-        json(&PromptIrConfig::infer(&state_from_dict(state)?)?)
+        Ok(PromptIrConfig::infer(&state_from_dict(state)?)?.to_json()?)
     }
 
     #[getter]
     fn config(&self, py: Python<'_>) -> PyResult<String> {
-        json(&peek(py, &self.shared, |network| network.config().clone())?)
+        Ok(peek(py, &self.shared, |network| {
+            network.config().to_json()
+        })??)
     }
 
     /// "cpu" or "cuda".
@@ -200,7 +198,7 @@ impl Network {
         let mut all = Masks::default();
         for (name, array) in masks {
             let name: String = name.extract()?;
-            let bits = owned::<bool>(&array, &name)?;
+            let bits = flags(&array, &name)?;
             let shape = peek(py, &self.shared, |network| {
                 let parameter = network.parameters().get(&name);
                 parameter.map(|parameter| parameter.shape().to_vec())
@@ -230,11 +228,30 @@ impl Network {
         Ok(counts(report))
     }
 
-    /// Removes weights of the named parameters, by scores where there are any. `pattern` is N and M of
-    /// granularity "pattern".
+    /// How many units of the named parameters are alive, and how many there are: weights or channels.
+    fn units(
+        &self,
+        py: Python<'_>,
+        names: Vec<String>,
+        granularity: &str,
+        pattern: (usize, usize),
+        alive: &str,
+    ) -> PyResult<Vec<(usize, usize)>> {
+        let granularity = granularity_of(granularity, pattern)?;
+        let alive = alive_of(alive)?;
+        enter_with(py, &self.shared, |network| {
+            let (all, masks) = (network.parameters(), network.masks());
+            prune::units_of(all, masks, &names, granularity, alive)
+        })
+    }
+
+    /// Removes weights of the named parameters, by scores where there are any. `since` is how many units
+    /// there were of each, where `amount` is not a share of those alive; `pattern` is N and M of granularity
+    /// "pattern".
     #[pyo3(signature = (
         names,
         scores: "dict[str, NDArray[numpy.float32]] | None",
+        since,
         amount,
         scope,
         granularity,
@@ -250,6 +267,7 @@ impl Network {
         py: Python<'_>,
         names: Vec<String>,
         scores: Option<&Bound<'_, PyDict>>,
+        since: Option<Vec<usize>>,
         amount: f64,
         scope: &str,
         granularity: &str,
@@ -259,11 +277,18 @@ impl Network {
         output_rate: f64,
         min_density: f64,
     ) -> PyResult<()> {
-        let numbers = (amount, output_rate, min_density);
-        let options = options(numbers, (granularity, pattern), (scope, threshold, alive))?;
+        let options = PruneOptions {
+            amount,
+            scope: scope_of(scope)?,
+            granularity: granularity_of(granularity, pattern)?,
+            threshold: threshold_of(threshold)?,
+            alive: alive_of(alive)?,
+            output_rate,
+            min_density,
+        };
         let scores = scores.map(state_from_dict).transpose()?;
         enter_with(py, &self.shared, |network| {
-            network.prune(&names, scores.as_ref(), &options)
+            network.prune(&names, scores.as_ref(), since.as_deref(), &options)
         })
     }
 
@@ -289,24 +314,7 @@ impl Network {
     /// A copy on the processor whose values are rounded to "float16" or "bfloat16".
     fn rounded(&self, py: Python<'_>, dtype: &str) -> PyResult<Self> {
         let float = float_of(dtype)?;
-        let copied = enter_with(py, &self.shared, |network| {
-            let copied = network.to(None)?;
-            for (name, parameter) in copied.parameters().iter() {
-                let large = parameter.write(|values| {
-                    values.iter_mut().find_map(|value| {
-                        let exact = *value;
-                        *value = float.round(exact);
-                        (!value.is_finite()).then_some(exact)
-                    })
-                })?;
-                if let Some(large) = large {
-                    let message = format!("{name} holds {large}, which {dtype} has not");
-                    return Err(Error::value(message));
-                }
-            }
-            Ok(copied)
-        })?;
-        Ok(copied.into())
+        enter_with(py, &self.shared, |network| ticket::rounded(network, float)).map(Self::from)
     }
 
     /// Writes every value to a safetensors file, with further metadata.
@@ -358,8 +366,4 @@ impl Snapshot {
     fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         state_to_dict(py, &self.state)
     }
-}
-
-fn json(config: &PromptIrConfig) -> PyResult<String> {
-    Ok(serde_json::to_string(config).map_err(|error| Error::value(error.to_string()))?)
 }

@@ -2,7 +2,7 @@
 
 use super::choice::one_of;
 use crate::Result;
-use crate::prune::{Alive, Granularity, PruneOptions, PruneReport, Scope, Threshold};
+use crate::prune::{Alive, Granularity, PruneReport, Scope, Threshold};
 
 /// What is alive: (name, alive, total) of each prunable parameter, then alive and total of all.
 pub type Report = (Vec<(String, usize, usize)>, usize, usize);
@@ -13,35 +13,38 @@ pub fn counts(report: PruneReport) -> Report {
     (layers.collect(), report.alive, report.total)
 }
 
-/// `kept` and `of` are N and M of granularity "pattern".
-pub fn options(
-    (amount, output_rate, min_density): (f64, f64, f64),
-    (granularity, (kept, of)): (&str, (usize, usize)),
-    (scope, threshold, alive): (&str, &str, &str),
-) -> Result<PruneOptions> {
-    let scopes = [
+pub fn scope_of(name: &str) -> Result<Scope> {
+    let choices = [
         ("global", Scope::Global),
         ("layerwise", Scope::Layerwise),
         ("uniform", Scope::Uniform),
         ("erk", Scope::ErdosRenyiKernel),
     ];
-    let granularities = [
+    one_of("scope", name, choices)
+}
+
+/// `kept` and `of` are N and M of a "pattern".
+pub fn granularity_of(name: &str, (kept, of): (usize, usize)) -> Result<Granularity> {
+    let choices = [
         ("weights", Granularity::Weights),
         ("channels", Granularity::Channels),
         ("pattern", Granularity::Pattern { kept, of }),
     ];
-    let thresholds = [
+    one_of("granularity", name, choices)
+}
+
+pub fn threshold_of(name: &str) -> Result<Threshold> {
+    let choices = [
         ("exact", Threshold::Exact),
         ("percentile", Threshold::Percentile),
     ];
-    let lives = [("mask", Alive::Mask), ("nonzero", Alive::NonZero)];
-    Ok(PruneOptions {
-        amount,
-        scope: one_of("scope", scope, scopes)?,
-        granularity: one_of("granularity", granularity, granularities)?,
-        threshold: one_of("threshold", threshold, thresholds)?,
-        alive: one_of("alive", alive, lives)?,
-        output_rate,
-        min_density,
-    })
+    one_of("threshold", name, choices)
+}
+
+pub fn alive_of(name: &str) -> Result<Alive> {
+    one_of(
+        "alive",
+        name,
+        [("mask", Alive::Mask), ("nonzero", Alive::NonZero)],
+    )
 }

@@ -26,11 +26,8 @@ TRAINED = (
     " folder."
 )
 """What is likely where nothing but the initial values differ: a cell of a notebook that ran twice."""
-LEFTOVER = re.compile(
-    r"\.(mirl-\d+|.+\.\d+)-(\d+|ThreadId\(\d+\))\.tmp(\.\w+)?|\.tmp[0-9A-Za-z]{6}"
-)
-"""Temporary names of files that appear whole: ours, those of earlier versions, and those of the
-safetensors library."""
+LEFTOVER = re.compile(r"\.mirl-\d+-\d+\.tmp(\.\w+)?|\.tmp[0-9A-Za-z]{6}")
+"""Temporary names of files that appear whole: ours, and those of the safetensors library."""
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 """What file systems without locks say, those of networks among them."""
 SETTINGS = {"rounds", "rewind", "seed", "pruning", "include", "exclude", "preset"}

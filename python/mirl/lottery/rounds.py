@@ -6,11 +6,10 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from mirl.errors import FormatError
-from mirl.groups import select
 from mirl.load import told_of
 from mirl.lottery.control import controlled_masks, reinitialised
 from mirl.models import load_native
-from mirl.prune import prune, rewind
+from mirl.prune import OUTPUT_RATE, prune, rewind
 from mirl.safetensors import read_metadata
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ class Rounds:
         The network, changed in place.
     recipe
         The settings of the run.
+    competing
+        Names of the parameters that pruning may choose from.
     initial
         Its values before round 0.
     parent
@@ -45,10 +46,16 @@ class Rounds:
     """
 
     def __init__(
-        self, model: PromptIR, recipe: Recipe, initial: Snapshot, parent: RunFolder | None
+        self,
+        model: PromptIR,
+        recipe: Recipe,
+        competing: list[str],
+        initial: Snapshot,
+        parent: RunFolder | None,
     ) -> None:
         self.model = model
         self.recipe = recipe
+        self.competing = competing
         self.initial = initial
         self.parent = parent
         self.late: Snapshot | None = None
@@ -71,9 +78,7 @@ class Rounds:
     def _kept(self, path: Path) -> Snapshot:
         """What this run has kept; raises FormatError where another one has."""
         kept = load_native(path).snapshot()
-        initial = fingerprint(self.initial)
-        # Earlier versions did not tell.
-        if told_of(read_metadata(path)).get("initial", initial) != initial:
+        if told_of(read_metadata(path)).get("initial") != fingerprint(self.initial):
             raise FormatError(f"{path}: of a run that began with other values")
         return kept
 
@@ -93,7 +98,7 @@ class Rounds:
         """Make the network of `round_` (from 1); `batches` gives those of its first epoch."""
         recipe, model = self.recipe, self.model
         if self.parent is not None:
-            self._masks_of_parent(round_)
+            self._masks_of_parent(self.parent, round_)
         elif recipe.pruning == "iterative":
             self._prune(recipe.amount, round_, trainer, batches)
         else:
@@ -128,11 +133,7 @@ class Rounds:
         wanted = gradual_density(step, steps, final)
         if wanted is None:
             return
-        names = select(self.model._network, self.recipe.include, self.recipe.excluded)
-        layers, _, _ = self.model._network.report(names)
-        density = sum(alive for _, alive, _ in layers) / sum(total for *_, total in layers)
-        if wanted < density:
-            self._prune(1 - wanted / density, round_, trainer, batches)
+        self._prune(1 - wanted, round_, trainer, batches, of="all")
 
     def _prune(
         self,
@@ -140,8 +141,10 @@ class Rounds:
         round_: int,
         trainer: Trainer,
         batches: Callable[[], Iterable[Any]],
+        of: str = "alive",
     ) -> None:
         recipe = self.recipe
+        rounds = 1 if recipe.pruning == "iterative" else round_
         prune(
             self.model,
             amount,
@@ -155,17 +158,17 @@ class Rounds:
             min_density=recipe.min_density,
             seed=(recipe.seed, round_),
             preset=recipe.preset,
+            output_rate=output_rate(recipe.amount, rounds),
+            of=of,
         )
 
-    def _masks_of_parent(self, round_: int) -> None:
+    def _masks_of_parent(self, parent: RunFolder, round_: int) -> None:
         """The parent's network as it began that round, under its masks or a control's."""
-        assert self.parent is not None
-        recipe, model = self.recipe, self.model
+        recipe, model, names = self.recipe, self.model, self.competing
         model.mask = {}
-        model.load_state_dict(self._start_of_parent(self.parent, round_).state_dict())
-        names = select(model._network, recipe.include, recipe.excluded)
+        model.load_state_dict(self._start_of_parent(parent, round_).state_dict())
         # A packed file counts what the forward never uses as pruned.
-        masks = self.parent.network(round_).mask
+        masks = parent.network(round_).mask
         masks = {name: masks[name] for name in names if name in masks}
         model.mask = controlled_masks(recipe.control, masks, names, model, (recipe.seed, round_))
 
@@ -194,12 +197,18 @@ def fingerprint(snapshot: Snapshot) -> str:
     return f"{checksum:08x}"
 
 
+def output_rate(amount: float, rounds: int) -> float:
+    """Of one pruning for all of so many rounds, so that ``output`` keeps what they leave it."""
+    return float((1 - (1 - OUTPUT_RATE * amount) ** rounds) / (1 - (1 - amount) ** rounds))
+
+
 def gradual_density(step: int, steps: int, final: float) -> float | None:
     """The density to prune to before `step` of `steps`, if there is a pruning then.
 
     ``final + (1 - final) (1 - i/n)³`` at the i-th of n prunings (Zhu & Gupta 2018, eq. 1).
     """
-    first, last = (round(share * steps) for share in GRADUAL_SPAN)
+    # The last pruning is before a step, however few there are.
+    first, last = (min(round(share * steps), steps - 1) for share in GRADUAL_SPAN)
     places = [
         first + (last - first) * index // (GRADUAL_PRUNINGS - 1)
         for index in range(GRADUAL_PRUNINGS)

@@ -54,7 +54,7 @@ class Progress:
     """State of the tasks' uncertainties, where they weight the tasks."""
     records: list[dict[str, Any]] = field(default_factory=list)
     initial: str = ""
-    """Checksum of the values before round 0; earlier versions did not tell."""
+    """Checksum of the values before round 0."""
 
 
 class Run:
@@ -91,7 +91,7 @@ class Run:
         self.competing = select(model._network, recipe.include, recipe.excluded)
         self._check()
         self.description = self._describe()
-        self.rounds = Rounds(model, recipe, model.snapshot(), parent)
+        self.rounds = Rounds(model, recipe, self.competing, model.snapshot(), parent)
         self.trainer = self._new_trainer()
         self.place = Progress()
         self.clock = self.saved = time.monotonic()
@@ -189,9 +189,8 @@ class Run:
             place = Progress(**json.loads(told["progress"]))
         except (LookupError, TypeError, ValueError) as error:
             raise FormatError(f"{folder.checkpoint}: no place of a run: {error}") from error
-        if (place.initial or initial) != initial:
+        if place.initial != initial:
             raise FormatError(f"{folder.checkpoint}: of a run that began with other values")
-        place.initial = initial
         done = place.epoch * self.steps + place.step
         late = place.round > 0 or (
             isinstance(self.recipe.rewind, int) and done >= self.recipe.rewind
