@@ -42,6 +42,14 @@ def device(request):
 
 
 @pytest.fixture
+def threads():
+    """Sets the number of threads; puts it back afterwards."""
+    before = mirl.get_num_threads()
+    yield mirl.set_num_threads
+    mirl.set_num_threads(before)
+
+
+@pytest.fixture
 def small():
     """A network of all parts, 1 % of the published size."""
     return mirl.PromptIR(seed=1, **SMALL)

@@ -70,6 +70,14 @@ pub enum Float {
 }
 
 impl Float {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+        }
+    }
+
     /// The nearest value that this type has.
     pub fn round(self, value: f32) -> f32 {
         match self {

@@ -57,11 +57,4 @@ impl Loss {
     pub fn backward(self, shares: impl Into<Values>) -> Result<Gradients> {
         self.0.backward(shares)
     }
-
-    /// The gradients of their mean.
-    pub fn backward_mean(self) -> Result<Gradients> {
-        let losses = self.0.values();
-        let share = losses.filled(1.0 / losses.dims()[0] as f32)?;
-        self.0.backward(share)
-    }
 }

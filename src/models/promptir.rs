@@ -63,6 +63,10 @@ impl Default for PromptIrConfig {
 }
 
 impl PromptIrConfig {
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| Error::value(error.to_string()))
+    }
+
     /// # Errors
     /// A size of zero, or channels that do not split into heads or halves.
     pub fn validate(&self) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Values on their way to a GPU: of pruned ones the survivors and the bits of the mask, put together
 //! there.
 
+use crate::Result;
 use crate::kernels::Mask;
-use crate::runtime::gpu::{Array, DType, Gpu};
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Array, Gpu, arguments};
 use std::sync::Arc;
 
 /// Values that are zero where a mask says so.
@@ -30,7 +30,7 @@ pub fn upload(
     let words = Array::from_words(gpu, mask.words())?;
     let before = Array::from_words(gpu, &before)?;
     let each = arguments![&all, &survivors, &words, &before, values.len()];
-    gpu.each(("unpack", DType::F32), values.len(), each)?;
+    all.each("unpack", values.len(), each)?;
     Ok(all)
 }
 

@@ -41,6 +41,6 @@ impl Dims {
 
     /// Pixels of all images: on a GPU a row of a channel's planes.
     pub fn pixels(self) -> usize {
-        self.n * self.grid.h * self.grid.w
+        self.n * self.grid.pixels()
     }
 }

@@ -1,7 +1,7 @@
 //! What tensors hold, on the processor or on a GPU.
 
 use crate::runtime::gpu::{Array, Gpu};
-use crate::{Error, Result, arguments};
+use crate::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -55,22 +55,6 @@ impl Values {
         match self {
             Self::Cuda(values) => Ok(values),
             Self::Cpu(_) => Err(Error::internal("values that left the GPU")),
-        }
-    }
-
-    /// As many values, all the same, on the same device.
-    pub fn filled(&self, value: f32) -> Result<Self> {
-        match self {
-            Self::Cpu(values) => Ok(values.ones_like()?.affine(f64::from(value), 0.0)?.into()),
-            Self::Cuda(values) => {
-                let filled = values.like()?;
-                filled.each(
-                    "fill",
-                    filled.len(),
-                    arguments![&filled, value, filled.len()],
-                )?;
-                Ok(filled.into())
-            }
         }
     }
 }

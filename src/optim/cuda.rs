@@ -1,10 +1,10 @@
 //! AdamW on a GPU: one kernel over all variables.
 
 use super::adamw::{Scalars, moved};
+use crate::Result;
 use crate::nn::{Parameters, Shadow};
 use crate::ops::{Gradients, Tensor, Values};
-use crate::runtime::gpu::{Array, DType, Gpu};
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Array, DType, Gpu, arguments};
 use std::iter;
 use std::sync::Arc;
 
@@ -70,9 +70,9 @@ impl State {
         }
         let sums = Array::new(gpu, &[table.blocks, 2])?; // f64
         let each = arguments![&sums, &table.words, &table.owners];
-        gpu.reduce(("gradient_squares", DType::F32), (table.blocks, 1), each)?;
+        gpu.blocks(("gradient_squares", DType::F32), (table.blocks, 1), each)?;
         let norm = outcome.at(1);
-        gpu.reduce(
+        gpu.blocks(
             ("gradient_norm", DType::F32),
             (1, 1),
             arguments![norm, &sums, table.blocks],
@@ -83,7 +83,7 @@ impl State {
     pub fn step(&self, outcome: &Array) -> Result<()> {
         let (gpu, table) = (&self.gpu, &self.table);
         let all = arguments![&table.words, &table.owners, &self.scalars, outcome];
-        gpu.reduce(("adamw", DType::F32), (table.blocks, 1), all)
+        gpu.blocks(("adamw", DType::F32), (table.blocks, 1), all)
     }
 }
 

@@ -19,12 +19,8 @@ pub fn one_of<T: Copy, const N: usize>(
 
 /// "float16", "bfloat16" or "float32".
 pub fn float_of(name: &str) -> Result<Float> {
-    let choices = [
-        ("float32", Float::F32),
-        ("float16", Float::F16),
-        ("bfloat16", Float::BF16),
-    ];
-    one_of("dtype", name, choices)
+    let choices = [Float::F32, Float::F16, Float::BF16];
+    one_of("dtype", name, choices.map(|float| (float.name(), float)))
 }
 
 /// "float32" or "bfloat16".

@@ -38,7 +38,10 @@ impl From<Error> for PyErr {
         match error {
             Error::Value(_) => PyValueError::new_err(message),
             // pyo3 picks the subclass of OSError by the kind; the message gains the path.
-            Error::File { source, .. } => std::io::Error::new(source.kind(), message).into(),
+            Error::File { source, .. } => {
+                let error = std::io::Error::new(source.kind(), message).into();
+                with_errno(error, source.raw_os_error())
+            }
             Error::Format { .. } => FormatError::new_err(message),
             Error::Diverged(_) => DivergenceError::new_err(message),
             Error::Memory { .. } => PyMemoryError::new_err(message),
@@ -47,4 +50,12 @@ impl From<Error> for PyErr {
             Error::Internal(_) | Error::Tensor(_) => InternalError::new_err(message),
         }
     }
+}
+
+/// An OSError with the system's number, which its message has in words.
+fn with_errno(error: PyErr, number: Option<i32>) -> PyErr {
+    Python::attach(|py| match error.value(py).setattr("errno", number) {
+        Ok(()) => error,
+        Err(other) => other,
+    })
 }

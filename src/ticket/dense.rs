@@ -37,7 +37,7 @@ pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
             None => return Err(Error::value(format!("{name} is missing"))),
         }
     }
-    let mut network = Network::zeros(config)?;
+    let mut network = Network::new(config, None)?;
     for name in file.names() {
         if let Some(masked) = name.strip_prefix(MASK) {
             network.parameters().require(masked)?;

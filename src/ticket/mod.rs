@@ -6,6 +6,9 @@
 mod dense;
 mod packed;
 mod rice;
+mod rounding;
+
+pub use self::rounding::rounded;
 
 use crate::io::safetensors::{CHECKSUM, File, Float, HEADER_CHECKSUM, Tensors};
 use crate::models::{Network, PromptIrConfig};
@@ -62,8 +65,7 @@ pub fn pack(network: &Network, storage: Storage) -> Result<Tensors> {
             packed::VERSION,
         ),
     };
-    let config =
-        serde_json::to_string(network.config()).map_err(|error| Error::value(error.to_string()))?;
+    let config = network.config().to_json()?;
     let about = [
         ("format", format),
         ("version", version),

@@ -36,13 +36,7 @@ fn insert(
     shape: Vec<usize>,
     values: &[f32],
 ) -> Result<()> {
-    if let Some(large) = values
-        .iter()
-        .find(|&&value| !float.round(value).is_finite())
-    {
-        let message = format!("{name} holds {large}, which {float:?} has not");
-        return Err(Error::value(message));
-    }
+    super::rounding::check(float, name, values)?;
     file.insert_as(float, name, shape, values);
     Ok(())
 }
@@ -74,7 +68,7 @@ pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
     if let Some(name) = file.names().find(|name| !known.contains(name)) {
         return Err(Error::value(format!("{name} is no part of the network")));
     }
-    let mut network = Network::zeros(config)?;
+    let mut network = Network::new(config, None)?;
     entries
         .par_iter()
         .try_for_each(|entry| entry.put(&network))?;

@@ -3,7 +3,8 @@
 
 use crate::nn::{Parameters, Shadow, StateDict};
 use crate::prune::Masks;
-use crate::{Error, Result, arguments};
+use crate::runtime::gpu::arguments;
+use crate::{Error, Result};
 use rayon::prelude::*;
 
 /// Values averaged by one task.

@@ -4,12 +4,12 @@
 use super::batch::Batch;
 use super::movement::Movement;
 use super::trainer::Seconds;
+use crate::Result;
 use crate::models::{Images, Network, Objective};
 use crate::nn::Parameters;
 use crate::ops::{Gradients, Mode};
 use crate::optim::AdamW;
-use crate::runtime::gpu::{self, Array, Gpu, Repeated};
-use crate::{Result, arguments};
+use crate::runtime::gpu::{self, Array, Gpu, Repeated, arguments};
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ impl Step {
                 seconds.backward += since(lap()?);
             }
             let all = arguments![outcome.at(0), outcome.at(2), shares, images];
-            outcome.reduce("batch_loss", (1, 1), all)?;
+            outcome.blocks("batch_loss", (1, 1), all)?;
             update(network.parameters(), kept, &gradients, outcome)?;
             seconds.optimizer = since(lap()?);
             times.set(seconds);

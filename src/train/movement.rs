@@ -1,11 +1,11 @@
 //! Movement scores (Sanh, Wolf & Rush 2020, eq. 2): of each weight −Σ g·w over the steps, large where
 //! training moves it away from zero.
 
+use crate::Result;
 use crate::nn::{Parameters, Shadow, StateDict};
 use crate::ops::Gradients;
 use crate::optim::moved;
-use crate::runtime::gpu::Array;
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Array, arguments};
 use rayon::prelude::*;
 use std::borrow::Cow;
 

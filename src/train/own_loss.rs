@@ -74,11 +74,11 @@ impl Trainer {
         degraded.check_clean(&clean)?;
         degraded.validate("degraded")?;
         clean.validate("clean")?;
-        let batch = Batch::new((degraded, clean), weights, self.micro_batch())?;
+        let batch = Batch::new((degraded, clean), weights, self.micro_batch)?;
         let mut parts: Vec<_> = batch.parts().map(|(images, _)| images).collect();
         parts.reverse();
         Ok(OwnLoss {
-            mode: self.mode(),
+            mode: self.mode,
             lr,
             parts,
             shares: batch.shares(),
@@ -108,14 +108,11 @@ impl Trainer {
             None => self.update(network, &own.gradients, own.lr)?,
         };
         check_finite(step, loss, norm)?;
-        let optimizer = start.elapsed().as_secs_f64();
-        self.stepped(
-            own.losses,
-            Seconds {
-                optimizer,
-                ..own.seconds
-            },
-        );
+        self.losses = own.losses;
+        self.seconds = Seconds {
+            optimizer: start.elapsed().as_secs_f64(),
+            ..own.seconds
+        };
         Ok(loss)
     }
 }

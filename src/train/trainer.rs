@@ -11,7 +11,7 @@ use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How to train.
 #[derive(Clone, Debug)]
@@ -29,14 +29,14 @@ pub struct TrainerConfig {
 }
 
 pub struct Trainer {
-    optimizer: AdamW,
-    mode: Mode,
+    pub(super) optimizer: AdamW,
+    pub(super) mode: Mode,
     objective: Option<Objective>,
-    micro_batch: Option<usize>,
-    average: Option<Average>,
-    movement: Option<Movement>,
-    seconds: Seconds,
-    losses: Vec<f64>,
+    pub(super) micro_batch: Option<usize>,
+    pub(super) average: Option<Average>,
+    pub(super) movement: Option<Movement>,
+    pub(super) seconds: Seconds,
+    pub(super) losses: Vec<f64>,
     on_gpu: cuda::Step,
 }
 
@@ -76,18 +76,6 @@ impl Trainer {
         &self.optimizer
     }
 
-    pub fn optimizer_mut(&mut self) -> &mut AdamW {
-        &mut self.optimizer
-    }
-
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    pub fn micro_batch(&self) -> Option<usize> {
-        self.micro_batch
-    }
-
     /// Of each image of the last batch.
     pub fn losses(&self) -> &[f64] {
         &self.losses
@@ -97,16 +85,8 @@ impl Trainer {
         self.average.as_ref()
     }
 
-    pub fn average_mut(&mut self) -> Option<&mut Average> {
-        self.average.as_mut()
-    }
-
     pub fn movement(&self) -> Option<&Movement> {
         self.movement.as_ref()
-    }
-
-    pub fn movement_mut(&mut self) -> Option<&mut Movement> {
-        self.movement.as_mut()
     }
 
     /// Of the last step; zero before the first.
@@ -140,7 +120,7 @@ impl Trainer {
 
     /// Loss and norm of the gradients; where either is not finite, no step was taken.
     fn on_cpu(&mut self, network: &Network, batch: Batch, lr: f64) -> Result<(f64, f64)> {
-        let (mut forward, mut backward) = (Duration::ZERO, Duration::ZERO);
+        let mut seconds = Seconds::default();
         let shares = batch.shares();
         let mut losses = vec![];
         let mut gradients = Gradients::default();
@@ -149,10 +129,11 @@ impl Trainer {
             let objective = self.objective.as_ref().ok_or_else(own_loss)?;
             let loss = network.loss(degraded, clean, objective, self.mode)?;
             losses.extend(loss.values().cpu()?.to_vec1::<f32>()?);
-            forward += start.elapsed();
+            seconds.forward += start.elapsed().as_secs_f64();
+            let start = Instant::now();
             let found = loss.backward(Tensor::new(&shares[part], &Device::Cpu)?)?;
             gradients.add(found)?;
-            backward += start.elapsed();
+            seconds.backward += start.elapsed().as_secs_f64();
         }
         self.losses = losses.into_iter().map(f64::from).collect();
         let value = batch.mean(&self.losses);
@@ -161,11 +142,8 @@ impl Trainer {
         }
         let start = Instant::now();
         let norm = self.update(network, &gradients, lr)?;
-        self.seconds = Seconds {
-            forward: forward.as_secs_f64(),
-            backward: (backward - forward).as_secs_f64(),
-            optimizer: start.elapsed().as_secs_f64(),
-        };
+        seconds.optimizer = start.elapsed().as_secs_f64();
+        self.seconds = seconds;
         Ok((value, norm))
     }
 
@@ -207,12 +185,6 @@ impl Trainer {
             self.add_to_average(network)?;
         }
         Ok(norm)
-    }
-
-    /// What is kept of a step that was taken.
-    pub(super) fn stepped(&mut self, losses: Vec<f64>, seconds: Seconds) {
-        self.losses = losses;
-        self.seconds = seconds;
     }
 
     fn add_to_average(&mut self, network: &Network) -> Result<()> {

@@ -4,10 +4,10 @@
 mod tests;
 
 use super::{Operator, Tensor, View, apply, same_shape};
+use crate::Result;
 use crate::kernels::Real;
 use crate::runtime::buffer::{Buffer, copy};
-use crate::runtime::gpu::{Array, DType};
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Array, DType, arguments};
 use rayon::prelude::*;
 
 /// Values that one task adds.

@@ -43,7 +43,7 @@ impl<'a, T: Real> Expand<'a, T> {
             wide,
             gamma: &parameters[..layout.beta()],
             beta: &parameters[layout.beta()..layout.temperatures()],
-            weight: Matrix::new(precision, (wide, dim), weight, known, grid.h * grid.w),
+            weight: Matrix::new(precision, (wide, dim), weight, known, grid.pixels()),
             taps: &parameters[layout.taps()..layout.out()],
         }
     }

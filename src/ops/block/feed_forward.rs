@@ -40,7 +40,7 @@ impl<'a, T: Real> FeedForward<'a, T> {
             (dim, hidden),
             Strided::rows(&parameters[first..], hidden),
             known.at(first),
-            grid.h * grid.w,
+            grid.pixels(),
         );
         Self {
             expand: Expand::new(grid, layout, (parameters, known), precision),

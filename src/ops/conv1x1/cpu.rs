@@ -14,13 +14,13 @@ pub fn matrix<'a, T: Real>(
     known: Known<'a>,
 ) -> Matrix<'a, T> {
     let left = Strided::rows(weight, d.ci);
-    Matrix::new(precision, (d.co, d.ci), left, known, d.grid.h * d.grid.w)
+    Matrix::new(precision, (d.co, d.ci), left, known, d.grid.pixels())
 }
 
 /// y = A·x at every pixel.
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {
     let (grid, (m, k)) = (d.grid.for_threads(d.n), matrix.size());
-    let mut y = Buffer::new(d.n * m * grid.h * grid.w);
+    let mut y = Buffer::new(m * d.pixels());
     (
         grid.split_mut(m * grid.w, &mut y),
         grid.split(k * grid.w, x),

@@ -20,7 +20,7 @@ pub fn matrix<'a, T: Real>(
 ) -> Matrix<'a, T> {
     let left = Strided::rows(weight, TAPS * d.ci);
     let size = (d.co, TAPS * d.ci);
-    Matrix::new(precision, size, left, known, d.grid.h * d.grid.w)
+    Matrix::new(precision, size, left, known, d.grid.pixels())
 }
 
 pub fn convolve<T: Real>(d: Dims, matrix: &Matrix<T>, x: &[T]) -> Vec<T> {

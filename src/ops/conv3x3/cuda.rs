@@ -1,9 +1,9 @@
 //! Neighbours as lines of a matrix, of the side that has fewer channels: those of x before the product, some rows
 //! of images at a time, or those of the product, some images at a time.
 
+use crate::Result;
 use crate::ops::dims::Dims;
-use crate::runtime::gpu::{Array, DType, Matrix, Product, Side};
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Array, DType, Matrix, Product, Side, arguments};
 
 /// Elements of such a matrix that are worth having at once: 64 MiB.
 const NEIGHBOURS: usize = 1 << 24;
@@ -24,7 +24,7 @@ fn by_rows(
         let pixels = rows * w;
         let arguments = arguments![&all, x, pixels, first, d.n, h, w];
         let blocks = (pixels.div_ceil(BLOCK), 3 * d.ci);
-        x.reduce("neighbours", blocks, arguments)?;
+        x.blocks("neighbours", blocks, arguments)?;
         work(&all, first * w, pixels)?;
     }
     Ok(())

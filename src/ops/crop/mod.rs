@@ -6,8 +6,8 @@ mod tests;
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
 use crate::runtime::buffer::zeros;
-use crate::runtime::gpu::Array;
-use crate::{Error, Result, arguments};
+use crate::runtime::gpu::{Array, arguments};
+use crate::{Error, Result};
 
 /// The image itself where it has that size.
 pub fn crop(x: Tensor, height: usize, width: usize) -> Result<Tensor> {

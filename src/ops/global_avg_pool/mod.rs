@@ -4,10 +4,10 @@
 mod tests;
 
 use super::{Operator, Tensor, View, apply, sizes};
+use crate::Result;
 use crate::kernels::{Real, reduce, simd::dispatch};
 use crate::runtime::buffer::Buffer;
-use crate::runtime::gpu::Array;
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Array, arguments};
 use rayon::prelude::*;
 
 /// Channels that one task sums up.
@@ -67,7 +67,7 @@ impl Operator for GlobalAvgPool {
         let [n, h, c, w] = sizes(x.shape(), "global_avg_pool input")?;
         let y = Array::new(x.gpu(), &[n, 1, c, 1])?;
         let all = arguments![&y, x, h * w];
-        x.reduce("global_avg_pool", (c * n, 1), all)?;
+        x.blocks("global_avg_pool", (c * n, 1), all)?;
         Ok(y)
     }
 

@@ -7,8 +7,8 @@ mod tests;
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
 use crate::kernels::reduce::dot;
-use crate::runtime::gpu::Array;
-use crate::{Error, Result, arguments};
+use crate::runtime::gpu::{Array, arguments};
+use crate::{Error, Result};
 
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     apply(Linear, &[x, weight, bias])

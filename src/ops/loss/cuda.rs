@@ -2,8 +2,8 @@
 //! threads.
 
 use super::{Kind, Loss, Size};
-use crate::runtime::gpu::{Array, Product, Side};
-use crate::{Result, arguments};
+use crate::Result;
+use crate::runtime::gpu::{Array, Product, Side, arguments};
 
 /// Penalties that a block of threads sums up, as the kernels have it.
 const CHUNK: usize = 4096;
@@ -24,16 +24,16 @@ impl Loss {
         let parts = Array::new(x.gpu(), &[size.n, blocks])?;
         if self.kind == Kind::Ssim {
             let all = arguments![&parts, x, target, size.n, size.h, size.w, count];
-            parts.reduce("image_dissimilarities", (blocks, size.n), all)?;
+            parts.blocks("image_dissimilarities", (blocks, size.n), all)?;
         } else {
             let errors = errors(x, target, self.fourier(x, size)?.as_ref())?;
             let plane = count / size.c;
             let all = arguments![&parts, &errors, number(self.kind), size.n, plane, count];
-            parts.reduce("image_penalties", (blocks, size.n), all)?;
+            parts.blocks("image_penalties", (blocks, size.n), all)?;
         }
         let losses = Array::new(x.gpu(), &[size.n])?;
         let all = arguments![&losses, &parts, blocks, count, self.scale as f32];
-        losses.reduce("image_losses", (size.n, 1), all)?;
+        losses.blocks("image_losses", (size.n, 1), all)?;
         Ok(losses)
     }
 

@@ -8,8 +8,8 @@ mod tests;
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
 use crate::runtime::buffer::Buffer;
-use crate::runtime::gpu::Array;
-use crate::{Error, Result, arguments};
+use crate::runtime::gpu::{Array, arguments};
+use crate::{Error, Result};
 use rayon::prelude::*;
 
 pub fn pixel_shuffle(x: &Tensor, factor: usize) -> Result<Tensor> {

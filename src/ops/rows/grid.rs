@@ -73,6 +73,11 @@ impl Grid {
         }
     }
 
+    /// Of an image.
+    pub fn pixels(&self) -> usize {
+        self.h * self.w
+    }
+
     pub fn strips(&self) -> usize {
         self.h.div_ceil(self.strip)
     }

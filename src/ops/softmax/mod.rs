@@ -6,8 +6,8 @@ mod tests;
 
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::kernels::Real;
-use crate::runtime::gpu::Array;
-use crate::{Error, Result, arguments};
+use crate::runtime::gpu::{Array, arguments};
+use crate::{Error, Result};
 use num_traits::Float;
 
 pub fn softmax(x: &Tensor) -> Result<Tensor> {

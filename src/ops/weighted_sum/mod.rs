@@ -9,8 +9,8 @@ use crate::kernels::Real;
 use crate::kernels::reduce::dot;
 use crate::kernels::simd::dispatch;
 use crate::runtime::buffer::zeros;
-use crate::runtime::gpu::Array;
-use crate::{Error, Result, arguments};
+use crate::runtime::gpu::{Array, arguments};
+use crate::{Error, Result};
 use rayon::prelude::*;
 
 pub fn weighted_sum(weights: &Tensor, set: &Tensor) -> Result<Tensor> {
@@ -113,7 +113,7 @@ impl Operator for WeightedSum {
         let n = weights.shape()[0];
         let (dweights, dset) = (weights.like()?, set.like()?);
         let all = arguments![&dweights, gradient, set, c, n, h * w];
-        dset.reduce("weighted_sum_weights", (len, n), all)?;
+        dset.blocks("weighted_sum_weights", (len, n), all)?;
         let all = arguments![&dset, gradient, weights, dset.len(), c, n, h * w];
         dset.each("weighted_sum_set", dset.len(), all)?;
         Ok(vec![dweights, dset])

@@ -1,8 +1,8 @@
 //! Numbers in the memory of a GPU.
 
 use super::arena::{Arena, Place};
-use super::{Address, Argument, DType, Gpu};
-use crate::{Error, Result, arguments};
+use super::{Address, Argument, DType, Gpu, arguments};
+use crate::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -148,14 +148,14 @@ impl Array {
         self.gpu().each((kernel, self.dtype()), count, all)
     }
 
-    /// Runs a kernel for elements of this dtype; see [`Gpu::reduce`].
-    pub fn reduce(
+    /// Runs a kernel for elements of this dtype; see [`Gpu::blocks`].
+    pub fn blocks(
         &self,
         kernel: &'static str,
         blocks: (usize, usize),
         all: &[Argument],
     ) -> Result<()> {
-        self.gpu().reduce((kernel, self.dtype()), blocks, all)
+        self.gpu().blocks((kernel, self.dtype()), blocks, all)
     }
 
     /// The sums over the first of the sizes, of f32, to where there is room for them.

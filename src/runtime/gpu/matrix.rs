@@ -1,7 +1,7 @@
 //! Matrices as cuBLAS multiplies them fast: rows at multiples of 16 bytes, and enough to do for all of a GPU.
 
-use super::{Array, DType, Product, Side};
-use crate::{Result, arguments};
+use super::{Array, DType, Product, Side, arguments};
+use crate::Result;
 
 /// Bytes that loads of cuBLAS's fast kernels take.
 const ALIGNED: usize = 16;

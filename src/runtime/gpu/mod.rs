@@ -122,12 +122,13 @@ impl From<f32> for Argument {
 }
 
 /// The arguments of a kernel, in its order.
-#[macro_export]
 macro_rules! arguments {
     ($($argument:expr),* $(,)?) => {
         &[$($crate::runtime::gpu::Argument::from($argument)),*]
     };
 }
+
+pub(crate) use arguments;
 
 /// What drives a GPU, or stands in for one.
 ///
@@ -296,8 +297,8 @@ impl Gpu {
         self.launch((kernel, dtype), blocks, [THREADS, 1, 1], arguments)
     }
 
-    /// Runs a kernel whose blocks of 256 threads sum up together, one for each of `rows` × `columns`.
-    pub fn reduce(
+    /// Runs a kernel whose blocks of 256 threads work together, one for each of `rows` × `columns`.
+    pub fn blocks(
         &self,
         kernel: (&'static str, DType),
         (rows, columns): (usize, usize),
@@ -308,7 +309,7 @@ impl Gpu {
 
     /// Runs a kernel of sum_parts.cu: a block for 32 of `count` sums of f32.
     fn sums(&self, kernel: &'static str, count: usize, arguments: &[Argument]) -> Result<()> {
-        self.reduce((kernel, DType::F32), (count.div_ceil(32), 1), arguments)
+        self.blocks((kernel, DType::F32), (count.div_ceil(32), 1), arguments)
     }
 
     /// C = A·B, or C += A·B.

@@ -95,8 +95,8 @@ impl Recording {
 
 #[cfg(test)]
 mod tests {
-    use crate::runtime::gpu::{Array, Gpu, Recording, Repeated};
-    use crate::{Result, arguments};
+    use crate::Result;
+    use crate::runtime::gpu::{Array, Gpu, Recording, Repeated, arguments};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// Enough for an array.

@@ -65,7 +65,7 @@ impl<T: Real> Attention<'_, T> {
         let (small, between) = self.small_backward(&self.all_values(outer), scores);
         let mixing = self.product_of(scores);
         let (size, left) = ((count_v, dim), Strided::rows(&mixing[..], count_v).t());
-        let pixels = grid.h * grid.w;
+        let pixels = grid.pixels();
         let mixing = Matrix::new(self.precision, size, left, Known::default(), pixels);
         let mix = || {
             let mut scratch = Scratch::default();

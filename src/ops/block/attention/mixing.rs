@@ -78,7 +78,7 @@ impl<T: Real> Attention<'_, T> {
         };
         let left = Strided::rows(folded, self.values.len());
         let size = (self.expand.dim, self.values.len());
-        let pixels = self.expand.grid.h * self.expand.grid.w;
+        let pixels = self.expand.grid.pixels();
         Mixing::Folded(Matrix::new(
             self.precision,
             size,

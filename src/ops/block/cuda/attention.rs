@@ -2,10 +2,10 @@
 
 use super::Part;
 use super::expand::Expand;
+use crate::Result;
 use crate::ops::block::half::CudaHalf;
 use crate::ops::block::layout::Layout;
-use crate::runtime::gpu::{Address, Argument, Array, DType, Product, Side};
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Address, Argument, Array, DType, Product, Side, arguments};
 
 /// Pixels that one matrix product sums up, at most.
 const CHUNK: usize = 1024;
@@ -47,7 +47,7 @@ impl CudaHalf for Attention {
         let cosine = attention.like()?;
         let (a, t) = (&attention, self.temperature());
         let all = arguments![a, &cosine, &parts, &squares, t, chunks, c, self.c(), n];
-        parts.reduce("attention_scores", (c, n), all)?;
+        parts.blocks("attention_scores", (c, n), all)?;
         drop(parts);
         let scores = Scores {
             cosine,
@@ -141,7 +141,7 @@ impl Attention {
         let tiles = [self.heads * ch.div_ceil(SIDE), ch.div_ceil(SIDE), n];
         self.by_tiles("attention_backward", tiles, all)?;
         let all = arguments![&dz, &sums, a, s, c, ch];
-        dz.reduce("attention_scores_backward", (c, n), all)?;
+        dz.blocks("attention_scores_backward", (c, n), all)?;
         let all = arguments![
             gradient.at(front.layout.temperatures()),
             &sums,
@@ -149,7 +149,7 @@ impl Attention {
             ch,
             n
         ];
-        sums.reduce("attention_temperature", (self.heads, 1), all)?;
+        sums.blocks("attention_temperature", (self.heads, 1), all)?;
         let between = Array::of(front.x.dtype(), gpu, &[n, 2 * c, 2 * c])?;
         let (squares, t, count) = (&scores.squares, self.temperature(), between.len());
         let all = arguments![&between, &dz, &sums, s, squares, t, count, c, ch, n];

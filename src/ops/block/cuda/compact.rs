@@ -1,8 +1,8 @@
 //! The parameters of some of a half's inner channels: gathered from all, their gradient scattered back.
 
+use crate::Result;
 use crate::ops::block::places::Places;
-use crate::runtime::gpu::{Array, DType, Gpu};
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Array, Gpu, arguments};
 use std::sync::Arc;
 
 /// The parameters that a half runs with.
@@ -57,6 +57,6 @@ impl OnGpu {
     fn move_between(&self, kernel: &'static str, to: &Array, from: &Array) -> Result<()> {
         let (places, count) = (&self.from, self.from.len());
         let all = arguments![to, from, places, count];
-        to.gpu().each((kernel, DType::F32), count, all)
+        to.each(kernel, count, all)
     }
 }

@@ -1,8 +1,8 @@
 //! Layer normalisation, 1×1 convolution, depthwise 3×3; and the way back.
 
+use crate::Result;
 use crate::ops::block::layout::Layout;
-use crate::runtime::gpu::{Address, Argument, Array, Gpu, Matrix, Product, Side};
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Address, Argument, Array, Gpu, Matrix, Product, Side, arguments};
 use std::sync::Arc;
 
 /// Pixels of a block of the layer norm's threads, and threads that share the channels of one.
@@ -98,7 +98,7 @@ impl Expand {
         arguments: &[Argument],
     ) -> Result<()> {
         let blocks = (channels * self.n * self.parts()).div_ceil(WARPS);
-        self.x.reduce(kernel, (blocks, 1), arguments)
+        self.x.blocks(kernel, (blocks, 1), arguments)
     }
 
     /// W·LN(x); x to `copy`, too, where there is one.

@@ -2,10 +2,10 @@
 
 use super::Part;
 use super::expand::Expand;
+use crate::Result;
 use crate::ops::block::half::CudaHalf;
 use crate::ops::block::layout::Layout;
-use crate::runtime::gpu::{Array, Product, Side};
-use crate::{Result, arguments};
+use crate::runtime::gpu::{Array, Product, Side, arguments};
 
 pub struct FeedForward(Expand);
 
