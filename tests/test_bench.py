@@ -9,6 +9,7 @@ import pytest
 
 import mirl
 from mirl import bench
+from same import assert_same_state
 
 
 @pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)])
@@ -48,6 +49,12 @@ def test_a_copy_to_train_is_made_after_restoring_is_timed(small, monkeypatch):
     monkeypatch.setattr(mirl.PromptIR, "from_state_dict", None)
     bench.bench(small, size=16, patch_size=16, repeats=1)
     assert done == ["restore", "copy", "training step"]
+
+
+def test_the_network_is_left_alone(small):
+    before = small.state_dict()
+    bench.bench(small, size=16, patch_size=16, repeats=1)
+    assert_same_state(small.state_dict(), before)
 
 
 def test_training_has_the_precision_of_restoring(small, monkeypatch):

@@ -1,15 +1,15 @@
 import json
-import os
-import re
 import subprocess
 import sys
 from inspect import signature
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import mirl
+from command import mirl_command, mirl_process
 from dataset import photo, write_dataset
 from mirl.cli import _one_line, app
 from mirl.lottery import Experiment
@@ -19,28 +19,6 @@ SIZES = [
     *["--prompt-dims", "8", "16", "40", "--prompt-sizes", "8", "4", "2"],
 ]
 PUBLISHED = [(name, each.default) for name, each in signature(mirl.PromptIR).parameters.items()]
-
-
-def mirl_command(*arguments):
-    """Run the command in this process; it must end well and keep to 80 columns."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None:
-        raise result.exception
-    # The folders of the tests are longer than users'.
-    lines = re.sub(r"/\S*/", "", result.output).splitlines()
-    assert max(map(len, lines), default=0) <= 80
-    return result.output
-
-
-def mirl_process(*arguments, **environment):
-    """Run it as users do."""
-    return subprocess.run(
-        [sys.executable, "-m", "mirl", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"COLUMNS": "80"} | environment,
-    )
 
 
 @pytest.fixture
@@ -200,6 +178,23 @@ def test_what_is_trained_is_measured(folder, tmp_path):
     assert "haze" in train(folder, tmp_path / "one", "--task", "denoise", "--task", "dehaze")
 
 
+def test_what_train_lacks_is_told_in_its_options(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nope: no such folder$"):
+        train(tmp_path / "nope", tmp_path / "run")
+    (folder / "train" / "derain").rename(folder / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"train/derain: .*--task .*--synthesize derain"):
+        train(folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_test_image_is_found_before_training(folder, tmp_path):
+    (image,) = (folder / "test/dehaze/Pairs/input").iterdir()
+    image.write_bytes(image.read_bytes()[:-100])
+    with pytest.raises(mirl.errors.FormatError, match=r"one_hazy\.png"):
+        train(folder, tmp_path / "run")
+    assert not (tmp_path / "run" / "steps.jsonl").exists()
+
+
 def test_train_does_not_mix_runs(folder, tmp_path):
     train(folder, tmp_path / "run", "--no-evaluate")
     with pytest.raises(ValueError, match=r"another run: recipe\.lr is 0\.001 there and 0\.0005"):
@@ -236,7 +231,15 @@ def test_a_recipe_is_changed_on_the_command_line(recipe, tmp_path):
         (["--set", "ticket.lr"], r"--set ticket\.lr: expected KEY=VALUE"),
         (["--set", "ticket.scope=global"], r"--set ticket\.scope=global: .* in TOML"),
         (["--set", "ticket.lr=-1"], "lr must be positive"),
-        (["--seed", "2"], "--seed: the recipe says it; change it there, or by --set"),
+        (["--set", "lr=1"], r"lr: an experiment has no lr; ticket\.lr\?"),
+        (["--seed", "2"], "--seed: a recipe says all else; .* or by --set seed=2$"),
+        (["--epochs", "2"], r"--epochs: a recipe .* --set ticket\.epochs=2$"),
+        (["--task", "derain"], r"""--task: a recipe .* --set 'data\.tasks=\["derain"\]'$"""),
+        (
+            ["--heads", "1", "1", "2", "2"],
+            r"--heads: a recipe .* --set 'network\.heads=\[1, 1, 2, 2\]'$",
+        ),
+        (["--no-evaluate"], "--evaluate: a recipe says all else; change it there, or by --set$"),
     ],
 )
 def test_changes_that_cannot_be_are_named(recipe, tmp_path, options, message):
@@ -282,6 +285,29 @@ def test_evaluate_prints_and_saves(folder, network, tmp_path):
     assert len(saved) == 6
     baseline = mirl_command("evaluate", folder, "--task", "denoise", "--quiet")
     assert f"{rows[0]['psnr_input']:.2f}" in baseline
+
+
+def test_evaluate_overwrites_only_when_told(folder, network, tmp_path):
+    table, images = tmp_path / "a.json", tmp_path / "images"
+    image = images / "derain" / "Pairs" / "one_rainy.png"
+    image.parent.mkdir(parents=True)
+    for there, options in ((table, ["--save", table]), (image, ["--save-images", images])):
+        there.write_bytes(b"mine")
+        command = ("evaluate", folder, "--task", "derain", *options, "--quiet")
+        # The network is not even looked for.
+        with pytest.raises(FileExistsError, match=rf"{there.name}: is already there"):
+            mirl_command(*command, "-m", tmp_path / "none.ckpt")
+        assert there.read_bytes() == b"mine"
+        mirl_command(*command, "--force")
+        assert there.stat().st_size > 100
+
+
+def test_evaluate_tells_what_it_cannot_write_before_it_works(folder, tmp_path, monkeypatch):
+    with pytest.raises(IsADirectoryError):
+        mirl_command("evaluate", folder / "none", "--save", write_dataset(tmp_path / "a.json"))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(PermissionError):
+        mirl_command("evaluate", folder / "none", "--save", tmp_path / "b.json")
 
 
 def test_evaluate_measures_the_split_that_is_asked_for(folder):
@@ -356,7 +382,7 @@ def test_export_overwrites_only_when_told(network, tmp_path):
     assert out.read_bytes() == b"mine"
     mirl_command("export", network, out, "--force")
     assert mirl.load(out).num_parameters > 0
-    with pytest.raises(ValueError, match=r"other\.txt"):
+    with pytest.raises(ValueError, match=r"other\.txt: must end with .*\.pth or \.safetensors"):
         mirl_command("export", network, tmp_path / "other.txt")
 
 
@@ -368,17 +394,6 @@ def test_bench_measures(network):
     assert restore.split()[:2] == ["restore", "2x3x24x24"]
     assert step.split()[:3] == ["training", "step", "2x3x16x16"]
     assert all(float(line.split()[-3].replace(",", "")) > 0 for line in (restore, step))
-
-
-def test_bench_leaves_the_network_alone(small):
-    from mirl.bench import bench
-
-    before = small.state_dict()
-    bench(small, size=16, patch_size=16, repeats=1)
-    for name, values in small.state_dict().items():
-        np.testing.assert_array_equal(values, before[name])
-    with pytest.raises(ValueError, match="repeats"):
-        bench(small, repeats=0)
 
 
 @pytest.mark.parametrize(
@@ -400,6 +415,32 @@ def test_errors_are_one_line(arguments, culprit, tmp_path, monkeypatch):
     assert line.startswith("error: ")
     assert culprit in line
     assert not list(tmp_path.iterdir())
+
+
+def test_results_do_not_go_to_a_file(tmp_path):
+    (tmp_path / "there").touch()
+    there = ("-o", tmp_path / "there")
+    for command in (
+        ("demo",),
+        ("train", tmp_path),
+        ("sweep", "s.toml"),
+        ("restore", "a.png", "-m", "m.ckpt"),
+        ("degrade", "a.png", "--task", "derain"),
+    ):
+        with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+            mirl_command(*command, *there)
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        mirl_command("evaluate", tmp_path, "--save-images", tmp_path / "there")
+
+
+def test_warnings_are_one_line(folder, network, tmp_path):
+    """Without the place in the code, and without what a terminal obeys."""
+    pages = tmp_path / "pages\x1b[2J.tiff"
+    first, *more = (Image.fromarray(photo(key)) for key in range(2))
+    first.save(pages, save_all=True, append_images=more)
+    done = mirl_process("restore", pages, "-m", network, "-o", tmp_path / "out", "-q")
+    told = "pages�[2J.tiff: the first of several pages is read\n"
+    assert done.stderr == f"warning: {tmp_path}/{told}"
 
 
 @pytest.mark.parametrize(
@@ -488,7 +529,7 @@ def test_a_sweep_without_pandas_says_so_before_it_runs(tmp_path, monkeypatch):
 
 
 def test_errors_show_their_notes_and_nothing_that_a_terminal_obeys(capsys):
-    error = OverflowError("too big [2J")
+    error = OverflowError("too big \x1b[2J")
     error.__notes__ = ["while processing 'seed'"]
     _one_line(OverflowError, error, None)
     assert capsys.readouterr().err == "error: too big �[2J\nwhile processing 'seed'\n"

@@ -319,6 +319,19 @@ def test_data_is_called_as_the_argument_is():
         check_data(mirl.TestSet.from_pairs([], "night", name="none"))
 
 
+def test_images_that_are_damaged_show_before_there_is_a_network(folder):
+    for part in ("input", "target"):
+        (image,) = (folder / "test/dehaze/Pairs" / part).iterdir()
+        whole = image.read_bytes()
+        image.write_bytes(whole[:-100])
+        for data in (folder, mirl.test_sets(folder)):
+            with pytest.raises(mirl.errors.FormatError, match=image.name):
+                check_data(data)
+        check_data(mirl.test_sets(folder, tasks=("denoise", "derain")))
+        image.write_bytes(whole)
+    check_data(folder)
+
+
 def test_progress_is_a_switch(pairs, capsys):
     mirl.evaluate(None, pairs, progress=False)
     assert capsys.readouterr().err == ""

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import mirl
+from command import mirl_command
 from dataset import write_dataset
-from mirl.cli import app
 from mirl.lottery import (
     Experiment,
     Sweep,
@@ -30,6 +29,7 @@ from mirl.lottery import (
     summary,
 )
 from mirl.lottery.figures import quality_figure
+from same import assert_same_state
 
 RECIPE = """
 [network]
@@ -105,8 +105,7 @@ def test_a_recipe_is_the_run_that_it_says(place, tmp_path):
         loggers=(),
     )
     assert json.loads((tmp_path / "run/recipe.json").read_text())["recipe"]["seed"] == 3
-    for name, values in again.model.state_dict().items():
-        np.testing.assert_array_equal(result.model.state_dict()[name], values)
+    assert_same_state(result.model.state_dict(), again.model.state_dict())
     assert [record["metrics"] for record in again.rounds] == [
         record["metrics"] for record in result.rounds
     ]
@@ -151,8 +150,10 @@ def test_changes_are_named_and_hashed(place):
     # Only what all changes come to has to fit together.
     late = experiment.changed({"ticket.min_lr": 2e-3, "ticket.lr": 1e-2})
     assert (late.ticket["min_lr"], late.ticket["lr"]) == (2e-3, 1e-2)
-    with pytest.raises(ValueError, match=r"tickets\.lr: an experiment has no tickets"):
+    with pytest.raises(ValueError, match=r"tickets\.lr: an experiment has no tickets$"):
         experiment.changed({"tickets.lr": 1})
+    with pytest.raises(ValueError, match=r"no tasks; data\.tasks\?; evaluate\.tasks\?$"):
+        experiment.changed({"tasks": ["derain"]})
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,14 @@ def test_a_bad_recipe_is_named(tmp_path, text, message):
         ("seeds = [0]", "recipe must name"),
         ('recipe = "recipe.toml"\nruns = 3', "unknown: runs"),
         ('[data]\nroot = "x"', "a recipe, not a sweep"),
-        ('recipe = "recipe.toml"\n[methods.a]\nafter = "b"', "after one that there is not: a"),
+        (
+            'recipe = "recipe.toml"\n[methods.a]\nafter = "mirl"',
+            r"a: after 'mirl', which is no method of \['a'\]",
+        ),
+        (
+            'recipe = "recipe.toml"\n[methods.a]\nafter = "b"\n[methods.b]\nafter = "a"',
+            "methods after each other, in a circle: a, b",
+        ),
         ('recipe = "recipe.toml"\n[methods.a]\ntickets.lr = 1', "has no tickets"),
         (
             'recipe = "recipe.toml"\n[methods.a]\nticket.control = "reinit"',
@@ -274,18 +282,15 @@ def test_a_value_may_be_a_table(place):
     assert rainy.ticket["rounds"] == 2
 
 
+@pytest.mark.usefixtures("threads")
 def test_one_worker_has_as_many_threads_as_are_asked_for(place, tmp_path):
-    before = mirl.get_num_threads()
     (place / "short.toml").write_text('recipe = "recipe.toml"\n[methods.dense]\nticket.rounds = 0')
-    try:
-        Sweep.load(place / "short.toml").run(tmp_path, threads=3, progress=False)
-        told = json.loads((tmp_path / "dense-seed0" / "run.json").read_text())
-        assert told["machine"].endswith("3 threads")
-        # What a run was done on stays, whoever looks at it again.
-        Sweep.load(place / "short.toml").run(tmp_path, threads=1, progress=False)
-        assert json.loads((tmp_path / "dense-seed0" / "run.json").read_text()) == told
-    finally:
-        mirl.set_num_threads(before)
+    Sweep.load(place / "short.toml").run(tmp_path, threads=3, progress=False)
+    told = json.loads((tmp_path / "dense-seed0" / "run.json").read_text())
+    assert told["machine"].endswith("3 threads")
+    # What a run was done on stays, whoever looks at it again.
+    Sweep.load(place / "short.toml").run(tmp_path, threads=1, progress=False)
+    assert json.loads((tmp_path / "dense-seed0" / "run.json").read_text()) == told
 
 
 def test_a_sweep_runs_what_it_can(swept):
@@ -344,6 +349,19 @@ def test_workers_share_the_threads(place, tmp_path, monkeypatch):
     for workers, threads in ((3, None), (16, None), (3, 5)):
         Sweep.load(place / "sweep.toml").run(tmp_path, workers=workers, threads=threads)
     assert asked == [(3, 2), (16, 1), (3, 5)]
+
+
+def test_warnings_tell_their_run(place, tmp_path):
+    write_dataset(tmp_path / "data")
+    damaged = tmp_path / "data/train/denoise/Photos/photo0.png"
+    damaged.write_bytes(b"")
+    changes = {"data.root": str(tmp_path / "data"), "data.on_error": "skip", "ticket.rounds": 0}
+    changes["evaluate"] = None
+    shared = Experiment.load(place / "recipe.toml").changed(changes)
+    with pytest.warns(UserWarning, match="skipped") as told:
+        Sweep.of(shared, {"a": {}}, [0, 1]).run(tmp_path / "runs", progress=False)
+    said = [str(each.message) for each in told]
+    assert [text.partition(f": skipped {damaged}")[0] for text in said] == ["a-seed0", "a-seed1"]
 
 
 def test_a_run_after_one_that_failed_is_not_begun(place, tmp_path):
@@ -513,6 +531,8 @@ def test_one_run_has_a_report_too(swept, tmp_path):
 def test_nothing_to_report_is_said(place, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run is in this folder"):
         report(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nope: no such folder"):
+        report(tmp_path / "nope")
     experiment = Experiment.load(place / "recipe.toml").changed({"evaluate": None})
     experiment.run(tmp_path / "run", loggers=())
     with pytest.raises(ValueError, match="no run has measured"):
@@ -703,25 +723,18 @@ def test_a_run_need_not_tell_its_number(swept, tmp_path):
     assert set(table["seed"]) == {7}
 
 
-def command(*arguments):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None:
-        raise result.exception
-    return result.output
-
-
 def test_the_commands(place, tmp_path):
-    table = command("train", place / "recipe.toml", "-o", tmp_path / "run", "--quiet")
+    table = mirl_command("train", place / "recipe.toml", "-o", tmp_path / "run", "--quiet")
     assert "25.0" in table
-    with pytest.raises(ValueError, match="--lr: the recipe says it"):
-        command("train", place / "recipe.toml", "-o", tmp_path / "other", "--lr", 1e-4)
+    with pytest.raises(ValueError, match=r"--lr: a recipe .* --set ticket\.lr=0\.0001$"):
+        mirl_command("train", place / "recipe.toml", "-o", tmp_path / "other", "--lr", 1e-4)
     (place / "one.toml").write_text('recipe = "recipe.toml"')
-    said = command("sweep", place / "one.toml", "-o", tmp_path / "runs", "--quiet")
+    said = mirl_command("sweep", place / "one.toml", "-o", tmp_path / "runs", "--quiet")
     assert "1 runs, results.csv" in said
     assert (tmp_path / "runs" / "results.parquet").exists()
-    assert "report.html" in command("report", tmp_path / "runs")
+    assert "report.html" in mirl_command("report", tmp_path / "runs")
     assert (tmp_path / "runs" / "report.html").exists()
-    command("report", tmp_path / "runs", "-o", tmp_path / "ssim.html", "--measure", "ssim")
+    mirl_command("report", tmp_path / "runs", "-o", tmp_path / "ssim.html", "--measure", "ssim")
     assert "<h2>SSIM</h2>" in (tmp_path / "ssim.html").read_text()
 
 
@@ -843,6 +856,12 @@ def test_what_no_sweep_has_written_is_named(swept, tmp_path, text):
         results(tmp_path)
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_is_not_batches(small, kind):
+    with pytest.raises(TypeError, match=r"batches, as of mirl\.Loader\.from_folder\(.*mini"):
+        mirl.find_ticket(small, kind("mini"))
+
+
 def test_a_cluster_that_is_not_there_is_named(place, tmp_path, monkeypatch):
     """Where Ray itself would end the process."""
 
@@ -876,5 +895,5 @@ def test_a_report_compares_networks_of_one_size(place, tmp_path):
 def test_what_tables_need_is_looked_for_first(place, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"{package} is not installed: .*mirl\[lab\]"):
-        command("sweep", place / "sweep.toml", "-o", place / "none")
+        mirl_command("sweep", place / "sweep.toml", "-o", place / "none")
     assert not (place / "none").exists()

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import mirl
-from mirl.cli import app
+from command import mirl_command
 from mirl.export import onnx as onnx_files
 from mirl.export.pytorch import pickled
 from mirl.unpickle import unpickle
-from reference import SMALL, golden_state, random_images
+from reference import SMALL, UNUSED, golden_state, random_images
+from same import assert_same_state
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -62,8 +62,7 @@ def test_a_state_dict_comes_back(network, tmp_path):
     loaded = mirl.load(exported(network, tmp_path / "x.pth"))
     assert loaded.config == network.config
     assert list(loaded.state_dict()) == list(network.state_dict())
-    for name, values in network.state_dict().items():
-        np.testing.assert_array_equal(loaded.state_dict()[name], values)
+    assert_same_state(loaded.state_dict(), network.state_dict())
     assert loaded.density() == network.density()
 
 
@@ -126,7 +125,7 @@ def test_pytorch_loads_it_and_restores_the_same(network, tmp_path, monkeypatch):
             np.testing.assert_array_equal(tensor.numpy(), expected[name])
             assert tensor.is_contiguous()
     peer = PromptIR(network.config)
-    unused = {name for name in state if name.startswith(("chnl_reduce", "reduce_noise_channel"))}
+    unused = {name for name in state if name.startswith(UNUSED)}
     peer.load_state_dict({name: state[name] for name in state if name not in unused}, strict=True)
     images = random_images(1, (2, 3, 24, 32))
     with torch.inference_mode():
@@ -183,7 +182,7 @@ def test_the_graph_is_valid_and_holds_the_weights(network, tmp_path):
     read = {name for node in model.graph.node for name in node.input}
     assert held.keys() <= read
     for name, values in network.state_dict().items():
-        if name.startswith(("chnl_reduce", "reduce_noise_channel")):
+        if name.startswith(UNUSED):
             assert name not in held
             continue
         # Some are in parts, named by their rows.
@@ -267,31 +266,24 @@ def test_what_was_there_survives_a_failure(small, tmp_path, monkeypatch):
 # The command line
 
 
-def command(*arguments):
-    result = CliRunner().invoke(app, ["export", *map(str, arguments)])
-    if result.exception is not None:
-        raise result.exception
-    return result.output
-
-
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_command_writes_what_the_function_does(network, tmp_path, ending):
     packed, out = tmp_path / "a.mirl.safetensors", tmp_path / f"b{ending}"
     network.save(packed, unused=True)
-    assert "MB" in command(packed, out)
+    assert "MB" in mirl_command("export", packed, out)
     expected = exported(network, tmp_path / f"c{ending}")
     assert filecmp.cmp(out, expected, shallow=False)
     out.write_bytes(b"mine")
     with pytest.raises(FileExistsError, match=out.name):
-        command(packed, out)
+        mirl_command("export", packed, out)
     assert out.read_bytes() == b"mine"
-    command(packed, out, "--force")
+    mirl_command("export", packed, out, "--force")
     assert filecmp.cmp(out, expected, shallow=False)
 
 
 def test_the_command_refuses_endings_before_it_reads():
     with pytest.raises(ValueError, match=r"x\.ckpt: must end with"):
-        command("missing.safetensors", "x.ckpt")
+        mirl_command("export", "missing.safetensors", "x.ckpt")
 
 
 def test_what_is_no_network_is_named(tmp_path):

@@ -11,6 +11,7 @@ from mirl.errors import FormatError
 from mirl.load import load
 from mirl.safetensors import read_metadata, read_safetensors
 from reference import SMALL
+from same import assert_same_state
 from torch_files import write_state
 
 TYPES = {
@@ -26,8 +27,7 @@ def state_of(model):
 
 def assert_equal_networks(a, b):
     assert a.config == b.config
-    for name, values in b.state_dict().items():
-        np.testing.assert_array_equal(a.state_dict()[name], values)
+    assert_same_state(a.state_dict(), b.state_dict())
     assert {k: v.tolist() for k, v in a.mask.items()} == {k: v.tolist() for k, v in b.mask.items()}
 
 
@@ -151,8 +151,7 @@ def test_dense_safetensors_of_other_programs(small, tmp_path):
         np.testing.assert_array_equal(values.view(np.uint32) >> 16, halves[name])
     halves = {name: values.astype(np.float16) for name, values in state.items()}
     loaded = load(write_safetensors(tmp_path / "z.safetensors", halves, {}))
-    for name, values in loaded.state_dict().items():
-        np.testing.assert_array_equal(values, halves[name])
+    assert_same_state(loaded.state_dict(), halves)
 
 
 @pytest.mark.parametrize("write", [write_state, lambda p, s: write_safetensors(p, s, {})])
@@ -210,6 +209,10 @@ def test_files_that_cannot_be_opened(tmp_path):
         ({"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}, "do not hold shape"),
         ({"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}, "no valid safetensors"),
         ({"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}, "F8_E4M3"),
+        ({"dtype": "F32", "shape": [2**64], "data_offsets": [0, 8]}, "no shape of up to"),
+        ({"dtype": "F32", "shape": [2] + [1] * 64, "data_offsets": [0, 8]}, "no shape of up to"),
+        ({"dtype": "F32", "shape": ["a", 2], "data_offsets": [0, 8]}, "no shape of up to"),
+        ({"dtype": "F32", "shape": "ab", "data_offsets": [0, 8]}, "no shape of up to"),
         ({"dtype": "F32"}, "no valid safetensors"),
         (3, "no valid safetensors"),
         ({"dtype": "F32", "shape": [1], "data_offsets": [-8, -4]}, "do not hold shape"),
@@ -221,6 +224,39 @@ def test_damaged_safetensors_are_refused(tmp_path, about, message):
     path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
     with pytest.raises(FormatError, match=rf"x\.safetensors: .*{message}"):
         load(path)
+
+
+def write_ranges(path, ranges, metadata):
+    """A file of eight bytes, and a tensor of bfloat16 for each range of them."""
+    header = {"__metadata__": metadata}
+    for name, (start, end) in ranges.items():
+        shape = [(end - start) // 2]
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+    head = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
+    return path
+
+
+@pytest.mark.parametrize("b", [(0, 8), (2, 8), (0, 6), (6, 8), (2, 6), (2, 2)])
+def test_tensors_that_share_bytes_are_refused(tmp_path, b):
+    path = write_ranges(tmp_path / "x.safetensors", {"b": b, "a": (0, 8)}, {})
+    with pytest.raises(FormatError, match=r"x\.safetensors: .*bytes \d to \d are in part those of"):
+        load(path)
+
+
+def test_tensors_beside_each_other_are_read(tmp_path):
+    ranges = {"b": (4, 8), "none": (4, 4), "a": (0, 2)}
+    read = read_safetensors(write_ranges(tmp_path / "x", ranges, {"a": "b"}))
+    assert [values.shape for values in read.tensors.values()] == [(2,), (0,), (1,)]
+    assert read.metadata == {"a": "b"}
+
+
+@pytest.mark.parametrize("metadata", [[], [["a", "b"]], {"a": 1}, {"a": {}}, "ab", "", 1, None])
+def test_metadata_of_other_types_are_refused(tmp_path, metadata):
+    path = write_ranges(tmp_path / "x", {}, metadata)
+    for read in (read_safetensors, read_metadata, mirl.inspect):
+        with pytest.raises(FormatError, match="x: no valid safetensors file: __metadata__"):
+            read(path)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from mirl.loggers import (
     WeightsAndBiases,
     default_loggers,
 )
-from test_lottery import assert_same
+from mirl.terminal import bar, say
+from same import assert_same_run
 
 STEPS, EPOCHS, ROUNDS = 3, 2, 1
 
@@ -45,38 +46,83 @@ def loss(round_, epoch, step):
     return 1 / (1 + round_ * 100 + epoch * 10 + step)
 
 
-def test_bars_are_silent_when_told(capsys):
+@pytest.fixture
+def terminal(capsys, monkeypatch):
+    """What stands for one: bars are drawn over there."""
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
+    return capsys
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_bars_are_silent_when_told(capsys, monkeypatch, there):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: there)
     events(ProgressBars(progress=False))
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 
 
-def test_bars_count_rounds_epochs_and_steps(capsys):
+def test_bars_count_rounds_epochs_and_steps(terminal):
     bars = ProgressBars()
     events(bars)
     assert (bars.rounds.n, bars.rounds.total) == (ROUNDS + 1, ROUNDS + 1)
     assert (bars.epochs.n, bars.epochs.total) == (EPOCHS, EPOCHS)
     assert (bars.steps.n, bars.steps.total) == (STEPS, STEPS)
-    shown = capsys.readouterr().err
+    shown = terminal.readouterr().err
     assert "density 80.0%" in shown
     assert f"loss {loss(1, 1, 0):.4f}" in shown
     # Nothing is drawn before its total is known.
     assert shown.lstrip("\r").startswith("round:   0%")
 
 
-def test_bars_of_a_resumed_run_go_on(capsys):
+def test_bars_of_a_resumed_run_go_on(terminal):
     bars = ProgressBars()
     events(bars, start=(1, 1, 2), stop=(1, 1, 3))
     assert (bars.rounds.n, bars.epochs.n, bars.steps.n) == (1, 1, 2)
-    assert "2/3" in capsys.readouterr().err
+    assert "2/3" in terminal.readouterr().err
 
 
-def test_bars_of_a_round_that_begins_late_end_with_it(capsys):
+def test_bars_of_a_round_that_begins_late_end_with_it(terminal):
     """As with late rewinding."""
     bars = ProgressBars()
     assert len(run(None, rewind=4, rounds=1, loggers=[bars]).rounds) == 2
     assert (bars.epochs.n, bars.epochs.total) == (2, 2)
-    assert "epoch: 150%" not in capsys.readouterr().err
+    assert "epoch: 150%" not in terminal.readouterr().err
+
+
+def test_a_run_that_is_refused_draws_no_bars(small, batch, tmp_path, terminal):
+    mirl.find_ticket(small, [batch], rounds=0, out=tmp_path, loggers=())
+    with pytest.raises(ValueError, match="holds another run"):
+        mirl.find_ticket(small, [batch], rounds=1, out=tmp_path)
+    assert terminal.readouterr().err == ""
+
+
+def test_in_a_file_each_epoch_has_a_line(capsys):
+    events(ProgressBars(), start=(0, 1, 0))
+    assert capsys.readouterr().err.splitlines() == [
+        f"round {round_} of 1, density {density}, epoch {epoch + 1} of 2, loss"
+        f" {loss(round_, epoch, 0):.4f}"
+        for round_, epoch, density in ((0, 1, "100.0%"), (1, 0, "80.0%"), (1, 1, "80.0%"))
+    ]
+
+
+def test_a_notebook_shows_bars(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", None)
+    events(ProgressBars())
+    assert "round: 100%" in capsys.readouterr().err
+
+
+def test_a_bar_in_a_file_is_seldom_drawn(capsys):
+    with bar(True, total=1000, desc="all") as done:
+        for _ in range(1000):
+            done.update()
+    assert capsys.readouterr().err.count("all:") == 2  # at first and in the end
+
+
+def test_what_is_said_stands_above_the_bars(terminal):
+    with bar(True, total=2, desc="all") as done:
+        done.update()
+        say("warning: dark")
+    assert "\rwarning: dark\n\rall:" in terminal.readouterr().err
 
 
 def test_without_stderr_there_are_no_bars(small, batch, tmp_path, monkeypatch):
@@ -85,10 +131,14 @@ def test_without_stderr_there_are_no_bars(small, batch, tmp_path, monkeypatch):
     assert len(mirl.find_ticket(small, [batch], rounds=0, out=tmp_path).rounds) == 1
 
 
-def test_bars_that_cannot_be_shown_end_nothing(monkeypatch):
+@pytest.mark.parametrize("terminal", [False, True])
+def test_bars_that_cannot_be_shown_end_nothing(monkeypatch, terminal):
     """A stderr that leads to a full disk."""
 
     class Full(io.StringIO):
+        def isatty(self):
+            return terminal
+
         def write(self, text):
             raise OSError(errno.ENOSPC, "no space left")
 
@@ -98,7 +148,7 @@ def test_bars_that_cannot_be_shown_end_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Full())
     bars = ProgressBars()
     events(bars)
-    assert bars.rounds.n == ROUNDS + 1
+    assert not terminal or bars.rounds.n == ROUNDS + 1
 
 
 def lines(path):
@@ -364,7 +414,7 @@ def test_a_logger_ends_the_run_after_a_round(tmp_path):
     run(tmp_path / "stopped", loggers=[first])
     assert first.ended == [0, 1, 2]
     run(tmp_path / "whole")
-    assert_same(tmp_path / "stopped", tmp_path / "whole")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_only_true_ends_a_run():

@@ -7,6 +7,7 @@ import pytest
 
 import mirl
 from reference import SMALL
+from same import assert_same_state
 
 
 def squared(restored, clean):
@@ -106,8 +107,7 @@ def test_what_it_must_return_is_said_and_nothing_changes(batch, device, found, e
     with pytest.raises(error, match=message):
         trainer.step(*batch)
     assert trainer.steps == 1
-    for name, values in model.state_dict().items():
-        np.testing.assert_array_equal(values, before[name])
+    assert_same_state(model.state_dict(), before)
     returned = squared
     trainer.step(*batch)
     assert trainer.steps == 2

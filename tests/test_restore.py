@@ -1,5 +1,7 @@
 """Images of every kind and size through a network, in one piece or in tiles."""
 
+import errno
+import os
 import sys
 
 import numpy as np
@@ -221,7 +223,8 @@ def test_a_function_may_return_what_exports_itself(tiling):
     assert restored.dtype == np.float32
 
 
-def test_progress_over_tiles_is_a_switch(tmp_path, capsys):
+def test_progress_over_tiles_is_a_switch(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     image = pixels((16, 20, 3), np.uint8)
     restore(Fake(), image, tile=8, overlap=4)
     restore(Fake(), image, progress=True)
@@ -383,6 +386,20 @@ def test_files_that_cannot_be_written_are_named_and_the_others_restored(photos, 
     with pytest.raises(FormatError, match=message):
         restore_files(Fake(), paths, tmp_path / "out", batch_size=4, progress=False)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in photos}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_full_disk_ends_it(photos, tmp_path, monkeypatch, number):
+    """The photos to come would not fit either."""
+
+    def full(path, *_, **__):
+        raise OSError(f"{path}: {os.strerror(number)} (os error {number})")  # as the core does
+
+    monkeypatch.setattr(sys.modules["mirl.restore"], "write_image", full)
+    fake = Fake()
+    with pytest.raises(OSError, match=r"a\.png: "):
+        restore_files(fake, photos, tmp_path / "out", progress=False)
+    assert len(fake.shapes) == 1
 
 
 def test_the_public_name():

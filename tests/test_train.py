@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 
 import mirl
-from reference import SMALL, golden, golden_state, random_images
-
-
-def statistics(values):
-    flat = values.astype(np.float64).ravel()
-    return np.array([flat.mean(), flat.std(), np.abs(flat).sum(), *flat[:4]])
+from reference import SMALL, golden, golden_state, random_images, statistics
+from same import assert_same_state
 
 
 def test_losses_and_parameters_follow_pytorch(shared, device):
@@ -246,8 +242,7 @@ def test_the_average_survives_a_checkpoint(small, batch, tmp_path, device):
     resumed = mirl.Trainer(again, lr=1e-2, ema_decay=0.9)
     resumed.load_checkpoint(tmp_path / "at")
     resumed.step(*batch)
-    for name, values in trainer.average().items():
-        np.testing.assert_array_equal(resumed.average()[name], values)
+    assert_same_state(resumed.average(), trainer.average())
     mirl.Trainer(small, lr=1e-2).save_checkpoint(tmp_path / "plain")
     with pytest.raises(mirl.errors.FormatError, match="plain"):
         resumed.load_checkpoint(tmp_path / "plain")
@@ -280,8 +275,7 @@ def test_divergence_names_the_step_and_changes_nothing(small, batch, device):
     with pytest.raises(mirl.errors.DivergenceError, match="step 1"):
         trainer.step(*batch)
     assert trainer.steps == 1
-    for name, values in small.state_dict().items():
-        np.testing.assert_array_equal(values, huge[name])
+    assert_same_state(small.state_dict(), huge)
     small.load_state_dict(state)
     trainer.step(*batch)
 
@@ -401,8 +395,7 @@ def test_lists_and_numbers_of_numpy_will_do(small, batch):
         trainer.step(*batch, np.array([1, 2]))
         trainer.lr = np.array(1e-2)
         trainer.step(*batch)
-    for name, values in small.state_dict().items():
-        np.testing.assert_array_equal(values, trainers[1].model.state_dict()[name])
+    assert_same_state(small.state_dict(), trainers[1].model.state_dict())
     trainers[0].lr = "1e-3"
     with pytest.raises(TypeError, match="lr must be a number, got '1e-3'"):
         trainers[0].step(*batch)

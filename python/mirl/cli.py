@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shlex
 import sys
+import warnings
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -12,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirl.errors import DeviceError, DivergenceError
-from mirl.terminal import printable
+from mirl.terminal import printable, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from mirl.lottery import Experiment
@@ -69,6 +72,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     # For options that end before a command begins. Calling the app itself would put typer's there.
     sys.excepthook = _one_line
+    warnings.showwarning = _warn
     typer.main.get_command(app)(prog_name="mirl")
 
 
@@ -105,11 +109,24 @@ def _one_line(
     typer.echo(f"error: {printable(lines)}", err=True)
 
 
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Tell a warning in one line: where in the code it was given is of no use here."""
+    text = str(message).replace("\n", " ")
+    say(f"warning: {printable(text)}")
+
+
+def _folder(path: Path | None) -> Path | None:
+    """Refuse a file where results go to a folder."""
+    if path is not None and path.is_file():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", str(path))
+    return path
+
+
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path(
-        "mirl-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the results.", callback=_folder)
+    ] = Path("mirl-demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A minute, for a first look.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -133,7 +150,9 @@ def train(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder of the run; a run in it is resumed."),
+        typer.Option(
+            "--out", "-o", help="Folder of the run; a run in it is resumed.", callback=_folder
+        ),
     ],
     rounds: Annotated[int, typer.Option(help="How often to prune.")] = 15,
     epochs: Annotated[int, typer.Option(help="Epochs of each round.")] = 120,
@@ -176,17 +195,21 @@ def train(
     seed: Annotated[int, typer.Option(help="Of the initial values and of the data.")] = 0,
     dim: Annotated[int, typer.Option(help="Channels of the first level.")] = 48,
     num_blocks: Annotated[
-        tuple[int, int, int, int], typer.Option(help="Blocks of the four levels.")
+        tuple[int, int, int, int],
+        typer.Option(metavar="INT INT INT INT", help="Blocks of the four levels."),
     ] = (4, 6, 6, 8),
     num_refinement_blocks: Annotated[int, typer.Option(help="Blocks after the decoder.")] = 4,
     heads: Annotated[
-        tuple[int, int, int, int], typer.Option(help="Attention heads of the four levels.")
+        tuple[int, int, int, int],
+        typer.Option(metavar="INT INT INT INT", help="Attention heads of the four levels."),
     ] = (1, 2, 4, 8),
     prompt_dims: Annotated[
-        tuple[int, int, int], typer.Option(help="Channels of the three prompts.")
+        tuple[int, int, int],
+        typer.Option(metavar="INT INT INT", help="Channels of the three prompts."),
     ] = (64, 128, 320),
     prompt_sizes: Annotated[
-        tuple[int, int, int], typer.Option(help="Height and width of the three prompts.")
+        tuple[int, int, int],
+        typer.Option(metavar="INT INT INT", help="Height and width of the three prompts."),
     ] = (64, 32, 16),
     changes: Annotated[
         list[str] | None,
@@ -212,6 +235,7 @@ def train(
         if _is_said(context, "device"):
             experiment = experiment.changed({"device": device})
     else:
+        _check_folders(data, task, synthesize or ())
         experiment = Experiment(
             data={
                 "root": data,
@@ -265,7 +289,10 @@ def sweep(
         Path, typer.Argument(metavar="SWEEP", help="A sweep (.toml).", show_default=False)
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the runs; those begun are resumed.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder of the runs; those begun are resumed.", callback=_folder
+        ),
     ],
     workers: Annotated[int, typer.Option(help="Runs at once (several: with Ray).")] = 1,
     threads: Annotated[
@@ -357,23 +384,27 @@ def evaluate(
         ),
     ] = None,
     save_images: Annotated[
-        Path | None, typer.Option(help="Folder for the restored images.", show_default=False)
+        Path | None,
+        typer.Option(help="Folder for the restored images.", show_default=False, callback=_folder),
     ] = None,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure PSNR and SSIM by the published protocol."""
     import mirl
-    from mirl.evaluate import check_place
+    from mirl.evaluate import check_place, places_of
+    from mirl.io import check_absent
 
-    for path in save or ():
-        check_place(path)
+    tables = [check_place(path) for path in save or ()]
     sets = mirl.test_sets(data, split=split, tasks=tuple(task) if task else None)
+    if not force:
+        check_absent([*tables, *(places_of(sets, save_images) if save_images else ())])
     network = None if model is None else mirl.load(model).to(device)
     if network is not None:
         network.precision = precision
     evaluation = mirl.evaluate(network, sets, save_images=save_images, progress=not quiet)
     typer.echo(evaluation.table())
-    for path in save or ():
+    for path in tables:
         evaluation.save(path)
 
 
@@ -381,7 +412,9 @@ def evaluate(
 def restore(
     images: Annotated[list[Path], IMAGES],
     model: Annotated[Path, typer.Option("--model", "-m", help="The network.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the restored images.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the restored images.", callback=_folder)
+    ],
     tile: Annotated[
         int | None,
         typer.Option(
@@ -417,7 +450,10 @@ def restore(
 def degrade(
     images: Annotated[list[Path], IMAGES],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of data sets in the published layout.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder of data sets in the published layout.", callback=_folder
+        ),
     ],
     task: Annotated[
         str, typer.Option(help="Folder of the task: derain, dehaze, or a name of your own.")
@@ -484,12 +520,13 @@ def export(
 ) -> None:
     """Write a network, or a packed ticket, as another kind of file."""
     import mirl
-    from mirl.export import check_ending
+    from mirl.export import WRITERS
     from mirl.io import check_absent
 
     ours = out.suffix == ".safetensors"
     if not ours:
-        check_ending(out)
+        if out.suffix not in WRITERS:
+            raise ValueError(f"{out}: must end with {', '.join(WRITERS)} or .safetensors")
         if dtype != "float32" or unused:
             raise ValueError(f"{out}: --dtype and --unused are for packed files")
     if not force:
@@ -536,6 +573,21 @@ def bench(
     typer.echo(table(timings))
 
 
+def _check_folders(data: Path, tasks: list[str] | None, synthesize: Sequence[str]) -> None:
+    """Raise where a task to train on has no folder, and tell which options do without."""
+    from mirl.data import TASKS
+    from mirl.data.folder import existing, place_of
+
+    existing(data)
+    for task in tasks or TASKS:
+        place, paired = place_of(data, "train", task, synthesize)
+        if paired and not place.is_dir():
+            hint = "--task for each of the others leaves it out"
+            if task in TASKS:
+                hint += f", --synthesize {task} makes it of the photos to denoise"
+            raise FileNotFoundError(f"{place}: no such folder; {hint}")
+
+
 def _measured(data: Path, tasks: list[str] | None) -> dict[str, Any]:
     """What is measured after each round: the tasks, of the published ones those with a test split."""
     from mirl.data import TASKS
@@ -564,7 +616,7 @@ def _values(changes: Iterable[str]) -> dict[str, Any]:
         try:
             values[key.strip()] = parse_toml(f"value = {text}")["value"]
         except ValueError as error:
-            hint = 'expected KEY=VALUE, the value in TOML: lr=1e-3, scope="global", heads=[1, 2]'
+            hint = "expected KEY=VALUE, the value in TOML: ticket.lr=1e-3, 'ticket.scope=\"erk\"'"
             raise ValueError(f"--set {change}: {hint}") from error
     return values
 
@@ -576,11 +628,19 @@ def _is_said(context: typer.Context, name: str) -> bool:
 
 
 def _only(context: typer.Context, *names: str) -> None:
-    """Refuse what the command line says beside a recipe."""
-    for name in context.params.keys() - set(names):
-        if _is_said(context, name):
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option}: the recipe says it; change it there, or by --set")
+    """Refuse what the command line says beside a recipe, and tell how to say it."""
+    from mirl.lottery.experiment import as_toml, places_of
+
+    for name, value in context.params.items():
+        if name in names or not _is_said(context, name):
+            continue
+        change = "--set"
+        if not isinstance(value, bool):  # a switch stands for something else
+            key = "tasks" if name == "task" else name
+            place = key if key == "seed" else places_of(key)[0]
+            change += f" {shlex.quote(f'{place}={as_toml(place, value)}')}"
+        option = f"--{name.replace('_', '-')}"
+        raise ValueError(f"{option}: a recipe says all else; change it there, or by {change}")
 
 
 def _once(context: typer.Context, said: Experiment, changed: Experiment) -> None:

@@ -31,7 +31,9 @@ Score = Callable[[Array, Array], Any]
 SYNFLOW_STEPS = 100
 """Prunings of SynFlow (Tanaka et al. 2020, section 6)."""
 SYNFLOW_SIZE = 64
-"""Height and width of the image of ones that flows through the network; scores hardly depend on it."""
+"""Height and width of the image of ones that flows through the network. Masks depend on it a
+little: with 80 % of a small network pruned, those by 32 or 128 have a Jaccard index of 0.94 with
+those by 64."""
 HESSIAN_STEP = 3e-5
 """Norm of the two steps from the weights, relative to theirs, between which gradients differ by Hg."""
 
@@ -77,7 +79,12 @@ def grasp(weights: Array, hessian_gradient: Array) -> Any:
 
 
 def synflow(weights: Array, flow: Array) -> Any:
-    """``|w ∂R/∂w|``, R the sum of the outputs of the network of ``|w|`` (Tanaka et al. 2020, eq. 2)."""
+    """``|w ∂R/∂w|``, R the sum of the outputs of the network of ``|w|`` (Tanaka et al. 2020, eq. 2).
+
+    There the prompts' softmax is saturated, and gradients of ``prompt*.linear_layer.weight`` are
+    exactly 0 in float32: these weights go first. ``exclude=("dead", "prompt*.linear_layer.weight")``
+    keeps them.
+    """
     return np.abs(flow * weights)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
@@ -18,7 +19,7 @@ import numpy as np
 
 from mirl.data.batches import batches_of, has_epochs
 from mirl.data.folder import existing
-from mirl.data.sets import Pair, TestSet, test_sets
+from mirl.data.sets import Pair, TestSet, check_files, test_sets
 from mirl.io import write_image, write_text
 from mirl.metrics import psnr, ssim
 from mirl.restore import check_callable, check_restored, restored_by
@@ -174,14 +175,26 @@ def check_place(path: str | os.PathLike[str]) -> Path:
     ------
     ValueError
         It ends like another file.
-    FileNotFoundError
-        There is no such folder.
+    OSError
+        There is no such folder, or nothing can be written to it; or a folder has the name.
     """
     path = Path(path)
     if path.suffix not in (".json", ".csv"):
         raise ValueError(f"{path}: an evaluation is saved as .json or .csv")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     existing(path.parent)
+    # A link stays: what it leads to is written.
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     return path
+
+
+def places_of(sets: Iterable[TestSet], folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Where `evaluate` saves the images of test sets."""
+    for one in sets:
+        for name, *_ in one._pairs:
+            yield _place(folder, one.task, one.name, name)
 
 
 def evaluate(
@@ -254,8 +267,7 @@ def evaluate(
                     Measurement(test_set.name, task, name, *_measure(restored, degraded, clean))
                 )
                 if save_images is not None:
-                    place = Path(save_images, _folder(task, test_set.name))
-                    _save_image(place / f"{name}.png", restored)
+                    _save_image(_place(save_images, task, test_set.name, name), restored)
             if not by_task:
                 raise ValueError(f"test set {test_set.name} ({test_set.task}) has no image")
             for found in by_task.values():
@@ -312,9 +324,9 @@ def check_data(data: Any, what: str = "data") -> None:
     Raises
     ------
     TypeError, ValueError, OSError
-        No folder, test sets or pairs; data without an image.
+        No folder, test sets or pairs; data without an image; a file of a test set that is damaged.
     """
-    _test_sets(data, what)
+    check_files(one for one in _test_sets(data, what) if isinstance(one, TestSet))
 
 
 def _test_sets(data: Any, what: str) -> list[TestSet | _Pairs]:
@@ -369,6 +381,10 @@ def _check_folders(sets: Iterable[TestSet | _Pairs]) -> None:
 def _folder(task: str, name: str) -> str:
     """That of a set's images, its names without what file systems have other uses for."""
     return "/".join(re.sub(r"[^\w.-]+|^\.+$", "_", part) for part in (task, name))
+
+
+def _place(folder: str | os.PathLike[str], task: str, set_name: str, name: str) -> Path:
+    return Path(folder, _folder(task, set_name), f"{name}.png")
 
 
 def _save_image(path: Path, image: NDArray[np.float32]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -41,6 +42,8 @@ MEMORY_SHARE = 0.5
 is free at the moment: the same image shall give the same result tomorrow."""
 MEMORY_UNKNOWN = 8 * 2**30
 """Bytes taken for the machine's memory where the system does not tell."""
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""What a disk says that takes no other image either."""
 GPU_MAX_ELEMENTS = 2**31 - 2**10
 """Of an array: kernels of a GPU number them with 32 bits, some beyond the end included."""
 MULTIPLE = 8
@@ -184,7 +187,8 @@ def restore_files(
         A result is already there, an input is not, a folder holds no image, or two inputs have one
         name. Nothing was done.
     OSError
-        An input that is neither a file nor a folder. Nothing was done.
+        An input that is neither a file nor a folder: nothing was done. A disk that is full or that
+        cannot be written to, at the first image that it does not take.
     mirl.errors.FormatError
         Files that cannot be read, or written under their name, all named: JPEG holds no alpha, say.
         The others were restored.
@@ -208,6 +212,8 @@ def restore_files(
                 try:
                     write_image(target, _to_image(colours, pixels), force=force, icc=icc, exif=exif)
                 except (OSError, FormatError) as error:
+                    if isinstance(error, OSError) and error.errno in NO_ROOM:
+                        raise
                     unwritten.append(str(error))
                 else:
                     written.append(target)

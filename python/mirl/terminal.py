@@ -5,10 +5,13 @@ from __future__ import annotations
 import html
 import sys
 from contextlib import suppress
+from functools import lru_cache
 from typing import IO, Any
 
 WIDTH = 80
 """Columns that every table keeps to."""
+SECONDS_APART = 60
+"""Least time between two pictures of a bar in a file, where each one stays."""
 
 
 def shortened(text: str, width: int = WIDTH) -> str:
@@ -45,13 +48,40 @@ class _Screen:
             self._stream.flush()
 
 
+@lru_cache(maxsize=1)
+def _screen(stream: IO[str]) -> _Screen:
+    """The one of a stream: by it tqdm finds the bars that are there."""
+    return _Screen(stream)
+
+
+def redraws() -> bool:
+    """Whether bars can be drawn over: stderr is a terminal, or this a notebook."""
+    if sys.stderr is None:
+        return False
+    return getattr(sys.stderr, "isatty", bool)() or "ipykernel" in sys.modules
+
+
 def bar(progress: bool, **settings: Any) -> Any:
-    """A progress bar of tqdm, which takes the settings; hidden where there is no stderr."""
+    """A progress bar of tqdm, which takes the settings; hidden where there is no stderr.
+
+    In a file it is drawn but once a minute, and not at all where it is not to stay.
+    """
     import tqdm
 
-    if not progress or sys.stderr is None:
+    if not redraws():
+        progress = progress and sys.stderr is not None and settings.get("leave", True)
+        settings |= {"mininterval": SECONDS_APART, "maxinterval": SECONDS_APART}
+    if not progress:
         return tqdm.tqdm(disable=True, **settings)
     # Which warns in a notebook that lacks ipywidgets.
     import tqdm.auto
 
-    return tqdm.auto.tqdm(file=_Screen(sys.stderr), **settings)
+    return tqdm.auto.tqdm(file=_screen(sys.stderr), **settings)
+
+
+def say(text: str) -> None:
+    """Write a line to stderr, above the bars that are there."""
+    import tqdm
+
+    if sys.stderr is not None:
+        tqdm.tqdm.write(text, file=_screen(sys.stderr))

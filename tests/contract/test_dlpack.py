@@ -8,6 +8,7 @@ import pytest
 import mirl
 from mirl.arrays import as_array
 from reference import SMALL
+from same import assert_same_state
 
 CUDA = 2
 """kDLCUDA of dlpack.h."""
@@ -72,16 +73,14 @@ def test_a_network_is_made_of_what_exports_itself(small, batch):
 def test_a_network_takes_what_exports_itself(small, batch, exported):
     np.testing.assert_array_equal(small(exported[0]), small(batch[0]))
     gradients = small.gradients(*batch)
-    for name, values in small.gradients(*exported).items():
-        np.testing.assert_array_equal(values, gradients[name], err_msg=name)
+    assert_same_state(small.gradients(*exported), gradients)
 
 
 def test_a_trainer_takes_what_exports_itself(batch, exported):
     models = [mirl.PromptIR(seed=1, **SMALL) for _ in range(2)]
     losses = [mirl.Trainer(models[0]).step(*batch), mirl.Trainer(models[1]).step(*exported)]
     assert losses[0] == losses[1]
-    for name, values in models[0].state_dict().items():
-        np.testing.assert_array_equal(values, models[1].state_dict()[name], err_msg=name)
+    assert_same_state(models[0].state_dict(), models[1].state_dict())
 
 
 def test_weights_and_masks_come_from_what_exports_itself(small, batch):
@@ -175,8 +174,7 @@ def test_messages_name_the_argument(small, batch):
         mirl.find_ticket(small, [(degraded, Refused(clean))], loggers=())
     with pytest.raises(TypeError, match=r"^b: "):
         mirl.psnr(degraded, Refused(clean))
-    for name, values in small.state_dict().items():
-        np.testing.assert_array_equal(values, before[name], err_msg=name)
+    assert_same_state(small.state_dict(), before)
 
 
 @pytest.fixture(scope="module")

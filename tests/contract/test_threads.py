@@ -10,14 +10,6 @@ import pytest
 import mirl
 
 
-@pytest.fixture
-def threads():
-    """Sets the number of threads; puts it back afterwards."""
-    before = mirl.get_num_threads()
-    yield mirl.set_num_threads
-    mirl.set_num_threads(before)
-
-
 def bits(arrays):
     return {name: array.tobytes() for name, array in arrays.items()}
 

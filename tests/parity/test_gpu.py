@@ -15,6 +15,7 @@ import pytest
 
 import mirl
 from reference import SMALL, random_images
+from same import assert_same_state
 
 pytestmark = pytest.mark.cuda
 
@@ -67,8 +68,7 @@ def test_the_same_weights_are_pruned_to_the_same_mask(pair, scope):
             mirl.prune(model, 0.2, scope=scope, preset=preset)
         masks = [model.mask for model in pair]
         assert masks[0].keys() == masks[1].keys()
-        for name, mask in masks[0].items():
-            np.testing.assert_array_equal(mask, masks[1][name])
+        assert_same_state(masks[0], masks[1])
 
 
 TRAIN = f"""
@@ -123,10 +123,8 @@ def test_moving_keeps_every_bit(small, cuda):
     assert small.device == "cuda"
     small.to("cpu")
     assert small.device == "cpu"
-    for name, values in small.state_dict().items():
-        np.testing.assert_array_equal(values, before[name])
-    for name, values in small.mask.items():
-        np.testing.assert_array_equal(values, mask[name])
+    assert_same_state(small.state_dict(), before)
+    assert_same_state(small.mask, mask)
 
 
 @pytest.mark.parametrize(("first", "then"), [("cpu", "cuda"), ("cuda", "cpu")])
@@ -151,8 +149,7 @@ def test_a_trainer_does_not_follow_its_network(cuda, batch, first, then):
     with pytest.raises(ValueError, match="moved to another device"):
         trainer.step(*batch)
     assert trainer.steps == 0
-    for name, values in model.state_dict().items():
-        np.testing.assert_array_equal(values, before[name])
+    assert_same_state(model.state_dict(), before)
 
 
 def test_photos_are_restored_and_measured(pair):

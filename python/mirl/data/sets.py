@@ -272,6 +272,20 @@ def _check_sizes(pairs: Sequence[tuple[str, Path, Path | None]]) -> None:
             )
 
 
+def check_files(sets: Iterable[TestSet]) -> None:
+    """Read each image of test sets: what is damaged shows before days of training, not after them.
+
+    Raises
+    ------
+    mirl.errors.FormatError, OSError
+        An image that cannot be read.
+    """
+    pairs = (pair for one in sets for _, *pair in one._pairs)
+    # The levels of noise share their files.
+    for file in dict.fromkeys(each for pair in pairs for each in pair if isinstance(each, Path)):
+        _read(file)
+
+
 def _check_image(image: Any, what: str) -> None:
     check_photo(image, what)
     _check_size(image.shape[:2], what)

@@ -193,7 +193,8 @@ class Experiment:
         for name, value in changes.items():
             table, _, key = name.partition(".")
             if table not in {each.name for each in fields(self)}:
-                raise ValueError(f"{name}: an experiment has no {table}")
+                meant = "".join(f"; {place}?" for place in places_of(name))
+                raise ValueError(f"{name}: an experiment has no {table}{meant}")
             if key:
                 value = {**(changed.get(table, getattr(self, table)) or {}), key: value}
             changed[table] = value
@@ -242,7 +243,7 @@ class Experiment:
                 pairs = [_pair(name, key, each) for key, each in value.items()]
                 tables.append("\n".join([f"[{name}]", *pairs]))
             elif value is not None:
-                lines.append(f"{name} = {_toml(name, value)}")
+                lines.append(f"{name} = {as_toml(name, value)}")
         write_text(Path(path), "\n\n".join(["\n".join(lines), *tables]) + "\n")
 
     def run(
@@ -325,6 +326,11 @@ def _recipe(ticket: Mapping[str, Any]) -> Recipe:
     return Recipe.of(**{name: ticket.get(name, given[name].default) for name in names})
 
 
+def places_of(key: str) -> list[str]:
+    """The settings that end in this name: ``["ticket.lr"]`` of ``"lr"``."""
+    return [f"{table}.{key}" for table, keys in _settings().items() if key in keys]
+
+
 def _settings() -> dict[str, dict[str, Any]]:
     """What each table may hold, and the defaults."""
     functions: dict[str, Callable[..., Any]] = {
@@ -380,12 +386,12 @@ def _plain(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _toml(name: str, value: Any) -> str:
+def as_toml(name: str, value: Any) -> str:
     """A value in TOML; raises TypeError where it has none."""
     if isinstance(value, dict):
         return f"{{ {', '.join(_pair(name, key, each) for key, each in value.items())} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(_toml(name, each) for each in value)}]"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(as_toml(name, each) for each in value)}]"
     if isinstance(value, str | bool):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, int | float):
@@ -395,4 +401,4 @@ def _toml(name: str, value: Any) -> str:
 
 def _pair(table: str, key: str, value: Any) -> str:
     shown = key if BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
-    return f"{shown} = {_toml(f'{table}.{key}', value)}"
+    return f"{shown} = {as_toml(f'{table}.{key}', value)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from mirl.models import check_model
 from mirl.terminal import preformatted
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
 
     from mirl.criteria import Score
@@ -192,7 +192,7 @@ def find_ticket(
         By default an eighth of the epochs, as published.
     schedule
         ``"step"`` (default) or ``"epoch"`` (paper-code): when the learning rate changes. By epoch,
-        that of each round's first epoch is 0.
+        that of each round's first epoch is 0 where there is a warm-up: by default from five epochs on.
     betas, eps, weight_decay, clip_grad_norm, micro_batch
         See `mirl.Trainer`.
     ema_decay
@@ -224,7 +224,7 @@ def find_ticket(
         default `mirl.loggers.default_loggers`: progress bars, and with `out` ``steps.jsonl`` and,
         where it is installed, TensorBoard.
     progress
-        Whether to show progress bars.
+        Whether to show progress bars; where stderr is a file, a line for each epoch.
 
     Returns
     -------
@@ -234,9 +234,9 @@ def find_ticket(
     Raises
     ------
     TypeError
-        A setting of another type; `data` has no length, or does not tell its tasks where they are
-        weighted; `evaluate` cannot be measured each round, or does not return such numbers; not a
-        logger.
+        A setting of another type; `data` is a folder, has no length, or does not tell its tasks
+        where they are weighted; `evaluate` cannot be measured each round, or does not return such
+        numbers; not a logger.
     ValueError
         A setting out of range, or two that contradict each other; `out` holds another run; data
         without a batch; `masks_of` has fewer rounds, or was made by other settings.
@@ -258,6 +258,8 @@ def find_ticket(
 
     with closed_on_failure(loggers or ()):
         check_model(model)
+        if isinstance(data, str | os.PathLike):
+            raise TypeError(f"data must be batches, as of mirl.Loader.from_folder({data!r})")
         if not is_number(checkpoint_seconds):
             raise TypeError(f"checkpoint_seconds must be a number, got {checkpoint_seconds!r}")
         if not checkpoint_seconds >= 0:

@@ -10,6 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirl.data.folder import existing
 from mirl.extras import need
 from mirl.io import write_text
 from mirl.lottery.analysis import mask_overlap, mask_stability, overlap_matrix
@@ -88,7 +89,7 @@ def report(
     Raises
     ------
     FileNotFoundError
-        There is no run in the folder.
+        There is no such folder, or no run in it.
     ValueError
         No run has measured anything: they have no `evaluate`; or not `measure`. `page` ends with
         something else, or is missing where there are several folders.
@@ -99,6 +100,8 @@ def report(
     """
     check_pandas()
     need("plot", "matplotlib")
+    if not isinstance(out, Mapping):
+        existing(Path(out))
     if page is None:
         if isinstance(out, Mapping):
             raise ValueError("page must say where a report of several folders goes")

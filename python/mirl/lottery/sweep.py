@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirl.checks import check_least
 from mirl.errors import FormatError
@@ -55,6 +56,15 @@ class Run:
     def name(self) -> str:
         """Name of its folder."""
         return _name(self.method, self.point, self.experiment.seed)
+
+
+class Ended(NamedTuple):
+    """What a run has come to."""
+
+    failure: str | None
+    """What went wrong, if anything did."""
+    warned: dict[str, type[Warning]]
+    """Texts of its warnings, each but once, and their kinds."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,10 @@ class Sweep:
             Seeds or values that are not a list, or a setting of another type.
         """
         grid = {name: _list(f"grid: {name}", values) for name, values in (grid or {}).items()}
+        for method, each in methods.items():
+            after = each.get("after")
+            if after not in (None, *methods):
+                raise ValueError(f"{method}: after {after!r}, which is no method of {[*methods]}")
         order: list[str] = []
         while len(order) < len(methods):
             ready = [
@@ -176,7 +190,7 @@ class Sweep:
             ]
             if not ready:
                 left = [name for name in methods if name not in order]
-                raise ValueError(f"methods after one that there is not: {', '.join(left)}")
+                raise ValueError(f"methods after each other, in a circle: {', '.join(left)}")
             order.append(ready[0])
         _check_settings(methods, grid)
         runs: list[Run] = []
@@ -242,6 +256,11 @@ class Sweep:
         RuntimeError
             A run has failed; the others have come to their ends, and the message names them all.
             Tracebacks are in ``error.txt`` of their folders.
+
+        Warns
+        -----
+        Warning
+            What a run has warned of, once and with its name, when it has come to its end.
         """
         check_least(1, workers=workers, threads=threads)
         alone = workers == 1 and address is None
@@ -254,9 +273,11 @@ class Sweep:
         failures: dict[str, str] = {}
         with bar(progress, total=len(self.runs), desc="sweep", unit="run") as runs:
 
-            def done(run: Run, failure: str | None) -> None:
-                if failure is not None:
-                    failures[run.name] = failure
+            def done(run: Run, ended: Ended) -> None:
+                for text, kind in ended.warned.items():
+                    warnings.warn(f"{run.name}: {text}", kind, stacklevel=2)
+                if ended.failure is not None:
+                    failures[run.name] = ended.failure
                 runs.update()
 
             if alone:
@@ -273,15 +294,13 @@ class Sweep:
                 "error.txt in the folder of a run has its traceback"
             )
 
-    def _one_by_one(
-        self, out: Path, wandb: str | None, done: Callable[[Run, str | None], None]
-    ) -> None:
+    def _one_by_one(self, out: Path, wandb: str | None, done: Callable[[Run, Ended], None]) -> None:
         failed: set[str] = set()
         for run in self.runs:
-            failure = f"{run.after} failed" if run.after in failed else execute(run, out, wandb)
-            if failure is not None:
+            ended = _unbegun(run) if run.after in failed else execute(run, out, wandb)
+            if ended.failure is not None:
                 failed.add(run.name)
-            done(run, failure)
+            done(run, ended)
 
     def _on_ray(
         self,
@@ -290,7 +309,7 @@ class Sweep:
         threads: int,
         address: str | None,
         wandb: str | None,
-        done: Callable[[Run, str | None], None],
+        done: Callable[[Run, Ended], None],
     ) -> None:
         import ray
 
@@ -315,16 +334,24 @@ class Sweep:
             while waiting:
                 (ready,), _ = ray.wait(list(waiting), num_returns=1)
                 try:
-                    failure = ray.get(ready)
+                    ended = ray.get(ready)
                 except ray.exceptions.RayError as error:
-                    failure = f"its worker was lost: {error}"
-                done(waiting.pop(ready), failure)
+                    ended = Ended(f"its worker was lost: {error}", {})
+                done(waiting.pop(ready), ended)
         finally:
             ray.shutdown()
 
 
-def execute(run: Run, out: Path, wandb: str | None = None) -> str | None:
-    """Run an experiment in its folder of `out`, or go on with it; what went wrong, if anything did.
+def execute(run: Run, out: Path, wandb: str | None = None) -> Ended:
+    """Run an experiment in its folder of `out`, or go on with it."""
+    # Of each run anew, and for a worker of Ray to hand on.
+    with warnings.catch_warnings(record=True) as warned:
+        failure = _failure_of(run, out, wandb)
+    return Ended(failure, {str(each.message): each.category for each in warned})
+
+
+def _failure_of(run: Run, out: Path, wandb: str | None) -> str | None:
+    """Run it; what went wrong, if anything did.
 
     What tells the run apart is written to ``run.json`` beside its record, and the traceback of what
     went wrong to ``error.txt``.
@@ -366,14 +393,18 @@ def _named(run: Run, out: Path) -> dict[str, str]:
 
 
 def _execute_after(
-    run: Run, out: str, threads: int, wandb: str | None, before: str | None
-) -> str | None:
+    run: Run, out: str, threads: int, wandb: str | None, before: Ended | None
+) -> Ended:
     """`execute` in a worker, once the run that it takes masks of is done."""
-    if before is not None:
-        return f"{run.after} failed"
+    if before is not None and before.failure is not None:
+        return _unbegun(run)
     if get_num_threads() != threads:
         set_num_threads(threads)
     return execute(run, Path(out), wandb)
+
+
+def _unbegun(run: Run) -> Ended:
+    return Ended(f"{run.after} failed", {})
 
 
 def _list(what: str, values: Any) -> list[Any]:
