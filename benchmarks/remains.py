@@ -1,14 +1,19 @@
-"""What dead channels leave of a pruned network's blocks when the rest is computed densely, as on a GPU.
+"""What masks leave of a network, counted and not timed, as shares of the dense network's.
 
-Counted from the masks, not timed: multiplications of the products, and values that kernels and products
-read and write, each as a share of the dense network's. Tickets are those of full_ticket.py.
+By dead channels alone, when the rest is computed densely as on a GPU: multiplications of the
+blocks' products, and values that kernels and products read and write there. And by every weight:
+multiplications of the whole network where each living weight of a 1x1 or 3x3 convolution takes one
+for each pixel, and scores, attention times values and taps are dense. Tickets are those of
+full_ticket.py; without them initial weights are pruned.
 
     python benchmarks/remains.py --tickets /tmp/tickets
+    python benchmarks/remains.py
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,17 +42,65 @@ HALVINGS = {
     "noise_level3": 3,
 }
 """Of height and width, where a level's blocks work."""
+BESIDES = {
+    "patch_embed": 0,
+    "down1_2": 0,
+    "output": 0,
+    "down2_3": 1,
+    "up2_1": 1,
+    "prompt1": 1,
+    "reduce_noise_level1": 1,
+    "reduce_chan_level2": 1,
+    "down3_4": 2,
+    "up3_2": 2,
+    "prompt2": 2,
+    "reduce_noise_level2": 2,
+    "reduce_chan_level3": 2,
+    "up4_3": 3,
+    "prompt3": 3,
+    "reduce_noise_level3": 3,
+}
+"""The same of the convolutions beside the blocks that the forward uses."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tickets", type=Path, required=True)
+    parser.add_argument("--tickets", type=Path)
     arguments = parser.parse_args()
     for scope in SCOPES:
         for density in DENSITIES[1:]:
-            model = network(arguments.tickets, f"{scope} {density}")
-            products, moved = remains(model) / remains(mirl.PromptIR(**model.config))
-            print(f"{scope:10}{density:7.2%}  products {products:.2f}  values moved {moved:.2f}")
+            if arguments.tickets is None:
+                model = mirl.PromptIR(seed=1)
+                mirl.prune(model, 1 - density, scope)
+            else:
+                model = network(arguments.tickets, f"{scope} {density}")
+            dense = mirl.PromptIR(**model.config)
+            products, moved = remains(model) / remains(dense)
+            by_weight = multiplications(model) / multiplications(dense)
+            print(
+                f"{scope:10}{density:7.2%}  by channels: products {products:.2f},"
+                f" values moved {moved:.2f}  by weights: {by_weight:.2f}"
+            )
+
+
+def multiplications(model: mirl.PromptIR) -> float:
+    """Those of the whole network by living weights, for each pixel of the image."""
+    masks, halvings = model.mask, HALVINGS | BESIDES
+    total = 0.0
+    for name, shape in model.shapes.items():
+        level = halvings.get(name.split(".")[0])
+        if level is None:
+            continue
+        count = 0
+        if name.endswith(".attn.temperature"):
+            # Scores and attention times values, head by head.
+            dim = model.shapes[name.replace("temperature", "project_out.weight")][0]
+            count = 2 * dim * dim // shape[0]
+        elif len(shape) == 4 and name.endswith("weight"):
+            alive = name in masks and "dwconv" not in name
+            count = int(masks[name].sum()) if alive else math.prod(shape)
+        total += count / 4**level
+    return total
 
 
 def remains(model: mirl.PromptIR) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """A small but real experiment: three tasks, several rounds of pruning, on photos.
 
-Trains a PromptIR of 1.7 M parameters on BSD333 (noise of σ 15, 25 and 50; rain and haze synthesised),
+Trains a PromptIR of 1.75 M parameters on BSD333 (noise of σ 15, 25 and 50; rain and haze synthesised),
 prunes and rewinds it round by round, and measures every round's network on CBSD68, Rain100L and
 SOTS-mini. Takes about an hour on two cores and continues where it was stopped.
 

@@ -84,11 +84,16 @@ html_copy_source = False
 html_show_sphinx = False
 
 
-def link_to_results(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Let pages offer the results of benchmarks that are Markdown, which are no pages themselves."""
+def as_in_the_site(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Let links that lead somewhere in the repository lead somewhere in the site.
+
+    Results of benchmarks that are Markdown, which are no pages, are offered as files; notebooks are
+    the pages that were copied.
+    """
     source[0] = re.sub(r"\]\((?=\.\./benchmarks/[^)#]+\.md\))", "](path:", source[0])
+    source[0] = re.sub(r"\]\(((?:\.\./)*)\.\./notebooks/", r"](\1notebooks/", source[0])
 
 
 def setup(app: Sphinx) -> None:
     """Follow the reading of pages."""
-    app.connect("source-read", link_to_results)
+    app.connect("source-read", as_in_the_site)
