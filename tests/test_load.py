@@ -11,14 +11,9 @@ from mirl.errors import FormatError
 from mirl.load import load
 from mirl.safetensors import read_metadata, read_safetensors
 from reference import SMALL
+from safetensors_files import TYPES, write_safetensors
 from same import assert_same_state
 from torch_files import write_state
-
-TYPES = {
-    **{"f8": "F64", "f4": "F32", "f2": "F16", "u2": "BF16"},
-    **{"i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u1": "U8", "b1": "BOOL"},
-}
-"""Names of numpy's types in safetensors files; bfloat16 has none of its own."""
 
 
 def state_of(model):
@@ -29,23 +24,6 @@ def assert_equal_networks(a, b):
     assert a.config == b.config
     assert_same_state(a.state_dict(), b.state_dict())
     assert {k: v.tolist() for k, v in a.mask.items()} == {k: v.tolist() for k, v in b.mask.items()}
-
-
-def write_safetensors(path, arrays, metadata, dtypes=None):
-    """A file as other programs write it."""
-    header, data = {"__metadata__": metadata}, b""
-    for name, array in arrays.items():
-        dtype = (dtypes or {}).get(name) or TYPES[array.dtype.str[1:]]
-        values = array.tobytes()
-        header[name] = {
-            "dtype": dtype,
-            "shape": list(array.shape),
-            "data_offsets": [len(data), len(data) + len(values)],
-        }
-        data += values
-    head = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(head)) + head + data)
-    return path
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Training steps against the published code, and what a checkpoint keeps."""
 
 import copy
+import json
 import os
 import time
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 import mirl
+from mirl.safetensors import read_safetensors
 from reference import SMALL, golden, golden_state, random_images, statistics
+from safetensors_files import write_safetensors
 from same import assert_same_state
 
 
@@ -297,6 +300,37 @@ def test_checkpoints_continue_to_the_bit(tmp_path, batch, device):
     got = [resumed.step(*batch) for _ in range(3)], again(batch[0]).tobytes()
     assert got == expected
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("exp_avg.output.weight", np.nan, "holds NaN"),
+        ("exp_avg_sq.output.weight", -1.0, "holds -1"),
+        ("average.output.weight", np.inf, "holds inf"),
+        ("optimizer_steps", str(2**64 - 1), "are too many"),
+    ],
+)
+def test_a_state_that_no_step_leads_to_is_refused(small, batch, tmp_path, name, value, message):
+    """Weights would be NaN after the next step, whose loss is fine."""
+    path = tmp_path / "checkpoint.safetensors"
+    trainer = mirl.Trainer(small, ema_decay=0.9)
+    trainer.step(*batch)
+    trainer.save_checkpoint(path)
+    held = read_safetensors(path)
+    tensors = {key: values.copy() for key, values in held.tensors.items()}
+    about = json.loads(held.metadata["mirl"])
+    for checksum in ("crc32", "header_crc32"):
+        del about[checksum]
+    if name in about:
+        about[name] = value
+    else:
+        tensors[name].ravel()[0] = value
+    write_safetensors(path, tensors, {"mirl": json.dumps(about)})
+    before = small.state_dict()
+    with pytest.raises(mirl.errors.FormatError, match=rf"checkpoint\.safetensors.*{message}"):
+        trainer.load_checkpoint(path)
+    assert_same_state(small.state_dict(), before)
 
 
 def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
