@@ -324,6 +324,14 @@ def test_a_file_without_permission(tmp_path):
         mirl.read_image(tmp_path / "a.png")
 
 
+def test_what_the_system_says_has_its_number(tmp_path):
+    path = tmp_path / "no" / "a.png"
+    for call in (lambda: mirl.write_image(path, pixels(3)), lambda: mirl.read_image(path)):
+        with pytest.raises(FileNotFoundError, match=r"a\.png: ") as caught:
+            call()
+        assert caught.value.errno == errno.ENOENT
+
+
 def test_threads_that_write_one_file_do_not_meet(tmp_path):
     path = tmp_path / "file"
     meeting = threading.Barrier(2, timeout=10)

@@ -393,7 +393,9 @@ def test_a_full_disk_ends_it(photos, tmp_path, monkeypatch, number):
     """The photos to come would not fit either."""
 
     def full(path, *_, **__):
-        raise OSError(f"{path}: {os.strerror(number)} (os error {number})")  # as the core does
+        error = OSError(f"{path}: {os.strerror(number)}")  # as the core does
+        error.errno = number
+        raise error
 
     monkeypatch.setattr(sys.modules["mirl.restore"], "write_image", full)
     fake = Fake()
