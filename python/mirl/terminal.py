@@ -5,8 +5,7 @@ from __future__ import annotations
 import html
 import sys
 from contextlib import suppress
-from functools import lru_cache
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 WIDTH = 80
 """Columns that every table keeps to."""
@@ -33,8 +32,17 @@ def preformatted(text: str) -> str:
 class _Screen:
     """A stream for bars: what it cannot take, on a full disk say, ends no run."""
 
+    _last: ClassVar[_Screen | None] = None
+
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
+
+    @classmethod
+    def of(cls, stream: IO[str]) -> _Screen:
+        """The one of a stream: by it tqdm finds the bars that are there."""
+        if cls._last is None or cls._last._stream is not stream:
+            cls._last = cls(stream)
+        return cls._last
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -46,12 +54,6 @@ class _Screen:
     def flush(self) -> None:
         with suppress(OSError):
             self._stream.flush()
-
-
-@lru_cache(maxsize=1)
-def _screen(stream: IO[str]) -> _Screen:
-    """The one of a stream: by it tqdm finds the bars that are there."""
-    return _Screen(stream)
 
 
 def redraws() -> bool:
@@ -76,7 +78,7 @@ def bar(progress: bool, **settings: Any) -> Any:
     # Which warns in a notebook that lacks ipywidgets.
     import tqdm.auto
 
-    return tqdm.auto.tqdm(file=_screen(sys.stderr), **settings)
+    return tqdm.auto.tqdm(file=_Screen.of(sys.stderr), **settings)
 
 
 def say(text: str) -> None:
@@ -84,4 +86,4 @@ def say(text: str) -> None:
     import tqdm
 
     if sys.stderr is not None:
-        tqdm.tqdm.write(text, file=_screen(sys.stderr))
+        tqdm.tqdm.write(text, file=_Screen.of(sys.stderr))
