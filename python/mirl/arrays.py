@@ -22,6 +22,9 @@ class SupportsDLPack(Protocol):
 FloatArray: TypeAlias = NDArray[np.float32] | SupportsDLPack
 """float32 values, of numpy or of another library."""
 
+MAX_DIMS = 64
+"""Dimensions that numpy's arrays may have."""
+
 HOST = (1, 3, 11, 13)
 """Memory that the processor reads: kDLCPU, kDLCUDAHost, kDLROCMHost and kDLCUDAManaged of dlpack.h."""
 

@@ -8,7 +8,6 @@ import shutil
 import threading
 import warnings
 from contextlib import contextmanager, suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirl import _mirl
@@ -154,7 +153,8 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     """A new file beside `path`."""
-    for number in count(threading.get_ident()):
+    number = threading.get_ident()
+    while True:
         # Not of the file's own name, which may be as long as names can be.
         name = f".mirl-{os.getpid()}-{number}.tmp{path.suffix[:MAX_SUFFIX]}"
         temporary = path.with_name(name)
@@ -162,7 +162,7 @@ def _temporary(path: Path) -> Path:
         with suppress(FileExistsError):
             temporary.touch(exist_ok=False)
             return temporary
-    raise AssertionError  # there is always another number
+        number += 1
 
 
 def write_text(path: Path, text: str) -> None:

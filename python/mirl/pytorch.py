@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.arrays import from_bfloat16
+from mirl.arrays import MAX_DIMS, from_bfloat16
 from mirl.errors import FormatError
 from mirl.unpickle import MAX_KEY, MAX_KEY_BITS, Global, Record, UnpickleError, unpickle
 
@@ -74,8 +74,6 @@ MAX_WRAPPERS = 8
 """A dict may hold itself."""
 MAX_SHARING = 4
 """Tensors may share storages (tied weights), but not so that they hold more times the file."""
-MAX_DIMS = 64
-"""Dimensions that numpy's arrays may have."""
 MAX_BITS = 63
 """Of sizes, strides and offsets in PyTorch. Products of larger numbers may take minutes."""
 MAX_INFO = 1_000_000

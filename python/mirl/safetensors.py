@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.arrays import from_bfloat16
+from mirl.arrays import MAX_DIMS, from_bfloat16
 from mirl.errors import FormatError
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ DTYPES = {
 }
 MAX_HEADER = 100_000_000
 """Bytes of the longest header that the format allows."""
-MAX_DIMS = 64
-"""Dimensions that numpy's arrays may have."""
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,14 @@ pub fn gaussian(patch: &mut [u8], window: Window, sigma: f32) -> Result<()> {
 fn gaussian_of(patch: &[u8], Window { height, width, .. }: Window, sigma: f32) -> Result<Vec<f32>> {
     let radius = (REACH * sigma).ceil() as usize;
     let weight = |at: usize| (-0.5 * ((at as f32 - radius as f32) / sigma).powi(2)).exp();
-    let weights: Vec<f32> = (0..=2 * radius).map(weight).collect();
+    let mut weights: Vec<f32> = (0..=2 * radius).map(weight).collect();
     let sum: f32 = weights.iter().sum();
-    let (row, inside) = (width * PIXEL, |at: usize, len: usize| {
-        at.saturating_sub(radius).min(len - 1)
-    });
+    weights.iter_mut().for_each(|weight| *weight /= sum);
+    let row = width * PIXEL;
+    let inside = |at: usize, len: usize| at.saturating_sub(radius).min(len - 1);
     let add = |to: &mut [f32], from: &[f32], weight: f32| {
         let both = to.iter_mut().zip(from);
-        both.for_each(|(to, from)| *to = from.mul_add(weight / sum, *to));
+        both.for_each(|(to, from)| *to = from.mul_add(weight, *to));
     };
     let mut across = vec![0.0; patch.len()];
     let mut padded: Vec<f32> = Vec::with_capacity(row + 2 * radius * PIXEL);
