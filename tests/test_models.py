@@ -278,6 +278,8 @@ def test_copies_are_networks_of_their_own(small, copied):
     mirl.prune(twin, 0.5)
     assert small.density().all > twin.density().all
     assert_same_state(copied(snapshot).state_dict(), state)
+    values = sum(value.size for value in state.values())
+    assert repr(snapshot) == f"Snapshot({len(state)} tensors, {values:,} values)"
 
 
 @pytest.mark.parametrize(

@@ -366,6 +366,7 @@ def test_wrong_checkpoints_change_nothing(small, tmp_path, batch):
     ("settings", "message"),
     [
         ({"lr": float("nan")}, "lr must be finite, got nan"),
+        ({"lr": -1}, r"lr must be at least 0, got -1\.0"),
         ({"betas": (1.0, 0.9)}, "betas"),
         ({"eps": 1e-46}, "eps must be positive"),
         ({"weight_decay": 1e39}, "weight_decay must be at least 0"),
@@ -430,9 +431,15 @@ def test_lists_and_numbers_of_numpy_will_do(small, batch):
         trainer.lr = np.array(1e-2)
         trainer.step(*batch)
     assert_same_state(small.state_dict(), trainers[1].model.state_dict())
-    trainers[0].lr = "1e-3"
-    with pytest.raises(TypeError, match="lr must be a number, got '1e-3'"):
-        trainers[0].step(*batch)
+    assert trainers[0].lr == 1e-2
+
+
+def test_a_rate_that_does_not_fit_leaves_the_one_before(small):
+    trainer = mirl.Trainer(small, lr=1e-3)
+    for rate, kind in (("1e-3", TypeError), (-1.0, ValueError), (float("inf"), ValueError)):
+        with pytest.raises(kind, match="lr must be"):
+            trainer.lr = rate
+    assert trainer.lr == 1e-3
 
 
 def test_bfloat16_trains_nearly_the_same(small, batch):
@@ -470,9 +477,9 @@ def test_wrong_batches_are_named(small, batch):
     for weights in ([1.0], [1.0, -1.0], [1.0, float("nan")]):
         with pytest.raises(ValueError, match="weights"):
             trainer.step(degraded, clean, weights)
-    for trainer.lr in (-1.0, 1e39):  # more than float32 has
-        with pytest.raises(ValueError, match="lr must be at least 0"):
-            trainer.step(degraded, clean)
+    trainer.lr = 1e39  # more than float32 has
+    with pytest.raises(ValueError, match=r"lr must be at least 0 and .*float32"):
+        trainer.step(degraded, clean)
 
 
 def test_weights_that_are_not_finite_replace_no_checkpoint(small, batch, tmp_path, device):

@@ -223,6 +223,11 @@ class Snapshot:
     The values of all parameters at one moment.
     """
     def __new__(cls, /, state: dict[str, NDArray[numpy.float32]]) -> Snapshot: ...
+    @property
+    def size(self, /) -> tuple[int, int]:
+        """
+        Numbers of tensors and of values.
+        """
     def state_dict(self, /) -> dict[str, NDArray[numpy.float32]]: ...
 
 @final

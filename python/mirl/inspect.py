@@ -211,7 +211,7 @@ def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
         count = int(np.prod(shape))
         alive = int(masks[name].sum()) if name in masks else count
         tensors.append(TensorSummary(name, shape, dtype, count, alive, name in candidates))
-    shown = {"format", "network", "config"}
+    shown = {"format", "network", "config", "density"}
     return Inspection(
         path=str(path),
         format=format_,

@@ -74,6 +74,10 @@ class Snapshot:
         """
         return self._snapshot.state_dict()
 
+    def __repr__(self) -> str:
+        tensors, values = self._snapshot.size
+        return f"Snapshot({tensors} tensors, {values:,} values)"
+
     def __getstate__(self) -> dict[str, NDArray[np.float32]]:
         """All that a copy or a pickle needs."""
         return self.state_dict()

@@ -50,7 +50,7 @@ class Trainer:
     model
         The network to train, in place.
     lr
-        Learning rate; the attribute `lr` may be set between steps.
+        Learning rate, at least 0; the attribute `lr` may be set between steps.
     loss
         What is minimised, the mean over the images of a batch: ``"l1"``, the mean absolute error;
         ``"l2"``, squared; ``"charbonnier"``, of √(e² + ε²) with ε = 1e-3 (Lai et al. 2017);
@@ -115,7 +115,7 @@ class Trainer:
         check_precision(precision, model.device)
         check_least(1, micro_batch=micro_batch)
         self.model = model
-        self.lr = finite("lr", lr)
+        self.lr = lr
         self._loss = loss if callable(loss) else None
         self._trainer = _mirl.Trainer(
             model._network,
@@ -133,6 +133,18 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer(lr={self.lr}, steps={self.steps}, {self.model!r})"
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        rate = finite("lr", lr)
+        if rate < 0:
+            raise ValueError(f"lr must be at least 0, got {rate}")
+        self._lr = rate
 
     @property
     def steps(self) -> int:
@@ -177,16 +189,15 @@ class Trainer:
         KeyboardInterrupt
             Ctrl-C. The step may have been taken all the same: `steps` tells.
         TypeError, ValueError
-            Arrays or an `lr` that do not fit, or what a loss of your own returns. Whatever such a loss
-            raises, the network is as before the step, too.
+            Arrays that do not fit, an `lr` beyond float32, or what a loss of your own returns.
+            Whatever such a loss raises, the network is as before the step, too.
         """
         counts = None if weights is None else _counts(weights)
-        lr = finite("lr", self.lr)
         images = as_array(degraded, "degraded"), as_array(clean, "clean")
         if self._loss is None:
-            return self._trainer.step(*images, counts, lr)
+            return self._trainer.step(*images, counts, self.lr)
         # A step by a loss that Python computes.
-        step = self._trainer.begin(*images, counts, lr)
+        step = self._trainer.begin(*images, counts, self.lr)
         while part := step.restore():
             step.backward(*_checked(self._loss(*part), part[0].shape))
         return self._trainer.finish(step)

@@ -362,6 +362,15 @@ impl Snapshot {
         })
     }
 
+    /// Numbers of tensors and of values.
+    #[getter]
+    fn size(&self) -> (usize, usize) {
+        let counts = self.state.iter().map(|(_, stored)| stored.data.len());
+        counts.fold((0, 0), |(tensors, values), count| {
+            (tensors + 1, values + count)
+        })
+    }
+
     #[pyo3(signature = () -> "dict[str, NDArray[numpy.float32]]")]
     fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         state_to_dict(py, &self.state)

@@ -222,7 +222,9 @@ pub(super) fn check_lr(lr: f64) -> Result<()> {
     if (lr as f32).is_finite() && lr >= 0.0 {
         return Ok(());
     }
-    Err(Error::value(format!("lr must be at least 0, got {lr:?}")))
+    Err(Error::value(format!(
+        "lr must be at least 0 and a float32, got {lr:?}"
+    )))
 }
 
 /// # Errors

@@ -120,7 +120,7 @@ impl FromStr for Step {
                 range.ok_or_else(|| {
                     Error::value(format!(
                         "degradation {spec:?}: {name} needs a number or a range, {name}:LOW-HIGH, \
-                         between {least:e} and {most:e}"
+                         between {least} and {most}"
                     ))
                 })?
             }
