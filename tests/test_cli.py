@@ -123,7 +123,7 @@ def test_options_of_train_are_settings(folder, tmp_path, monkeypatch):
     [
         (
             ["restore", "a.png", "-o", "out", "--quiet"],
-            "mirl.restore",
+            "mirl",
             "restore_files",
             {"tile": 16, "overlap": 4, "batch_size": 3, "force": True},
         ),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import mirl
-from mirl.criteria import CRITERIA, HESSIAN_STEP, criterion_of, first_batches, scores_of
+from mirl.criteria import CRITERIA, HESSIAN_STEP, criterion_of, scores_of
 from mirl.data import Progressive
+from mirl.data.batches import first_batches
 from reference import SMALL
 from same import assert_same_state
 

@@ -290,9 +290,9 @@ def test_defaults_follow_from_folder_and_packages(tmp_path, monkeypatch):
         return [type(logger) for logger in loggers]
 
     assert kinds(None) == [ProgressBars]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("mirl.loggers.find_spec", lambda name: None)
     assert kinds(tmp_path) == [ProgressBars, JsonLines]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("mirl.loggers.find_spec", lambda name: object())
     assert kinds(tmp_path) == [ProgressBars, JsonLines, TensorBoard]
 
 

@@ -14,14 +14,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import mirl
+from mirl import bench as benching
+from mirl import demo as demonstration
+from mirl.data import TASKS
+from mirl.data.folder import existing, place_of, there_of
 from mirl.errors import DeviceError, DivergenceError
+from mirl.evaluate import check_place
+from mirl.evaluate import places_of as images_of
+from mirl.export import WRITERS
+from mirl.io import check_absent
+from mirl.loggers import WeightsAndBiases, default_loggers
+from mirl.lottery import Experiment, Sweep, save_results
+from mirl.lottery.experiment import as_toml, parse_toml, places_of
+from mirl.lottery.results import check_pandas
 from mirl.terminal import printable, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
-
-    from mirl.lottery import Experiment
 
 EXPECTED = (
     OSError,
@@ -78,8 +89,6 @@ def main() -> None:
 
 def _version(asked: bool) -> None:
     if asked:
-        import mirl
-
         typer.echo(f"mirl {mirl.__version__}")
         raise typer.Exit
 
@@ -131,10 +140,8 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Find a first ticket on photos that scikit-image ships."""
-    from mirl.demo import demo as run
-
     with _resumable():
-        run(out, quick=quick, progress=not quiet)
+        demonstration.demo(out, quick=quick, progress=not quiet)
 
 
 @app.command()
@@ -226,9 +233,6 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train, prune, rewind, train again; repeat it to resume."""
-    from mirl.loggers import WeightsAndBiases, default_loggers
-    from mirl.lottery import Experiment
-
     if data.suffix == ".toml":
         _only(context, "data", "out", "changes", "wandb", "device", "quiet")
         experiment = Experiment.load(data)
@@ -306,9 +310,6 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Run a grid of experiments; repeat it to resume."""
-    from mirl.lottery import Sweep, save_results
-    from mirl.lottery.results import check_pandas
-
     check_pandas()
     runs = Sweep.load(file)
     try:
@@ -347,9 +348,7 @@ def report(
     ] = None,
 ) -> None:
     """Draw what runs have come to: figures, and one HTML page."""
-    from mirl.lottery import report as write
-
-    page = write(folder, out, measure=measure)
+    page = mirl.lottery.report(folder, out, measure=measure)
     typer.echo(f"{page}, and its figures as .png beside it")
 
 
@@ -391,14 +390,10 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure PSNR and SSIM by the published protocol."""
-    import mirl
-    from mirl.evaluate import check_place, places_of
-    from mirl.io import check_absent
-
     tables = [check_place(path) for path in save or ()]
     sets = mirl.test_sets(data, split=split, tasks=tuple(task) if task else None)
     if not force:
-        check_absent([*tables, *(places_of(sets, save_images) if save_images else ())])
+        check_absent([*tables, *(images_of(sets, save_images) if save_images else ())])
     network = None if model is None else mirl.load(model).to(device)
     if network is not None:
         network.precision = precision
@@ -429,12 +424,9 @@ def restore(
     quiet: Quiet = False,
 ) -> None:
     """Restore photos."""
-    import mirl
-    from mirl.restore import restore_files
-
     network = mirl.load(model).to(device)
     network.precision = precision
-    restore_files(
+    mirl.restore_files(
         network,
         images,
         out,
@@ -471,9 +463,7 @@ def degrade(
     quiet: Quiet = False,
 ) -> None:
     """Degrade photos and write the pairs in the published layout."""
-    from mirl.data import write_pairs
-
-    written = write_pairs(
+    written = mirl.data.write_pairs(
         images,
         out,
         task,
@@ -493,8 +483,6 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Show what is in a file, layer by layer."""
-    import mirl
-
     inspection = mirl.inspect(file)
     typer.echo(json.dumps(inspection.to_dict(), indent=2) if as_json else inspection.table())
 
@@ -519,10 +507,6 @@ def export(
     force: Force = False,
 ) -> None:
     """Write a network, or a packed ticket, as another kind of file."""
-    import mirl
-    from mirl.export import WRITERS
-    from mirl.io import check_absent
-
     ours = out.suffix == ".safetensors"
     if not ours:
         if out.suffix not in WRITERS:
@@ -559,25 +543,18 @@ def bench(
     device: Device = "cpu",
 ) -> None:
     """Time restoring and a training step on this machine."""
-    import mirl
-    from mirl.bench import bench as measure
-    from mirl.bench import table
-
     network = (mirl.PromptIR() if model is None else mirl.load(model)).to(device)
     network.precision = precision
-    timings = measure(
+    timings = benching.bench(
         network, size=size, patch_size=patch_size, batch_size=batch_size, repeats=repeats
     )
     typer.echo(f"{network.num_parameters:,} parameters, {network.density().all:.2%} alive")
     typer.echo(mirl.devices()[device])
-    typer.echo(table(timings))
+    typer.echo(benching.table(timings))
 
 
 def _check_folders(data: Path, tasks: list[str] | None, synthesize: Sequence[str]) -> None:
     """Raise where a task to train on has no folder, and tell which options do without."""
-    from mirl.data import TASKS
-    from mirl.data.folder import existing, place_of
-
     existing(data)
     for task in tasks or TASKS:
         place, paired = place_of(data, "train", task, synthesize)
@@ -590,9 +567,6 @@ def _check_folders(data: Path, tasks: list[str] | None, synthesize: Sequence[str
 
 def _measured(data: Path, tasks: list[str] | None) -> dict[str, Any]:
     """What is measured after each round: the tasks, of the published ones those with a test split."""
-    from mirl.data import TASKS
-    from mirl.data.folder import place_of, there_of
-
     tasks = tasks or list(TASKS)
     there = there_of(data, "test", tasks)
     missing = [task for task in tasks if task not in there]
@@ -608,8 +582,6 @@ def _measured(data: Path, tasks: list[str] | None) -> dict[str, Any]:
 
 def _values(changes: Iterable[str]) -> dict[str, Any]:
     """What --set says, by key."""
-    from mirl.lottery.experiment import parse_toml
-
     values = {}
     for change in changes:
         key, _, text = change.partition("=")
@@ -629,8 +601,6 @@ def _is_said(context: typer.Context, name: str) -> bool:
 
 def _only(context: typer.Context, *names: str) -> None:
     """Refuse what the command line says beside a recipe, and tell how to say it."""
-    from mirl.lottery.experiment import as_toml, places_of
-
     for name, value in context.params.items():
         if name in names or not _is_said(context, name):
             continue

@@ -11,13 +11,10 @@ import copy
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from mirl.data.batches import batches_of
 
 if TYPE_CHECKING:
     from mirl.models import PromptIR
@@ -209,11 +206,6 @@ def scores_of(
         return found
 
     return _mean(map(scored, criterion.signals(model, batches, seed)))
-
-
-def first_batches(data: Any, count: int) -> list[tuple[Array, Array]]:
-    """The first batches of an iterable, as arrays; of a `mirl.Loader` those of epoch 0."""
-    return list(islice(batches_of(data), count))
 
 
 def _copy(model: PromptIR, state: State) -> PromptIR:

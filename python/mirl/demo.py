@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.data import Loader, TestSet
 from mirl.extras import need
+from mirl.lottery import find_ticket
+from mirl.models import PromptIR
+from mirl.plot import image_grid, save_figure, ticket_curve
 from mirl.tasks import task_name
 
 if TYPE_CHECKING:
@@ -15,7 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mirl.data import TestSet
     from mirl.lottery import Result
 
 TRAIN_PHOTOS = ("astronaut", "rocket", "stereo_motorcycle")
@@ -77,10 +80,6 @@ def demo(
         `out` holds another run.
     """
     need("demo", "matplotlib", "skimage")
-    from mirl.data import Loader
-    from mirl.lottery import find_ticket
-    from mirl.models import PromptIR
-
     out = Path(out)
     sets = held_out()
     data = Loader.from_images(
@@ -122,16 +121,12 @@ def photos(names: tuple[str, ...]) -> list[NDArray[np.uint8]]:
 
 def held_out() -> list[TestSet]:
     """Degrade the test photos, for each task once."""
-    from mirl.data import TestSet
-
     images = photos(TEST_PHOTOS)
     return [TestSet.from_images(images, task, name="skimage") for task in TASKS]
 
 
 def _draw(result: Result, sets: list[TestSet], out: Path) -> None:
     from matplotlib.figure import Figure
-
-    from mirl.plot import image_grid, save_figure, ticket_curve
 
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     ticket_curve(result.rounds, figure.subplots())

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl.checks import check_least, check_switches, finite, whole
-from mirl.criteria import Array, Criterion, criterion_of, first_batches, scores_of
+from mirl.criteria import Array, Criterion, criterion_of, scores_of
+from mirl.data.batches import first_batches
 from mirl.errors import CollapseWarning
 from mirl.groups import BOTTLENECKS, excluded, select
 from mirl.models import Density, PromptIR, Snapshot, check_model, preset_choice
@@ -252,10 +253,7 @@ def _images(criterion: Criterion, data: Any, batches: int) -> list[tuple[Array, 
         if criterion.data == "needed":
             raise ValueError("this criterion needs data: batches of degraded and clean images")
         return []
-    images = first_batches(data, batches)
-    if not images:
-        raise ValueError("data has no batch")
-    return images
+    return first_batches(data, batches)
 
 
 def _seeds(seed: int | Sequence[int]) -> list[int]:

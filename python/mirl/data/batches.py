@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl.arrays import as_array
+from mirl.checks import check_least
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,15 @@ def batches_of(
                 f"a batch must be a pair (degraded, clean), got a {kind}{count}"
             ) from None
         yield np.asarray(as_array(degraded, "degraded")), np.asarray(as_array(clean, "clean"))
+
+
+def first_batches(data: Any, batches: int) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """So many of the first batches of `batches_of`; raises ValueError where there is none."""
+    check_least(1, batches=batches)
+    found = list(islice(batches_of(data), batches))
+    if not found:
+        raise ValueError("data has no batch")
+    return found
 
 
 def has_epochs(data: Any) -> bool:

@@ -115,12 +115,9 @@ def pairs_of(folder: Path, task: str) -> list[tuple[Path, Path]]:
 
 
 def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in images_of(folder):
+    images = images_of(folder)
+    for path in images:
         if not path.stem.endswith(suffix):
             raise ValueError(f"{path}: expected a name that ends with {suffix}")
-        name = path.stem.removesuffix(suffix)
-        if name in found:
-            raise ValueError(f"{path} and {found[name]} have the same name")
-        found[name] = path
-    return found
+    check_distinct(images)
+    return {path.stem.removesuffix(suffix): path for path in images}

@@ -6,11 +6,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirl import _mirl
 from mirl.checks import check_least
 from mirl.data.degrade import degradation as degradation_of
 from mirl.data.degrade import degrade, has_pairs
-from mirl.data.folder import files_of, suffixes
+from mirl.data.folder import check_distinct, files_of, suffixes
 from mirl.errors import FormatError
+from mirl.io import check_absent, check_readable, write_image
 from mirl.terminal import bar
 
 if TYPE_CHECKING:
@@ -70,9 +72,6 @@ def write_pairs(
     OSError
         A file cannot be written; an image that is neither a file nor a folder.
     """
-    from mirl import _mirl
-    from mirl.io import check_absent, check_readable, write_image
-
     sources = files_of(images)
     for what, part in {"split": split, "task": task, "name": name}.items():
         if part in ("", ".", "..") or Path(part).name != part:
@@ -86,22 +85,21 @@ def write_pairs(
     check_least(0, seed=seed)
     folder = Path(root, split, task, name)
     clean_suffix, suffix = suffixes(task)
-    places: dict[tuple[Path, Path], Path] = {}
-    for source in sources:
-        pair = (
+    if not sources:
+        raise ValueError("there is no image to degrade")
+    check_distinct(sources)
+    places = {
+        source: (
             folder / "target" / f"{source.stem}{clean_suffix}.png",
             folder / "input" / f"{source.stem}{suffix}.png",
         )
-        if pair in places:
-            raise ValueError(f"{source} and {places[pair]} have the same name")
-        places[pair] = source
-    if not places:
-        raise ValueError("there is no image to degrade")
+        for source in sources
+    }
     if not force:
-        check_absent(chain.from_iterable(places))
+        check_absent(chain.from_iterable(places.values()))
     written: list[Path] = []
     unreadable: list[str] = []
-    for (target, degraded), source in bar(
+    for source, (target, degraded) in bar(
         progress, iterable=places.items(), desc="degrade", unit="image"
     ):
         try:

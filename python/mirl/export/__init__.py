@@ -59,13 +59,8 @@ def export(model: PromptIR, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     check_model(model)
-    check_ending(path)
-    with atomic(path) as temporary:
-        WRITERS[path.suffix](model, temporary)
-
-
-def check_ending(path: Path) -> None:
-    """Raise a ValueError for a name that nothing writes a network under."""
     if path.suffix not in WRITERS:
         endings = " or ".join(WRITERS)
         raise ValueError(f"{path}: must end with {endings}; PromptIR.save writes .safetensors")
+    with atomic(path) as temporary:
+        WRITERS[path.suffix](model, temporary)

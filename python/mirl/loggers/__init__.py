@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,6 @@ def default_loggers(
     list of Logger
         For ``loggers`` of `mirl.find_ticket`, alone or with others.
     """
-    from importlib.util import find_spec
-
     loggers: list[Logger] = [ProgressBars(progress)]
     if folder is not None:
         loggers.append(JsonLines(Path(folder, "steps.jsonl")))

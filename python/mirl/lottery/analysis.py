@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.criteria import first_batches
+from mirl.checks import check_least
+from mirl.data.batches import first_batches
 from mirl.groups import prunable
 from mirl.lottery.folder import RunFolder
 
@@ -66,7 +67,7 @@ def mask_overlap(first: PromptIR, second: PromptIR) -> Overlap:
 def _check_sizes(*networks: PromptIR) -> None:
     shapes = [network.shapes for network in networks]
     if any(each != shapes[0] for each in shapes):
-        raise ValueError("networks of different sizes have no weights to share")
+        raise ValueError("networks of different sizes cannot be compared weight by weight")
 
 
 def _masks(model: PromptIR) -> dict[str, NDArray[np.bool_]]:
@@ -204,13 +205,9 @@ def linear_connectivity(
     ValueError
         Networks of different sizes, less than two points, data without a batch.
     """
-    if first.shapes != second.shapes:
-        raise ValueError("there is no line between networks of different sizes")
-    if points < 2:
-        raise ValueError(f"points must be at least 2, got {points}")
+    _check_sizes(first, second)
+    check_least(2, points=points)
     pairs = first_batches(data, batches)
-    if not pairs:
-        raise ValueError("data has no batch")
     positions = np.linspace(0, 1, points)
     ends = first.state_dict(), second.state_dict()
     between = copy.deepcopy(first)

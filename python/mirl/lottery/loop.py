@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from mirl.checks import is_number
+from mirl.loggers import default_loggers
+from mirl.loggers.base import close, closed_on_failure
 from mirl.lottery.folder import RunFolder
 from mirl.lottery.recipe import Recipe
 from mirl.lottery.run import Run
@@ -253,9 +255,6 @@ def find_ticket(
         The network has masks before round 0.
     """
     given = locals()
-    from mirl.loggers import default_loggers
-    from mirl.loggers.base import close, closed_on_failure
-
     with closed_on_failure(loggers or ()):
         check_model(model)
         if isinstance(data, str | os.PathLike):

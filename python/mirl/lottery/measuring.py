@@ -8,6 +8,8 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from mirl.checks import is_number
+from mirl.evaluate import Evaluation, check_data
+from mirl.evaluate import evaluate as by_data
 
 if TYPE_CHECKING:
     from mirl.models import PromptIR
@@ -40,8 +42,6 @@ def check_evaluate(evaluate: Any) -> None:
         except ValueError:  # one of C tells nothing
             return
         return
-    from mirl.evaluate import check_data
-
     check_data(evaluate, what="evaluate")
     for data in evaluate.values() if isinstance(evaluate, Mapping) else [evaluate]:
         if isinstance(data, Iterator):
@@ -57,9 +57,6 @@ def measure(evaluate: Any, model: PromptIR) -> Metrics:
     TypeError
         A function has returned something else than numbers by task.
     """
-    from mirl.evaluate import Evaluation
-    from mirl.evaluate import evaluate as by_data
-
     if evaluate is None:
         return {}
     found = evaluate(model) if callable(evaluate) else by_data(model, evaluate, progress=False)

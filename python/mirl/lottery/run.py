@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -239,14 +239,16 @@ class Run:
     def _round_start(self) -> None:
         density = self.model.density(self.recipe.preset).all
         place = self.place.round
-        self._tell(lambda logger: logger.round_start(place, self.recipe.rounds, density))
+        for logger in self.loggers:
+            logger.round_start(place, self.recipe.rounds, density)
 
     def _epoch(self) -> None:
         place, recipe, steps = self.place, self.recipe, self.steps
         first = recipe.first_step(place.round)
         # A late start may lie within the epoch.
         skipped = max(0, first - place.epoch * steps)
-        self._tell(lambda logger: logger.epoch_start(place.epoch, recipe.epochs, steps, place.step))
+        for logger in self.loggers:
+            logger.epoch_start(place.epoch, recipe.epochs, steps, place.step)
         for degraded, clean in self._batches(place.round, place.epoch, place.step):
             done = place.epoch * steps + place.step
             self.rounds.during(
@@ -262,7 +264,8 @@ class Run:
             place.loss_sum += loss
             if place.round == 0 and done + 1 == recipe.rewind:
                 self.rounds.keep_late(self.folder)
-            self._tell(lambda logger, loss=loss: logger.step(place.step, loss, self.trainer.lr))  # type: ignore[misc]
+            for logger in self.loggers:
+                logger.step(place.step, loss, self.trainer.lr)
             if time.monotonic() - self.saved >= self.checkpoint_seconds:
                 self._save()
             if place.step == steps:
@@ -270,7 +273,8 @@ class Run:
         if place.step != steps:
             raise ValueError(f"data ended after {place.step} of {steps} batches")
         loss = place.loss_sum / (steps - skipped)
-        self._tell(lambda logger: logger.epoch_end(place.epoch, loss))
+        for logger in self.loggers:
+            logger.epoch_end(place.epoch, loss)
         place.losses.append(loss)
         place.epoch, place.step, place.loss_sum = place.epoch + 1, 0, 0.0
 
@@ -355,10 +359,6 @@ class Run:
     def _provenance(self) -> dict[str, str]:
         """What files of networks tell; the same, however many rounds are to come."""
         return {"run": json.dumps(without_rounds(self.description)), "round": str(self.place.round)}
-
-    def _tell(self, event: Callable[[Logger], None]) -> None:
-        for logger in self.loggers:
-            event(logger)
 
 
 def _steps(data: Any) -> int:
