@@ -1,4 +1,4 @@
-//! Kernels: every `.cu` file below src/, as PTX for a GPU or as C++ for the emulated one.
+//! Kernels: every `.cu` file below src/, as a binary for GPUs or as C++ for the emulated one.
 
 #![allow(clippy::unwrap_used, reason = "a build that cannot go on has to stop")]
 
@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// PTX for Ampere and all that came after it: drivers compile it for the GPU that is there.
-const ARCHITECTURE: &str = "compute_80";
+/// Instructions for Ampere (Ada runs them, too) and Hopper, and PTX, which drivers compile for all that came
+/// after them. One compilation to PTX makes all three.
+const ARCHITECTURES: &str = "-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]";
 
 fn main() {
     let out = PathBuf::from(env::var("OUT_DIR").unwrap());
@@ -64,11 +65,11 @@ fn kernels(source: &Path) -> Vec<String> {
     text.lines().filter_map(declared).collect()
 }
 
-/// ptx.rs: the PTX of each file, whether its elements are bfloat16, and the kernels in it.
+/// modules.rs: each file as a `Module` of cuda.rs.
 fn compile(sources: &[PathBuf], out: &Path) {
     let nvcc = env::var("CUDA_HOME").map_or("nvcc".into(), |home| format!("{home}/bin/nvcc"));
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
-    let mut table = String::from("const PTX: &[(&str, bool, &[&str])] = &[\n");
+    let mut table = String::from("const MODULES: &[Module] = &[\n");
     for source in sources {
         let kinds: &[bool] = if has_elements(source) {
             &[false, true]
@@ -76,26 +77,27 @@ fn compile(sources: &[PathBuf], out: &Path) {
             &[false]
         };
         for &rounded in kinds {
-            let suffix = if rounded { "bf16.ptx" } else { "ptx" };
-            let ptx = out.join(source.file_name().unwrap()).with_extension(suffix);
+            let suffix = if rounded { "bf16.fatbin" } else { "fatbin" };
+            let binary = out.join(source.file_name().unwrap()).with_extension(suffix);
             let mut command = Command::new(&nvcc);
-            command.args(["-ptx", "-std=c++17", "-O3", "-Isrc/kernels"]);
+            command.args(["-fatbin", "-std=c++17", "-O3", "-Isrc/kernels"]);
             if rounded {
                 command.arg(format!("-D{BFLOAT16}"));
             }
             let status = command
-                .arg(format!("-arch={ARCHITECTURE}"))
+                .arg(ARCHITECTURES)
                 .arg(source)
                 .arg("-o")
-                .arg(&ptx)
+                .arg(&binary)
                 .status()
                 .unwrap_or_else(|error| panic!("{nvcc}: {error}; see tools/cuda_toolkit.py"));
             assert!(status.success(), "{} does not compile", source.display());
             let names = kernels(source);
-            table += &format!("    (include_str!({ptx:?}), {rounded}, &{names:?}),\n");
+            table +=
+                &format!("    (&Binary(*include_bytes!({binary:?})), {rounded}, &{names:?}),\n");
         }
     }
-    fs::write(out.join("ptx.rs"), table + "];\n").unwrap();
+    fs::write(out.join("modules.rs"), table + "];\n").unwrap();
 }
 
 /// emulated_kernels.rs: the functions that C++ makes of the kernels, by name and whether their elements

@@ -24,7 +24,7 @@ import mirl
 from mirl.errors import DeviceError
 from mirl.io import write_text
 from peers.plain_norm import plain_norms
-from worker import Part, Worker, measure, serve_step
+from worker import Part, Worker, measure, name_of, serve_step, work_of
 
 INFERENCE = (1, 3, 256, 256)
 TRAINING = ((1, 3, 128, 128), (2, 3, 128, 128))
@@ -108,7 +108,7 @@ def compare(
     arguments: argparse.Namespace, onnx: str, kind: str, shape: tuple[int, ...], peers: list[str]
 ) -> dict[str, Any]:
     """Medians of all peers, taken in turns."""
-    name = f"{kind} {'x'.join(map(str, shape))}"
+    name = name_of(kind, shape)
     workers = [start(peer, name, arguments.threads, onnx) for peer in ["mirl", *peers]]
     if kind in TOLERANCES:
         outputs = [worker.ask("output") for worker in workers]
@@ -125,7 +125,7 @@ def grow(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
     """Time and memory of mirl alone at one size, with all threads and with one."""
     taken: dict[str, Any] = {"size": size}
     for threads in sorted({1, arguments.threads}):
-        worker = start("mirl", f"infer 1x3x{size}x{size}", threads, "")
+        worker = start("mirl", name_of("infer", (1, 3, size, size)), threads, "")
         runs = [float(worker.ask("run")) for _ in range(4 if size <= 512 else 2)]
         taken[f"seconds_{threads}"] = median(runs[1:])
         taken[f"peak_bytes_{threads}"] = int(worker.ask("memory"))
@@ -134,15 +134,12 @@ def grow(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
 
 
 def start(peer: str, name: str, threads: int, onnx: str) -> Worker:
-    environment = dict.fromkeys(("MIRL_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
-    return Worker(peer, "--work", name, "--onnx", onnx, "--threads", str(threads), **environment)
+    return Worker(peer, "--work", name, "--onnx", onnx, threads=threads)
 
 
 def work(peer: str, name: str, threads: int, onnx: str) -> None:
     """Answer the questions of the process that measures."""
-    kind, sizes = name.split()
-    shape = tuple(int(size) for size in sizes.split("x"))
-    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    kind, image = work_of(name)
     step = {
         ("mirl", "infer"): mirl_inference,
         ("mirl", "bf16"): partial(mirl_inference, precision="bfloat16"),

@@ -5,6 +5,9 @@ since all at once would not fit into a GPU's memory. Images come from and go to 
 for all of them. Operands of matrix products are rounded to TF32 on both sides, or activations to
 bfloat16 (autocast in PyTorch). Needs PyTorch with CUDA.
 
+A line is printed and `--out` written after each measurement. One that fails, differs or takes too long
+says so, the others go on, and the exit status is 1. What `--deadline` cuts off is no failure.
+
     python benchmarks/gpu.py --out benchmarks/results/gpu.json
 """
 
@@ -12,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,29 +28,55 @@ import machine
 import mirl
 from cpu import torch_network, weights
 from mirl.io import write_text
-from worker import Part, Worker, measure, serve_step
+from worker import Part, Worker, WorkerError, measure, name_of, serve_step, work_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-INFERENCE = ((1, 3, 256, 256), (1, 3, 1024, 1024))
-TRAINING = ((8, 3, 128, 128), (8, 3, 64, 64))
+DENSE = {
+    "infer": ((1, 3, 256, 256), (1, 3, 1024, 1024)),
+    "train": ((8, 3, 128, 128), (8, 3, 64, 64)),
+}
+PRUNED = {"infer-pruned": DENSE["infer"], "train-pruned": DENSE["train"][:1]}
 OPTIMIZER = (1, 3, 8, 8)
 """Its time depends on the parameters alone."""
-TOLERANCE = 0.05
-"""Largest difference between the images that contestants restore, bfloat16 included."""
+KINDS = (*DENSE, "adamw", *PRUNED)
 
 COMPILED = {"compile": "default", "reduce-overhead": "reduce-overhead"}
 """Modes of `torch.compile`; the second one has CUDA graphs."""
 TORCH = ("eager", "channels_last", *COMPILED)
 PRECISIONS = ("tf32", "bf16")
-PRUNED = [f"mirl tf32 {scope} {d}" for scope in ("global", "layerwise") for d in (0.2, 0.1, 0.0352)]
+DENSITIES = (0.2, 0.1, 0.0352)
+TICKETS = [f"mirl tf32 {scope} {d}" for scope in ("global", "layerwise") for d in DENSITIES]
+
+COPIES = {"copy": (4, 3), "copy and norm": (5, 3)}
+"""How often AdamW reads and writes a number for each parameter: p, g, m, v and p, m, v. The norm, which
+is in mirl's and PyTorch's time, reads g once more."""
+
+TOLERANCE = 0.05
+"""Largest difference between the images that contestants restore, bfloat16 included."""
+LIMIT = 300.0
+"""Seconds that a peer has, from its start to the last turn, compilation included."""
+NOT_MEASURED = "not measured"
+
+
+class Case(NamedTuple):
+    """What mirl does, and the peers it is measured beside."""
+
+    kind: str
+    shape: tuple[int, ...]
+    precision: str
+    peers: list[str]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=None, help="JSON of the results")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument(
+        "--deadline", type=float, default=math.inf, help="seconds after which the rest is left out"
+    )
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, help="of this work only")
     parser.add_argument(
         "--torch", nargs="+", choices=TORCH, default=TORCH, help="of these modes only"
     )
@@ -55,65 +86,91 @@ def main() -> None:
     if arguments.worker:
         work(arguments.worker, arguments.work)
         return
+    deadline = time.monotonic() + arguments.deadline
     says = mirl.devices()["cuda"]
     if says.startswith("not there"):
-        print(f"Left out: CUDA is {says}.")
-        return
-    peers = [f"torch {mode} {p}" for mode in arguments.torch for p in PRECISIONS]
-    rows = [compare(arguments, "infer", shape, peers) for shape in INFERENCE]
-    rows += [compare(arguments, "train", shape, peers) for shape in TRAINING]
-    rows += [compare(arguments, "infer-pruned", shape, PRUNED) for shape in INFERENCE]
-    rows += [compare(arguments, "train-pruned", TRAINING[0], PRUNED)]
-    rows += [compare(arguments, "adamw", OPTIMIZER, ["torch eager tf32", "copy"])]
-    print(table(rows))
-    if arguments.out is not None:
-        result = {
-            "machine": machine.describe() | {"cuda": says},
-            "peers": machine.peer_versions("torch"),
-            "rows": rows,
-        }
-        write_text(arguments.out, json.dumps(result, indent=2) + "\n")
+        sys.exit(f"CUDA is {says}")
+    about = {
+        "machine": machine.describe() | {"cuda": says},
+        "peers": machine.peer_versions("torch"),
+    }
+    rows: list[dict[str, Any]] = []
+    print(HEADER, flush=True)
+    for case in plan(arguments.torch):
+        if case.kind not in arguments.only:
+            continue
+        for row in compare(case, arguments.repeats, deadline):
+            rows.append(row)
+            print(line(row), flush=True)
+            if arguments.out is not None:
+                write_text(arguments.out, json.dumps(about | {"rows": rows}, indent=2) + "\n")
+    sys.exit(any(row.get("error", NOT_MEASURED) != NOT_MEASURED for row in rows))
 
 
-def compare(
-    arguments: argparse.Namespace, kind: str, shape: tuple[int, ...], peers: list[str]
-) -> dict[str, Any]:
-    """Medians of mirl and of each peer, taken in turns; one that fails says so in its place."""
-    name = f"{kind} {'x'.join(map(str, shape))}"
-    return {"work": name, "peers": {peer: turns(arguments, name, peer) for peer in peers}}
+def plan(modes: Sequence[str]) -> Iterator[Case]:
+    """What matters most comes first: a deadline may cut off the rest, and compilation takes longest."""
+
+    def dense(*wanted: str) -> Iterator[Case]:
+        for kind, shapes in DENSE.items():
+            for shape in shapes:
+                for p in PRECISIONS:
+                    peers = [f"torch {mode} {p}" for mode in wanted if mode in modes]
+                    yield Case(kind, shape, p, peers)
+
+    yield from dense("eager", "channels_last")
+    yield Case("adamw", OPTIMIZER, "tf32", ["torch eager tf32", *COPIES])
+    for kind, shapes in PRUNED.items():
+        for shape in shapes:
+            yield Case(kind, shape, "tf32", TICKETS)
+    yield from dense(*COMPILED)
 
 
-def turns(arguments: argparse.Namespace, name: str, peer: str) -> dict[str, Any]:
-    """Both of one precision; the copy has none."""
-    own = f"mirl {'bf16' if peer.endswith('bf16') else 'tf32'}"
-    both = {"mirl": Worker(own, "--work", name), "peer": Worker(peer, "--work", name)}
-    ready = {who: worker for who, worker in both.items() if is_ready(worker)}
-    if name.startswith("infer ") and len(ready) == 2:
-        ours, theirs = (np.load(worker.ask("output")) for worker in ready.values())
-        difference = np.abs(ours - theirs).max()
-        assert difference < TOLERANCE, f"{peer} differs by {difference}"
-    result = dict.fromkeys(both, "failed") | measure(ready, arguments.repeats, warm_up=0)
+def compare(case: Case, repeats: int, deadline: float) -> Iterator[dict[str, Any]]:
+    """A row for each peer: mirl takes turns with one after the other."""
+    name, own, why = name_of(case.kind, case.shape), None, ""
+    for peer in case.peers:
+        row: dict[str, Any] = {"work": name, "peer": peer}
+        why = NOT_MEASURED if time.monotonic() >= deadline else why
+        if why:
+            yield row | {"error": why}
+            continue
+        own = own or Worker(f"mirl {case.precision}", "--work", name)
+        other = Worker(peer, "--work", name)
+        own.until = other.until = min(deadline, time.monotonic() + LIMIT)
+        try:
+            row |= turns(own, other, case.kind, repeats)
+        except (WorkerError, ValueError) as error:  # the latter from what is no answer
+            row["error"] = NOT_MEASURED if time.monotonic() >= deadline else str(error)
+            why = row["error"] if own.is_stopped else ""
+        other.stop()
+        yield row
+    if own is not None:
+        own.stop()
+
+
+def turns(own: Worker, other: Worker, kind: str, repeats: int) -> dict[str, Any]:
+    """Medians of both, and by how much their images differ."""
+    both = {"mirl": own, "theirs": other}
     for worker in both.values():
-        worker.stop()
-    return result
-
-
-def is_ready(worker: Worker) -> bool:
-    """Warm up: compilation, graphs, memory. Not every PyTorch compiles, nor does all fit everywhere."""
-    try:
-        for _ in range(3):
+        for _ in range(3):  # compilation, graphs, memory
             worker.ask("run")
         worker.ask("reset")
-    except RuntimeError:
-        return False
-    return True
+    result: dict[str, Any] = {}
+    if kind == "infer":
+        ours, theirs = (np.load(worker.ask("output")) for worker in both.values())
+        result["difference"] = difference = float(np.abs(ours - theirs).max())
+        if not difference <= TOLERANCE:  # nor is NaN
+            result["error"] = f"images differ by {difference:.3g}"
+    result |= measure(both, repeats, warm_up=0)
+    if "reduce-overhead" in other.peer:
+        # What CUDA graphs hold, PyTorch's allocator does not count once they are recorded.
+        del result["theirs"]["peak_bytes"]
+    return result
 
 
 def work(peer: str, name: str) -> None:
     """Answer the questions of the process that measures."""
-    kind, sizes = name.split()
-    shape = tuple(int(size) for size in sizes.split("x"))
-    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    kind, image = work_of(name)
     memory: Callable[[], int]
     reset: Callable[[], None]
     if peer.startswith("mirl"):
@@ -123,8 +180,8 @@ def work(peer: str, name: str) -> None:
     else:
         import torch
 
-        if peer == "copy":
-            step = torch_copy()
+        if peer in COPIES:
+            step = torch_copy(*COPIES[peer])
         else:
             _, mode, precision = peer.split()
             step = torch_step(kind, image, mode, precision)
@@ -162,9 +219,14 @@ def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     layout = torch.channels_last if mode == "channels_last" else torch.contiguous_format
-    network = torch_network().to("cuda", memory_format=layout)
+    network = torch_network().to("cuda")
+    parameters = list(network.parameters())
+    for parameter in parameters:
+        if parameter.ndim == 4:  # Prompts have five, which channels_last is not for.
+            parameter.data = parameter.data.to(memory_format=layout)
     run = torch.compile(network, mode=COMPILED[mode]) if mode in COMPILED else network
     host = torch.from_numpy(image)
+    host_clean = host * 0.9
 
     def autocast() -> Any:
         return torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16")
@@ -178,19 +240,22 @@ def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
 
         return infer
 
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4, fused=True)
+    optimizer = torch.optim.AdamW(parameters, lr=2e-4, fused=True)
 
     def step() -> Any:
         optimizer.zero_grad()
         images = host.to("cuda", memory_format=layout)
+        clean = host_clean.to("cuda", memory_format=layout)
         with autocast():
-            loss = (run(images) - images * 0.9).abs().mean()
+            loss = (run(images) - clean).abs().mean()
         loss.backward()
         if kind != "adamw":
             optimizer.step()
             return loss.item()
+        gradients = [parameter.grad for parameter in parameters]
         torch.cuda.synchronize()
         begin = time.perf_counter()
+        torch.nn.utils.get_total_norm(gradients)
         optimizer.step()
         torch.cuda.synchronize()
         return Part(time.perf_counter() - begin)
@@ -198,11 +263,12 @@ def torch_step(kind: str, image: Any, mode: str, precision: str) -> Any:
     return step
 
 
-def torch_copy() -> Any:
-    """The bytes of one read of p, g, m, v and one write of p, m, v, as a copy."""
+def torch_copy(reads: int, writes: int) -> Any:
+    """As many bytes as that moves for all parameters that are trained, as a copy."""
     import torch
 
-    source = torch.ones(weights().num_parameters * 7 // 2, device="cuda")
+    trained = sum(p.numel() for p in torch_network().parameters())
+    source = torch.ones(trained * (reads + writes) // 2, device="cuda")
     target = torch.zeros_like(source)
 
     def step() -> Part:
@@ -215,24 +281,18 @@ def torch_copy() -> Any:
     return step
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        f"{'work':26}{'peer':26}{'mirl ms':>10}{'peer ms':>10}{'ratio':>7}{'mirl GB':>9}{'GB':>7}"
-    ]
-    for row in rows:
-        for peer, found in row["peers"].items():
-            if "failed" in found.values():
-                who = " and ".join(who for who, result in found.items() if result == "failed")
-                lines.append(f"{row['work']:26}{peer:26}  {who} failed")
-                continue
-            (ours, gb), (theirs, their_gb) = (
-                (found[who]["seconds"], found[who]["peak_bytes"] / 1e9) for who in ("mirl", "peer")
-            )
-            lines.append(
-                f"{row['work']:26}{peer:26}{ours * 1e3:10.2f}{theirs * 1e3:10.2f}"
-                f"{ours / theirs:7.2f}{gb:9.2f}{their_gb:7.2f}"
-            )
-    return "\n".join(lines)
+HEADER = f"{'work':28}{'peer':28}{'mirl ms':>10}{'peer ms':>10}{'ratio':>7}{'mirl GB':>9}{'GB':>7}"
+
+
+def line(row: dict[str, Any]) -> str:
+    said = f"{row['work']:28}{row['peer']:28}"
+    if "mirl" in row:
+        both = (row["mirl"], row["theirs"])
+        ours, theirs = (result["seconds"] for result in both)
+        gb, their_gb = (result.get("peak_bytes", math.nan) / 1e9 for result in both)
+        said += f"{ours * 1e3:10.2f}{theirs * 1e3:10.2f}{ours / theirs:7.2f}"
+        said += f"{gb:9.2f}{their_gb:7.2f}"
+    return said + (f"  {row['error']}" if "error" in row else "")
 
 
 if __name__ == "__main__":

@@ -110,11 +110,9 @@ def compare(arguments: argparse.Namespace, kind: str, names: list[str]) -> dict[
 
 
 def start(arguments: argparse.Namespace, kind: str, name: str) -> Worker:
-    environment = dict.fromkeys(("MIRL_NUM_THREADS", "OMP_NUM_THREADS"), str(arguments.threads))
-    options = ("--tickets", str(arguments.tickets), "--threads", str(arguments.threads))
-    options += ("--precision", arguments.precision)
+    options = ("--tickets", str(arguments.tickets), "--precision", arguments.precision)
     graphs = () if arguments.graphs is None else ("--graphs", str(arguments.graphs))
-    return Worker(f"{kind} {name}", *options, *graphs, **environment)
+    return Worker(f"{kind} {name}", *options, *graphs, threads=arguments.threads)
 
 
 def work(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """What all tests share: where the reference values lie, and a network small enough to be quick."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import mirl
 from reference import SMALL, random_images
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+BESIDE = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(os.environ.get("MIRL_SHARED", BESIDE)).absolute()
 
 # A shell's background jobs ignore Ctrl-C, and so would what tests start to be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def shared():
     """The folder of reference values and images that lies beside a developer's clone."""
     if not SHARED.is_dir():
-        pytest.skip("reference values and images (../shared) are not beside this clone")
+        pytest.skip("reference values and images (../shared, or MIRL_SHARED) are not there")
     return SHARED
 
 

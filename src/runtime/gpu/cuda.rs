@@ -10,7 +10,14 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+/// What nvcc wrote, where its header of 64-bit numbers may be read.
+#[repr(align(8))]
+struct Binary<T: ?Sized>(T);
+
+/// A file's binary, whether its elements are bfloat16, and the kernels in it.
+type Module = (&'static Binary<[u8]>, bool, &'static [&'static str]);
+
+include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 /// Scratch memory that cuBLAS recommends for Hopper; of its own it would take it anew in every graph.
 const WORKSPACE: usize = 32 << 20;
@@ -35,7 +42,7 @@ unsafe impl Sync for Cuda {}
 /// A function in the context, which lives as long as the process.
 struct Kernel(sys::CUfunction);
 
-/// The least that the kernels' PTX asks for: the driver of CUDA 13 (by its cuDriverGetVersion), and the
+/// The least that the kernels ask for: the driver of CUDA 13 (by its cuDriverGetVersion), and the
 /// compute capability of build.rs.
 const DRIVER: i32 = 13_000;
 const CAPABILITY: (i32, i32) = (8, 0);
@@ -104,16 +111,15 @@ impl Cuda {
         };
         let blas = CudaBlas::new(stream.clone()).map_err(blas_failed)?;
         let mut kernels = HashMap::new();
-        for (ptx, rounded, names) in PTX {
+        for (binary, rounded, names) in MODULES {
             let (dtype, suffix) = if *rounded {
                 (DType::BFloat16, "_bf16")
             } else {
                 (DType::F32, "")
             };
-            let ptx = CString::new(*ptx).map_err(|_| Error::internal("PTX with a zero"))?;
-            // SAFETY: PTX text with a zero at its end.
-            let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) };
-            let module = module.map_err(failed(names.first().copied().unwrap_or("PTX")))?;
+            // SAFETY: a whole file, whose header says where it ends.
+            let module = unsafe { result::module::load_data(binary.0.as_ptr().cast()) };
+            let module = module.map_err(failed(names.first().copied().unwrap_or("kernels")))?;
             for name in *names {
                 let wanted = CString::new(format!("{name}{suffix}"));
                 let wanted = wanted.map_err(|_| Error::internal(*name))?;
@@ -240,9 +246,11 @@ impl Backend for Cuda {
     fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
         not_recording()?;
         let stream = self.bound()?;
-        // SAFETY: the caller owns as many bytes there. From memory that is not pinned the driver has
-        // read all when it returns.
-        unsafe { result::memcpy_htod_async(to, from, stream) }.map_err(failed("upload"))
+        // SAFETY: the caller owns as many bytes there; `from` is borrowed until the stream is done: the
+        // driver does not promise to have read all of it before.
+        unsafe { result::memcpy_htod_async(to, from, stream) }
+            .and_then(|()| self.stream.synchronize())
+            .map_err(failed("upload"))
     }
 
     fn download(&self, to: &mut [u8], from: u64) -> Result<()> {
