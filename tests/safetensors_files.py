@@ -10,14 +10,13 @@ TYPES = {
 """Names of numpy's types in safetensors files; bfloat16 has none of its own."""
 
 
-def write_safetensors(path, arrays, metadata, dtypes=None):
+def write_safetensors(path, arrays, metadata):
     """A file as other programs write it."""
     header, data = {"__metadata__": metadata}, b""
     for name, array in arrays.items():
-        dtype = (dtypes or {}).get(name) or TYPES[array.dtype.str[1:]]
         values = array.tobytes()
         header[name] = {
-            "dtype": dtype,
+            "dtype": TYPES[array.dtype.str[1:]],
             "shape": list(array.shape),
             "data_offsets": [len(data), len(data) + len(values)],
         }

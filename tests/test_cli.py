@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 import mirl
 from command import mirl_command, mirl_process
 from dataset import photo, write_dataset
-from mirl.cli import _one_line, app
+from mirl.cli import app
+from mirl.cli.common import one_line
 from mirl.lottery import Experiment
+from recipes import RECIPE
 
 SIZES = [
     *["--dim", "8", "--num-blocks", "1", "1", "1", "1", "--num-refinement-blocks", "1"],
@@ -287,7 +289,7 @@ def test_evaluate_prints_and_saves(folder, network, tmp_path):
     assert f"{rows[0]['psnr_input']:.2f}" in baseline
 
 
-def test_evaluate_overwrites_only_when_told(folder, network, tmp_path):
+def test_evaluate_overwrites_only_when_told(folder, tmp_path):
     table, images = tmp_path / "a.json", tmp_path / "images"
     image = images / "derain" / "Pairs" / "one_rainy.png"
     image.parent.mkdir(parents=True)
@@ -316,7 +318,7 @@ def test_evaluate_measures_the_split_that_is_asked_for(folder):
     assert table.splitlines()[-1].split()[:3] == ["derain", "Pairs", "1"]
 
 
-def test_evaluate_refuses_an_ending_before_it_works(folder, tmp_path):
+def test_evaluate_refuses_an_ending_before_it_works(folder):
     with pytest.raises(ValueError, match=r"table\.xlsx: an evaluation is saved as"):
         mirl_command("evaluate", folder / "none", "--save", "table.xlsx")
 
@@ -433,7 +435,7 @@ def test_results_do_not_go_to_a_file(tmp_path):
         mirl_command("evaluate", tmp_path, "--save-images", tmp_path / "there")
 
 
-def test_warnings_are_one_line(folder, network, tmp_path):
+def test_warnings_are_one_line(network, tmp_path):
     """Without the place in the code, and without what a terminal obeys."""
     pages = tmp_path / "pages\x1b[2J.tiff"
     first, *more = (Image.fromarray(photo(key)) for key in range(2))
@@ -452,7 +454,7 @@ def test_warnings_are_one_line(folder, network, tmp_path):
     ],
 )
 def test_faults_of_ours_keep_their_traceback(kind, expected, capsys):
-    _one_line(kind, kind("culprit"), None)
+    one_line(kind, kind("culprit"), None)
     said = capsys.readouterr().err
     assert (said == "error: culprit\n") == expected
     assert "culprit" in said
@@ -521,17 +523,41 @@ def test_runs_of_a_sweep_that_failed_are_an_error_without_a_traceback(tmp_path, 
         mirl_command("sweep", tmp_path / "sweep.toml", "-o", tmp_path / "runs")
 
 
-def test_a_sweep_without_pandas_says_so_before_it_runs(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pandas is not installed"):
-        mirl_command("sweep", tmp_path / "sweep.toml", "-o", tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
+def test_a_sweep_that_is_stopped_says_so(tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+
+    class Stopped:
+        def run(self, *_, **__):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("mirl.lottery.Sweep.load", lambda _: Stopped())
+    result = CliRunner().invoke(app, ["sweep", str(tmp_path / "a.toml"), "-o", str(tmp_path / "b")])
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.output
+
+
+def test_recipes_and_sweeps_are_run_and_reported(folder, tmp_path):
+    recipe, sweep = folder.with_name("recipe.toml"), tmp_path / "one.toml"
+    recipe.write_text(RECIPE)
+    table = mirl_command("train", recipe, "-o", tmp_path / "run", "--quiet")
+    assert "25.0" in table
+    with pytest.raises(ValueError, match=r"--lr: a recipe .* --set ticket\.lr=0\.0001$"):
+        mirl_command("train", recipe, "-o", tmp_path / "other", "--lr", 1e-4)
+    sweep.write_text('recipe = "recipe.toml"')
+    said = mirl_command("sweep", sweep, "-o", tmp_path / "runs", "--quiet")
+    assert "1 runs, results.csv" in said
+    assert (tmp_path / "runs" / "results.parquet").exists()
+    page = tmp_path / "ssim.html"
+    told = mirl_command("report", tmp_path / "runs", "-o", page, "--measure", "ssim")
+    assert "ssim.html" in told
+    assert "<h2>SSIM</h2>" in page.read_text()
 
 
 def test_errors_show_their_notes_and_nothing_that_a_terminal_obeys(capsys):
     error = OverflowError("too big \x1b[2J")
     error.__notes__ = ["while processing 'seed'"]
-    _one_line(OverflowError, error, None)
+    one_line(OverflowError, error, None)
     assert capsys.readouterr().err == "error: too big �[2J\nwhile processing 'seed'\n"
 
 

@@ -1,9 +1,6 @@
 import errno
-import importlib.util
 import io
 import json
-import os
-import subprocess
 import sys
 
 import numpy as np
@@ -19,31 +16,8 @@ from mirl.loggers import (
     WeightsAndBiases,
     default_loggers,
 )
-from mirl.terminal import bar, say
 from same import assert_same_run
-
-STEPS, EPOCHS, ROUNDS = 3, 2, 1
-
-
-def events(logger, start=(0, 0, 0), stop=None):
-    """Tell a logger what a run tells, from one place to the other."""
-    for round_ in range(start[0], ROUNDS + 1):
-        logger.round_start(round_, ROUNDS, 0.8**round_)
-        for epoch in range(start[1] if round_ == start[0] else 0, EPOCHS):
-            done = start[2] if (round_, epoch) == start[:2] else 0
-            logger.epoch_start(epoch, EPOCHS, STEPS, done)
-            for step in range(done + 1, STEPS + 1):
-                if (round_, epoch, step) == stop:
-                    logger.close()
-                    return
-                logger.step(step, loss(round_, epoch, step), 1e-3)
-            logger.epoch_end(epoch, loss(round_, epoch, 0))
-        logger.round_end({"round": round_, "metrics": {"derain": {"psnr": 20.0 + round_}}})
-    logger.close()
-
-
-def loss(round_, epoch, step):
-    return 1 / (1 + round_ * 100 + epoch * 10 + step)
+from telling import EPOCHS, ROUNDS, STEPS, events, loss
 
 
 @pytest.fixture
@@ -109,20 +83,6 @@ def test_a_notebook_shows_bars(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipykernel", None)
     events(ProgressBars())
     assert "round: 100%" in capsys.readouterr().err
-
-
-def test_a_bar_in_a_file_is_seldom_drawn(capsys):
-    with bar(True, total=1000, desc="all") as done:
-        for _ in range(1000):
-            done.update()
-    assert capsys.readouterr().err.count("all:") == 2  # at first and in the end
-
-
-def test_what_is_said_stands_above_the_bars(terminal):
-    with bar(True, total=2, desc="all") as done:
-        done.update()
-        say("warning: dark")
-    assert "\rwarning: dark\n\rall:" in terminal.readouterr().err
 
 
 def test_without_stderr_there_are_no_bars(small, batch, tmp_path, monkeypatch):
@@ -194,17 +154,6 @@ def test_lines_are_on_the_disk_at_once(tmp_path):
     logger.close()
 
 
-def scalars(folder):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
-
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
-    return {
-        tag: {event.step: make_ndarray(event.tensor_proto).item() for event in events.Tensors(tag)}
-        for tag in events.Tags()["tensors"]
-    }
-
-
 def test_in_a_loop_of_ones_own_steps_alone_are_written(tmp_path):
     path = tmp_path / "steps.jsonl"
     for steps in ((1, 2, 3), (2, 3)):  # as if the loop went on after its first step
@@ -213,67 +162,6 @@ def test_in_a_loop_of_ones_own_steps_alone_are_written(tmp_path):
             logger.step(step, loss(0, 0, step), 1e-3)
         logger.close()
     assert [line["step"] for line in lines(path)] == [1, 2, 3]
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tensorboard_takes_steps_alone(tmp_path):
-    board = TensorBoard(tmp_path)
-    board.step(1, 0.5, 0.25)
-    board.close()
-    assert scalars(tmp_path) == {"loss/step": {1: 0.5}, "lr": {1: 0.25}}
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tensorboard_is_on_the_disk_after_each_epoch(tmp_path):
-    board = TensorBoard(tmp_path)
-    board.epoch_start(0, 2, 1, 0)
-    board.step(1, 0.5, 1e-3)
-    board.epoch_end(0, 0.5)
-    assert scalars(tmp_path)["loss/step"] == {1: 0.5}
-    board.close()
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tensorboard_reads_what_was_written(tmp_path):
-    events(TensorBoard(tmp_path))
-    held = scalars(tmp_path)
-    assert held["density"] == pytest.approx({0: 1.0, 1: 0.8})
-    steps = held["loss/step"]
-    assert sorted(steps) == list(range(1, (ROUNDS + 1) * EPOCHS * STEPS + 1))
-    assert steps[(1 * EPOCHS + 1) * STEPS + 2] == pytest.approx(loss(1, 1, 2))
-    assert held["lr"][1] == pytest.approx(1e-3)
-    assert held["psnr/derain"] == {0: 20.0, 1: 21.0}
-    ends = {
-        (round_ * EPOCHS + epoch + 1) * STEPS: (round_, epoch) for round_, epoch in np.ndindex(2, 2)
-    }
-    assert held["loss/epoch"] == pytest.approx({end: loss(*at, 0) for end, at in ends.items()})
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
-def test_a_name_that_tensorboard_cannot_write_to_is_told_before_training(small, batch, tmp_path):
-    folder = tmp_path / os.fsdecode(b"r\xfcn")
-    with pytest.raises(ValueError, match=r"r\\udcfcn.*is no UTF-8"):
-        mirl.find_ticket(small, [batch], rounds=0, out=folder, progress=False)
-    assert not list(folder.iterdir())
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
-def test_tensorflow_is_not_asked(tmp_path):
-    """It takes seconds to import and prints, and TensorBoard would import it where it is installed."""
-    (tmp_path / "tensorflow.py").write_text("raise RuntimeError('asked')")
-    script = (
-        "from mirl.loggers import TensorBoard\n"
-        f"board = TensorBoard({str(tmp_path)!r})\n"
-        "board.step(1, 0.5, 0.25)\n"
-        "board.close()\n"
-    )
-    search = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": search, "PYTHONWARNINGS": "ignore"}
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
-    assert scalars(tmp_path) == {"loss/step": {1: 0.5}, "lr": {1: 0.25}}
 
 
 def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
@@ -457,9 +345,8 @@ def test_all_loggers_are_closed_even_where_one_cannot_be(small, batch, monkeypat
     assert recorder.finished == [0]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="no tensorboard")
-def test_a_refused_run_leaves_no_events_in_the_folder_of_another(small, batch, tmp_path):
-    mirl.find_ticket(small, [batch], rounds=0, out=tmp_path, loggers=())
-    with pytest.raises(ValueError, match="holds another run"):
-        mirl.find_ticket(small, [batch], rounds=1, out=tmp_path, progress=False)
-    assert not (tmp_path / "tensorboard").exists()
+def test_loggers_say_what_they_are(tmp_path):
+    assert repr(JsonLines(tmp_path / "steps.jsonl")) == f"JsonLines('{tmp_path / 'steps.jsonl'}')"
+    assert repr(ProgressBars(False)) == "ProgressBars(False)"
+    with pytest.raises(TypeError, match="progress must be True or False, got 'no'"):
+        ProgressBars("no")

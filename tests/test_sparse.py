@@ -12,6 +12,7 @@ SIZES = SMALL | {"dim": 16, "num_blocks": (1, 2, 1, 1), "heads": (1, 2, 4, 8)}
 EPS = 1e-3
 """Of AdamW: with less, it makes steps of gradients that are nothing but rounding."""
 DENSITIES = (0.7, 0.3, 0.1, 0.02)
+STEPS = 4
 
 
 @pytest.fixture
@@ -58,7 +59,8 @@ def step(model):
     mirl.Trainer(model, lr=1e-2).step(image, image / 2)
 
 
-def leave_out(model, name="refinement.0.ffn.project_in.weight"):
+def leave_out(model):
+    name = "refinement.0.ffn.project_in.weight"
     model.mask = model.mask | {name: np.zeros(model.shapes[name], bool)}
 
 
@@ -119,19 +121,19 @@ def test_dead_channels_are_left_out(anywhere):
     assert losses(model, image) == pytest.approx(reference_losses(model, image), rel=1e-4)
 
 
-def losses(model, image, steps=4):
+def losses(model, image):
     copy = without_masks(model)
     copy.mask = model.mask
     trainer = mirl.Trainer(copy, lr=1e-2, eps=EPS, weight_decay=0.1)
-    return [trainer.step(image, image / 2) for _ in range(steps)]
+    return [trainer.step(image, image / 2) for _ in range(STEPS)]
 
 
-def reference_losses(model, image, steps=4):
+def reference_losses(model, image):
     """Those of dense training by numpy's AdamW, the mask put on after each step."""
     masks, dense = model.mask, without_masks(model)
     moments = {name: [np.zeros(shape), np.zeros(shape)] for name, shape in model.shapes.items()}
     found = []
-    for step in range(1, steps + 1):
+    for step in range(1, STEPS + 1):
         found.append(np.abs(dense(image) - image / 2).mean(dtype=float))
         state = {name: values.astype(float) for name, values in dense.state_dict().items()}
         for name, gradient in dense.gradients(image, image / 2).items():

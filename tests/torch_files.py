@@ -95,13 +95,13 @@ def write_zip(path, content, storages, byteorder="little", compression=zipfile.Z
     return path
 
 
-def write_legacy(path, content, storages, itemsize=4, little_endian=True):
+def write_legacy(path, content, storages, little_endian=True):
     file = io.BytesIO()
     file.write(pickled(0x1950A86A20F9469CFC6C) + pickled(1001))
     file.write(pickled({"protocol_version": 1001, "little_endian": little_endian}))
     file.write(pickled(content) + pickled(list(storages)))
     for values in storages.values():
-        file.write(struct.pack("<q", len(values) // itemsize) + values)
+        file.write(struct.pack("<q", len(values) // 4) + values)
     path.write_bytes(file.getvalue())
     return path
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl import _mirl
 from mirl.errors import FormatError
-from mirl.models import PromptIR, load_native
+from mirl.models import PromptIR
 from mirl.pytorch import PICKLE_MAGIC, ZIP_MAGIC, read_checkpoint
 from mirl.safetensors import read_metadata, read_safetensors
 
@@ -95,6 +96,11 @@ def file_format(path: str | os.PathLike[str]) -> str:
     if head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
         return "pytorch"
     raise FormatError(f"{path}: expected a safetensors file or a PyTorch checkpoint (.ckpt, .pth)")
+
+
+def load_native(path: str | os.PathLike[str]) -> PromptIR:
+    """The network in a safetensors file of ours."""
+    return PromptIR._wrap(_mirl.Network.load(os.fspath(path)))
 
 
 def is_native(metadata: Mapping[str, str]) -> bool:

@@ -44,7 +44,7 @@ def test_images_to_restore_and_to_train_on(small, lay):
     assert mirl.ssim(lay(degraded), lay(clean)) == mirl.ssim(degraded, clean)
 
 
-def test_gradients_of_an_own_loss(small, lay):
+def test_gradients_of_an_own_loss(lay):
     batch = random_images(0, (1, 3, 16, 24)), random_images(1, (1, 3, 16, 24))
 
     def trained(lay):

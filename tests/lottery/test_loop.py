@@ -1,6 +1,5 @@
 """The loop: its semantics, its record, and that a run survives whatever stops it."""
 
-import errno
 import json
 import os
 import resource
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -17,21 +15,13 @@ import numpy as np
 import pytest
 
 import mirl
-from lottery_run import Noise, run
+from lottery_run import Noise, StopError, run, stop
+from mirl.load import load_native
 from mirl.loggers import Logger
-from mirl.lottery.folder import SETTINGS, RunFolder
 from reference import SMALL
 from same import assert_same_run, assert_same_state
 
-SCRIPT = Path(__file__).with_name("lottery_run.py")
-FILES = ["record.jsonl", "ticket.mirl.safetensors"]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The folder and result of a run that nothing stopped."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, run(folder)
+SCRIPT = Path(__file__).parents[1] / "lottery_run.py"
 
 
 def test_the_loop_is_the_algorithm(whole):
@@ -72,7 +62,7 @@ def test_the_record_tells_everything(whole):
     recipe = json.loads((folder / "recipe.json").read_text())
     assert recipe["recipe"]["amount"] == 0.3
     assert recipe["data"] == {"seed": 5}
-    ticket = mirl.models.load_native(folder / "ticket.mirl.safetensors")
+    ticket = load_native(folder / "ticket.mirl.safetensors")
     for name, values in result.model.state_dict().items():
         if not ticket._network.is_unused(name):
             np.testing.assert_array_equal(ticket.state_dict()[name], values)
@@ -121,15 +111,8 @@ def test_a_stopped_process_resumes_to_the_bit(whole, tmp_path, stop):
 
 def test_a_full_disk_leaves_the_last_checkpoint(whole, tmp_path):
     """A limit on the size of files stands in for the disk."""
-
-    class StopError(Exception):
-        pass
-
-    def fail(model):
-        raise StopError
-
     with pytest.raises(StopError):
-        run(tmp_path, evaluate=fail)
+        run(tmp_path, evaluate=stop)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -152,8 +135,8 @@ def test_another_run_in_the_folder_is_refused(whole):
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
-    with pytest.raises(ZeroDivisionError):
-        run(tmp_path, evaluate=lambda _: 1 / 0)
+    with pytest.raises(StopError):
+        run(tmp_path, evaluate=stop)
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(mirl.errors.FormatError, match=r"checkpoint\.safetensors"):
@@ -201,11 +184,11 @@ def test_lists_of_batches_go_on_where_they_were_left(tmp_path):
     class Stop(Logger):
         def step(self, step, loss, lr):
             if step == 3:
-                raise OSError("stop")
+                raise StopError
 
     settings = {"data": list(Noise().epoch(0)), "rounds": 0}
     run(tmp_path / "whole", **settings)
-    with pytest.raises(OSError, match="stop"):
+    with pytest.raises(StopError):
         run(tmp_path / "stopped", loggers=[Stop()], **settings)
     run(tmp_path / "stopped", **settings)
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
@@ -291,7 +274,10 @@ def test_paper_code_follows_the_published_loop(small, batch):
         ({"min_density": 1.0}, "min_density"),
         ({"criterion": lambda weights, _: weights.sum()}, "returned scores of shape"),
         ({"evaluate": ()}, "evaluate has no pair"),
-        ({"evaluate": [mirl.TestSet("none", "derain", 0, [])]}, "none .derain. has no image"),
+        (
+            {"evaluate": [mirl.TestSet.from_images([], "derain", name="none")]},
+            "none .derain. has no image",
+        ),
     ],
 )
 def test_wrong_settings_are_named(small, batch, tmp_path, settings, message):
@@ -330,30 +316,11 @@ def test_numbers_of_numpy_will_do(small, batch):
     assert result.rounds[-1]["density_prunable"] == pytest.approx(0.5, abs=1e-3)
 
 
-def test_a_round_that_cannot_be_measured_is_not_trained_again(whole, tmp_path):
-    """Neither a fault of the measuring nor the process's end costs the round's training."""
-
-    def breaks(model):
-        raise OSError("no test image")
-
-    steps = []
-
-    class Watch(Logger):
-        def step(self, step, loss, lr):
-            steps.append(step)
-
-    with pytest.raises(OSError, match="no test image"):
-        run(tmp_path, evaluate=breaks, checkpoint_seconds=1e9)
-    run(tmp_path, loggers=[Watch()], checkpoint_seconds=1e9)
-    assert len(steps) == 2 * 2 * 3  # of the two rounds after it
-    assert_same_run(whole[0], tmp_path)
-
-
 @pytest.mark.parametrize("name", ["checkpoint", "initial"])
 def test_a_flipped_bit_is_found(tmp_path, name):
     """Nothing resumes from other values than were saved."""
-    with pytest.raises(OSError, match="stop"):
-        run(tmp_path, evaluate=_stop)
+    with pytest.raises(StopError):
+        run(tmp_path, evaluate=stop)
     path = tmp_path / f"{name}.safetensors"
     damaged = bytearray(path.read_bytes())
     damaged[-1000] ^= 1
@@ -362,136 +329,12 @@ def test_a_flipped_bit_is_found(tmp_path, name):
         run(tmp_path)
 
 
-def test_initial_values_of_another_run_are_refused(tmp_path):
-    with pytest.raises(OSError, match="stop"):
-        run(tmp_path, evaluate=_stop)
-    mirl.PromptIR(seed=4, **SMALL).save(tmp_path / "initial.safetensors")
-    with pytest.raises(mirl.errors.FormatError, match="not the values that this run began with"):
-        run(tmp_path)
-
-
-def _stop(model):
-    raise OSError("stop")
-
-
-def test_the_checkpoint_of_another_run_is_refused(tmp_path):
-    for name, seed in (("first", 1), ("second", 2)):
-        with pytest.raises(OSError, match="stop"):
-            _of_seed(tmp_path / name, seed, evaluate=_stop)
-    checkpoint = tmp_path / "first" / "checkpoint.safetensors"
-    checkpoint.write_bytes((tmp_path / "second" / "checkpoint.safetensors").read_bytes())
-    with pytest.raises(mirl.errors.FormatError, match=r"checkpoint.*began with other values"):
-        _of_seed(tmp_path / "first", 1)
-
-
-def _of_seed(out, seed, **settings):
-    model = mirl.PromptIR(seed=seed, **SMALL)
-    settings = {"rounds": 0, "out": out, "loggers": (), **settings}
-    return mirl.find_ticket(model, Noise(), **settings)
-
-
-def test_the_network_of_a_finished_round_that_is_missing_is_named(tmp_path):
-    run(tmp_path, rounds=1, epochs=1)
-    (tmp_path / "round_00.mirl.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"its round is done.*round_00\.mirl"):
-        run(tmp_path, rounds=1, epochs=1)
-
-
-def test_resuming_clears_its_own_temporary_files_alone(tmp_path):
-    run(tmp_path, rounds=0, epochs=1)
-    own = [".mirl-12-0.tmp", ".mirl-12-3.tmp.json", ".tmpTayfyn"]
-    others = [".my-tmp-notes.txt", ".tmp.txt", ".notes.tmp", ".tmpnotes12"]
-    for name in own + others:
-        (tmp_path / name).write_text("x")
-    (tmp_path / ".tmpFolder").mkdir()
-    run(tmp_path, rounds=0, epochs=1)
-    left = {path.name for path in tmp_path.glob(".*")}
-    assert left == {".lock", ".tmpFolder", *others}
-
-
-@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EIO])
-def test_a_file_system_without_locks_has_runs_all_the_same(tmp_path, monkeypatch, code):
-    fcntl = pytest.importorskip("fcntl")
-
-    def refuse(*_):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    if code == errno.EIO:
-        with pytest.raises(OSError, match=os.strerror(code)):
-            run(tmp_path, rounds=0, epochs=1)
-    else:
-        assert len(run(tmp_path, rounds=0, epochs=1).rounds) == 1
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # other threads than ours
-@pytest.mark.parametrize("released", [True, False])
-def test_a_forked_process_does_not_keep_the_lock(tmp_path, released):
-    """Neither after the run, nor where the process that was at it was killed."""
-    folder = RunFolder(tmp_path)
-    folder._lock()
-    ready, hold = os.pipe(), os.pipe()
-    if (child := os.fork()) == 0:
-        folder.release()  # as the end of a run does: not the child's to do
-        os.write(ready[1], b"x")
-        os.read(hold[0], 1)
-        os._exit(0)
-    try:
-        os.read(ready[0], 1)
-        with pytest.raises(BlockingIOError):
-            RunFolder(tmp_path)._lock()
-        if released:
-            folder.release()
-        else:
-            os.close(folder._held.fileno())  # as the system does where it is killed
-        other = RunFolder(tmp_path)
-        other._lock()
-        other.release()
-    finally:
-        os.write(hold[1], b"x")
-        os.waitpid(child, 0)
-        for end in (*ready, *hold):
-            os.close(end)
-        if not released:
-            with pytest.raises(OSError, match="descriptor"):
-                folder._held.close()
-
-
-@pytest.mark.parametrize("text", ["{}", "5", '{"recipe": {}, "network": {}}', "[]", "\xff"])
-def test_a_recipe_that_is_none_is_named(tmp_path, text):
-    (tmp_path / "recipe.json").write_text(text, encoding="latin-1")
-    for settings in ({"out": tmp_path}, {"out": None, "masks_of": tmp_path}):
-        with pytest.raises(mirl.errors.FormatError, match=r"recipe\.json: no recipe of a run"):
-            run(**settings)
-
-
 @pytest.mark.parametrize("text", ["{}", "5", "[]", '{"round": 0, "metrics": {}}'])
 def test_a_record_that_is_none_is_named(tmp_path, text):
     run(tmp_path, rounds=0, epochs=1)
     (tmp_path / "record.jsonl").write_text(text)
     with pytest.raises(mirl.errors.FormatError, match=r"record\.jsonl: no record of a run"):
         mirl.Result.load(tmp_path)
-
-
-def test_measures_beyond_json_are_kept(tmp_path):
-    """An image with itself has an infinite PSNR; what is no number is no measure."""
-    found = {"same": {"psnr": np.inf, "ssim": 1.0, "lpips": np.nan}}
-    result = run(tmp_path, rounds=0, epochs=1, evaluate=lambda _: found)
-    assert result.rounds[0]["metrics"] == {"same": {"psnr": np.inf, "ssim": 1.0}}
-    written = (tmp_path / "record.jsonl").read_text()
-    assert '"psnr": null' in written
-    assert "Infinity" not in written
-    assert mirl.Result.load(tmp_path).rounds == result.rounds
-    assert run(tmp_path, rounds=0, epochs=1).rounds == result.rounds
-
-
-def test_an_evaluation_with_nan_is_read_as_it_was(tmp_path):
-    found = mirl.evaluate(None, [(np.zeros((3, 16, 16), np.float32),) * 2], progress=False)
-    row = replace(found.rows[0], psnr=np.nan)
-    result = run(tmp_path, rounds=0, epochs=1, evaluate=lambda _: replace(found, rows=[row]))
-    assert result.rounds[0]["metrics"]["data"].keys() == {"psnr_input", "ssim", "ssim_input"}
-    assert mirl.Result.load(tmp_path).rounds == result.rounds
 
 
 def test_data_that_tells_nan_is_refused(tmp_path):
@@ -562,64 +405,6 @@ def test_data_must_have_batches(small):
         mirl.find_ticket(small, iter([]), loggers=())
 
 
-def test_two_processes_cannot_share_a_run(whole):
-    folder = mirl.lottery.folder.RunFolder(whole[0])
-    folder.claim(json.loads(folder.recipe.read_text()))
-    try:
-        with pytest.raises(BlockingIOError, match="another process"):
-            run(whole[0])
-    finally:
-        folder.release()
-    run(whole[0])
-
-
-def test_of_two_that_begin_at_once_the_second_waits_outside(tmp_path):
-    """Nothing is looked at, and nothing written, before the lock is held."""
-    first = RunFolder(tmp_path)
-    first._lock()
-    try:
-        with pytest.raises(BlockingIOError, match="another process"):
-            run(tmp_path)
-        assert not first.recipe.exists()
-    finally:
-        first.release()
-
-
-class Ordered(Noise):
-    """Tells its tasks in an order."""
-
-    def __init__(self, *tasks):
-        self.order = tasks
-
-    def describe(self):
-        return {"seed": 5, "tasks": dict.fromkeys(self.order, 3)}
-
-
-def test_the_order_of_tasks_is_of_the_run(tmp_path):
-    """Samples follow it, though JSON's objects have none."""
-    run(tmp_path, data=Ordered("rain", "haze"), rounds=0)
-    run(tmp_path, data=Ordered("rain", "haze"), rounds=0)
-    message = r"the order of data\.tasks is \['rain', 'haze'\] there and \['haze', 'rain'\] here"
-    with pytest.raises(ValueError, match=message):
-        run(tmp_path, data=Ordered("haze", "rain"), rounds=0)
-
-
-def test_stages_that_differ_are_named_one_by_one(tmp_path):
-    folder = RunFolder(tmp_path)
-    stages = [{"size": 16, "tasks": {"rain": 1, "haze": 1}}, {"size": 24, "tasks": {"rain": 1}}]
-    described = {"recipe": dict.fromkeys(SETTINGS) | {"rounds": 1}, "network": {}}
-    folder.claim(described | {"data": {"stages": stages}})
-    folder.release()
-    other = [{"size": 16, "tasks": {"haze": 1, "rain": 1}}, {"size": 32, "tasks": {"rain": 1}}]
-    try:
-        with pytest.raises(ValueError, match="holds another run") as caught:
-            folder.claim(described | {"data": {"stages": other}})
-    finally:
-        folder.release()
-    assert "data.stages[1].size is 24 there and 32 here" in str(caught.value)
-    assert "the order of data.stages[0].tasks" in str(caught.value)
-
-
 def test_a_network_that_was_trained_is_no_start(small, batch, tmp_path):
     """As in a notebook whose cell is run twice."""
     settings = {"rounds": 0, "out": tmp_path, "loggers": ()}
@@ -672,8 +457,8 @@ def test_what_has_come_to_nothing_cannot_be_loaded(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"recipe\.json"):
         mirl.Result.load(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
-    with pytest.raises(OSError, match="stop"):
-        run(tmp_path, evaluate=_stop)
+    with pytest.raises(StopError):
+        run(tmp_path, evaluate=stop)
     with pytest.raises(ValueError, match="no round is done so far"):
         mirl.Result.load(tmp_path)
 
@@ -705,43 +490,15 @@ def test_criteria_need_no_name(tmp_path, function):
     assert named == f"{kind.__module__}.{kind.__qualname__}"
 
 
-def test_a_function_may_return_an_evaluation(tmp_path):
-    pair = next(Noise().epoch(0))
-    result = run(tmp_path, rounds=0, epochs=1, evaluate=lambda model: mirl.evaluate(model, [pair]))
-    assert result.rounds[0]["metrics"]["data"].keys() == {
-        "psnr", "ssim", "psnr_input", "ssim_input",
-    }  # fmt: skip
-    assert json.loads((tmp_path / "record.jsonl").read_text()) == result.rounds[0]
-
-
-@pytest.mark.parametrize(
-    ("found", "message"),
-    [
-        (None, "got NoneType"),
-        ({"rain": 30.0}, "got float for 'rain'"),
-        ({"rain": {"psnr": "30"}}, "got '30' for 'psnr' of 'rain'"),
-        ({3: {"psnr": 30.0}}, "got dict for 3"),
-    ],
-)
-def test_what_a_function_cannot_return_is_named(tmp_path, found, message):
-    with pytest.raises(TypeError, match=f"evaluate must return .*{message}"):
-        run(tmp_path, rounds=0, epochs=1, evaluate=lambda _: found)
-    # The round is trained, and another function may measure it.
-    other = {"rain": {"psnr": np.float32(30), "lpips": 1}}
-    result = run(tmp_path, rounds=0, epochs=1, evaluate=lambda _: other)
-    assert result.rounds[0]["metrics"] == {"rain": {"psnr": 30.0, "lpips": 1.0}}
-    assert result.table().splitlines()[-1].split() == ["0", "100.0", "100.0", "30.00"]
-
-
 def test_a_table_shows_what_each_round_has_measured(tmp_path):
     """A run that was resumed with another `evaluate` has measured different tasks."""
 
     def first(model):
         if (tmp_path / "record.jsonl").exists():
-            raise OSError("stop")
+            raise StopError
         return {"denoise_25": {"psnr": 30.0, "ssim": 0.9, "psnr_input": 20.0, "ssim_input": 0.5}}
 
-    with pytest.raises(OSError, match="stop"):
+    with pytest.raises(StopError):
         run(tmp_path, evaluate=first, rounds=1, epochs=1)
     result = run(tmp_path, evaluate=lambda _: {"derain": {"psnr": 31.0}}, rounds=1, epochs=1)
     _, head, unchanged, *rounds = result.table().splitlines()
@@ -752,13 +509,7 @@ def test_a_table_shows_what_each_round_has_measured(tmp_path):
     assert rounds[1].index("31.00") == head.index("rain") - 7
 
 
-def test_every_round_is_measured_on_the_same_patches(tmp_path):
-    """Though iterating a loader moves it on."""
-    photo = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
-    loader = mirl.Loader.from_images([photo], tasks=["denoise"], patch_size=16, batch_size=1)
-    result = run(tmp_path, evaluate=loader, rounds=1, epochs=1)
-    first, second = (
-        [measured["psnr_input"] for measured in record["metrics"].values()]
-        for record in result.rounds
-    )
-    assert first == second
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_is_not_batches(small, kind):
+    with pytest.raises(TypeError, match=r"batches, as of mirl\.Loader\.from_folder\(.*mini"):
+        mirl.find_ticket(small, kind("mini"))

@@ -74,3 +74,34 @@ def test_results_are_short_and_show_tables_in_notebooks(small):
     assert "of the prunable" in repr(report)
     assert len(repr(report)) < 200
     assert len(str(report).splitlines()) == len(report.layers) + 1
+
+
+def test_measures_of_ones_own_are_shown_by_their_names():
+    own = [record(0, []) | {"metrics": {"x": {"lpips": 0.3, "lpips_input": 0.45678, "dists": 2.0}}}]
+    first, head, unchanged, last = rounds_table(own).splitlines()
+    assert first.split() == ["density", "in", "%", "lpips"]
+    assert head.split()[-1] == "x"
+    assert unchanged.split()[-1] == "0.4568"
+    assert last.split() == ["0", "100.0", "100.0", "0.3"]
+    assert rounds_table(own, "dists").splitlines()[-1].split()[-1] == "2"
+    long = [record(0, []) | {"metrics": {"x": {"y" * 99: 0.3}}}]
+    assert max(map(len, rounds_table(long).splitlines())) <= 80
+
+
+def test_what_is_shown_can_be_chosen():
+    mixed = [record(0, ["derain"])]
+    mixed[0]["metrics"]["x"] = {"lpips": 0.3}
+    assert rounds_table(mixed).splitlines()[1].split()[-1] == "rain"
+    table = rounds_table(mixed, "ssim").splitlines()
+    assert table[0].split()[-1] == "SSIM"
+    assert table[-1].split() == ["0", "100.0", "100.0", "0.900"]
+    with pytest.raises(ValueError, match="no round has measured 'mse'; there are psnr, ssim"):
+        rounds_table(mixed, "mse")
+
+
+def test_layers_of_a_report_go_by_name(small):
+    report = mirl.prune(small, 0.5)
+    assert len(report) == len(report.layers)
+    assert report["output.weight"].name == "output.weight"
+    with pytest.raises(KeyError, match=r"output\.bias"):
+        report["output.bias"]

@@ -8,6 +8,7 @@ from mirl.lottery import (
     dense_sizes,
     linear_connectivity,
     mask_overlap,
+    mask_stability,
     overlap_matrix,
 )
 from reference import SMALL
@@ -129,3 +130,16 @@ def test_widths_that_do_not_split_into_heads_are_passed_over():
     model = mirl.PromptIR(**(SMALL | sizes))
     mirl.prune(model, 0.9)
     assert mirl.PromptIR(**dense_sizes(model)).num_parameters < model.num_parameters
+
+
+def test_masks_are_compared_round_by_round(swept):
+    ticket, control, other = (
+        swept / name for name in ("mir-l-seed0", "reinit-seed0", "mir-l-seed1")
+    )
+    same = mask_stability(ticket, control)
+    assert list(same) == [1, 2]
+    assert all(overlap.jaccard == 1 for overlap in same.values())
+    for overlap in mask_stability(ticket, other).values():
+        assert overlap.jaccard == pytest.approx(overlap.chance, abs=0.05)
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        mask_stability(ticket, swept / "nothing")
