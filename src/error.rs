@@ -1,6 +1,7 @@
 //! The one error enum. `py::error` maps each variant to a Python exception.
 
 use std::any::Any;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -64,12 +65,23 @@ impl Error {
         Self::Internal(format!("a fault of mirl, please report it: {message}"))
     }
 
-    /// Whether a value or a file is to blame, and not what became of the call.
+    /// Whether a value or a file is to blame, and not what became of the call, or what the machine lacks:
+    /// a process may have too many files open, and a network may not answer.
     pub fn is_of_input(&self) -> bool {
-        matches!(
-            self,
-            Self::Value(_) | Self::File { .. } | Self::Format { .. }
-        )
+        match self {
+            Self::Value(_) | Self::Format { .. } => true,
+            Self::File { source, .. } => matches!(
+                source.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::InvalidInput
+                    | ErrorKind::InvalidData
+                    | ErrorKind::UnexpectedEof
+            ),
+            _ => false,
+        }
     }
 
     pub fn internal(message: impl Into<String>) -> Self {
@@ -93,7 +105,7 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
-    use super::Error;
+    use super::{Error, ErrorKind};
     use std::panic::{catch_unwind, panic_any, resume_unwind};
 
     #[test]
@@ -105,5 +117,18 @@ mod tests {
         assert_eq!(told(|| panic!("ours")).to_string(), fault("ours"));
         assert_eq!(told(|| panic!("{}", 7)).to_string(), fault("7"));
         assert_eq!(told(|| panic_any(7)).to_string(), fault("no message"));
+    }
+
+    #[test]
+    fn what_the_machine_lacks_is_no_fault_of_an_image() {
+        let file = |source| Error::file("a.png", source).is_of_input();
+        assert!(file(ErrorKind::NotFound.into()) && file(ErrorKind::PermissionDenied.into()));
+        assert!(!file(ErrorKind::OutOfMemory.into()));
+        #[cfg(target_os = "linux")]
+        {
+            let (eio, emfile, estale) = (5, 24, 116);
+            let numbers = [eio, emfile, estale].map(std::io::Error::from_raw_os_error);
+            assert!(!numbers.into_iter().any(file));
+        }
     }
 }

@@ -165,8 +165,6 @@ def test_movement_is_summed_over_the_steps(small, batch, device):
     scores = {name: each.astype(np.float64) for name, each in trainer.movement().items()}
     mirl.prune(small, 0.5, criterion=scores)
     assert small.density().prunable == pytest.approx(0.5, abs=1e-4)
-    with pytest.raises(ValueError, match="movement=True"):
-        mirl.Trainer(small).movement()
 
 
 def test_movement_survives_a_checkpoint(small, batch, tmp_path, device):
@@ -198,6 +196,24 @@ def test_a_gpu_is_pruned_by_scores_alike(batches, cuda):
         agree = [(models[0].mask[n] == mask).mean() for n, mask in models[1].mask.items()]
         assert models[0].mask.keys() == models[1].mask.keys()
         assert np.mean(agree) > (0.99 if "data" in settings else 1 - 1e-9)
+
+
+def test_a_function_that_uses_gradients_needs_data(small):
+    """Zeros would be worth the same everywhere, and what comes first would go."""
+    with pytest.raises(ValueError, match=r"patch_embed.*: a score of NaN; .* needs data"):
+        mirl.prune(small, 0.5, criterion=lambda weights, gradients: np.abs(weights * gradients))
+    assert small.density().all == 1
+    mirl.prune(small, 0.5, criterion=lambda weights, _: np.abs(weights))
+    assert small.density().prunable == pytest.approx(0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_what_a_network_restores_in_does_not_matter(batches, criterion):
+    models = [mirl.PromptIR(seed=1, **SMALL) for _ in range(2)]
+    models[1]._precision = "bfloat16"  # without asking the processor
+    for model in models:
+        mirl.prune(model, 0.5, criterion=criterion, data=batches)
+    assert_same_state(models[1].mask, models[0].mask)
 
 
 @pytest.mark.parametrize("criterion", ["magnitude", "random", "synflow"])
@@ -294,7 +310,7 @@ def test_sizes_are_not_guessed(small, batches, name, monkeypatch):
     assert_same_state(scores(small, name, batches), expected)
 
 
-def test_seeds_may_be_numpys(batches):
+def test_seeds_may_be_numpys():
     models = [mirl.PromptIR(seed=1, **SMALL) for _ in range(2)]
     for model, seed in zip(models, (3, np.int64(3)), strict=True):
         mirl.prune(model, 0.4, criterion="random", seed=seed)

@@ -302,6 +302,12 @@ def test_other_endings_are_refused(pairs, tmp_path):
         ([(image(0, (32, 32)), image(0, (32, 32)))], ValueError, r"\(32, 32\)"),
         ([(image(0), image(0), image(0))], ValueError, r"\(degraded, clean\), got a tuple of 3"),
         ([7], ValueError, r"\(degraded, clean\), got a int"),
+        ((image(0), image(1)), ValueError, r"^data is one pair .*; give a list of pairs"),
+        ([image(0), image(1)], ValueError, r"^data is one pair .*; give a list of pairs"),
+        ({"night": (image(0), image(1))}, ValueError, r"^data\['night'\] is one pair"),
+        ([np.stack([image(0), image(1)])], ValueError, r"\(degraded, clean\), got a ndarray of 2"),
+        (np.stack([2 * [image(0)]] * 2), ValueError, r"\(degraded, clean\), got a ndarray of 2"),
+        ([(image(0), 2 * image(0) - 1)], ValueError, r"clean: .* \[0, 1\], got -.*\(x \+ 1\) / 2"),
         ("no/such/folder", OSError, "no/such/folder"),
     ],
 )
@@ -370,18 +376,6 @@ def test_a_result_of_another_shape_is_refused(pairs):
         mirl.evaluate(lambda images: images[:, :1], pairs, progress=False)
 
 
-def test_images_lie_plane_by_plane():
-    """As the measures take them without a copy."""
-    pairs = [(photo(0), photo(1))]
-    for test_set in (
-        mirl.TestSet.from_pairs(pairs, "night"),
-        mirl.TestSet.from_images([photo(0)], "denoise_25"),
-    ):
-        for _, degraded, clean in test_set:
-            assert degraded.flags.c_contiguous
-            assert clean.flags.c_contiguous
-
-
 def test_a_function_may_work_in_place(pairs):
     def brighter(images):
         images *= 1.1
@@ -396,3 +390,20 @@ def test_a_function_may_work_in_place(pairs):
 def test_a_model_that_is_none_is_named(pairs):
     with pytest.raises(TypeError, match="model must be"):
         mirl.evaluate("net.safetensors", pairs)
+
+
+def test_clean_images_may_leave_the_range_a_little():
+    clean = image(0).copy()
+    clean.flat[:2] = -0.5, 1.5
+    assert len(mirl.evaluate(None, [(3 * clean, clean)], progress=False).images) == 1
+
+
+@pytest.mark.parametrize("name", ["clip", "progress"])
+def test_switches_are_true_or_false(pairs, name):
+    with pytest.raises(TypeError, match=f"{name} must be True or False, got 'no'"):
+        mirl.evaluate(None, pairs, **{name: "no"})
+
+
+def test_a_model_is_named_by_its_type_alone(pairs):
+    with pytest.raises(TypeError, match=r"model must be .*, got ndarray$"):
+        mirl.evaluate(image(0), pairs)

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import struct
+import subprocess
 import sys
 import threading
 import zlib
@@ -407,3 +408,50 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path, named):
     with pytest.raises(PermissionError, match=r"'.*a\.txt'") as caught, atomic(path) as temporary:
         raise PermissionError(errno.EACCES, "denied", *([str(temporary)] if named else []))
     assert caught.value.filename == str(path)
+
+
+def test_names_may_be_as_long_as_they_can_be(small, tmp_path):
+    for ending in (".safetensors", ".mirl.safetensors"):
+        path = tmp_path / ("x" * (255 - len(ending)) + ending)
+        small.save(path)
+        assert mirl.load(path).shapes == small.shapes
+    image = tmp_path / ("x" * 251 + ".png")
+    mirl.write_image(image, np.zeros((8, 8, 3), np.uint8))
+    assert image.exists()
+
+
+FULL = """
+import errno, resource, sys
+import numpy as np
+import mirl
+
+image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+for ending in ("png", "jpg", "bmp", "tif", "webp"):
+    try:
+        mirl.write_image(f"{sys.argv[1]}/x.{ending}", image)
+    except OSError as error:
+        assert error.errno == errno.EFBIG, (ending, error.errno, error)
+        print(ending)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_what_cannot_be_written_has_the_systems_number(tmp_path):
+    """Whatever an encoder makes of it: a folder of images ends there where a disk is full."""
+    command = [sys.executable, "-c", FULL, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.stdout.split() == ["png", "jpg", "bmp", "tif", "webp"], run.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_image_is_short(tmp_path):
+    mirl.write_image(tmp_path / "photo.png", np.zeros((8, 9, 3), np.uint8))
+    image = mirl.read_image(tmp_path / "photo.png")
+    assert repr(image) == "Image(pixels=uint8 (8, 9, 3), icc=None, exif=None)"
+    assert "icc=1,000 bytes" in repr(image._replace(icc=bytes(1000)))
+
+
+def test_force_is_a_switch(tmp_path):
+    with pytest.raises(TypeError, match="force must be True or False, got 'no'"):
+        mirl.write_image(tmp_path / "photo.png", np.zeros((8, 9, 3), np.uint8), force="no")

@@ -113,6 +113,15 @@ def test_what_it_must_return_is_said_and_nothing_changes(batch, device, found, e
     assert trainer.steps == 2
 
 
+def test_a_gradient_that_no_weight_sees_must_be_finite_too(small, batch):
+    small.mask = {"output.weight": np.zeros(small.shapes["output.weight"], bool)}
+    before = small.state_dict()
+    trainer = mirl.Trainer(small, loss=lambda x, _: ([0.0] * len(x), np.full_like(x, np.nan)))
+    with pytest.raises(mirl.errors.DivergenceError, match="step 0 is NaN"):
+        trainer.step(*batch)
+    assert_same_state(small.state_dict(), before)
+
+
 def test_wrong_batches_are_named_before_it_is_asked(small, batch):
     def never(restored, clean):
         raise AssertionError

@@ -1,4 +1,3 @@
-import itertools
 import sys
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 from matplotlib.figure import Figure
 
 import mirl
-from mirl.lottery.figures import layers_figure, quality_figure, seconds_figure, stability_figure
 from mirl.plot import image_grid, save_figure, ticket_curve
 
 TASKS = ("denoise_15", "denoise_25", "denoise_50", "derain", "dehaze")
@@ -229,66 +227,6 @@ def test_a_grid_needs_images_with_their_channels_first(rows):
         image_grid([(label, degraded, restored, clean[0])])
 
 
-LONG = tuple(
-    f"magnitude with late rewinding lr=0.00{number} heads=[1, 1, 2, 4]" for number in "123"
-)
-
-
-def apart(figure, texts):
-    """Whether what is drawn beside each other, from left to right, does not overlap."""
-    figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in texts]
-    return all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
-
-
-def test_long_names_above_panels_do_not_overlap():
-    profile = [{"round": round_, "layers": {"a.weight": 0.5**round_}} for round_ in range(2)]
-    figure = layers_figure(dict.fromkeys(LONG, profile))
-    titles = [axis.title for axis in figure.axes[: len(LONG)]]
-    assert [title.get_text().replace("\n", " ") for title in titles] == list(LONG)
-    assert apart(figure, titles)
-
-
-@pytest.fixture
-def table():
-    """Three methods and two tasks, whose names are long."""
-    from pandas import DataFrame
-
-    tasks = (
-        "blur:1-3 + noise:10 + jpeg:30-70 + derain",
-        "blur:1-3 + noise:20 + jpeg:30-70 + derain",
-    )
-    return DataFrame(
-        {"method": method, "task": task, "seed": 0, "round": round_, "seconds": 10 - round_}
-        | {"density_prunable": 0.8**round_, "psnr": 30.0, "psnr_interval": 0.1, "runs": 2}
-        for method in LONG
-        for task in tasks
-        for round_ in range(4)
-    )
-
-
-def test_long_tasks_above_panels_do_not_overlap(table):
-    figure = quality_figure(table, "psnr")
-    assert apart(figure, [axis.title for axis in figure.axes[:2]])
-
-
-def test_the_legend_of_seconds_lies_beside_them(table):
-    figure = seconds_figure(table)
-    (axis,), (legend,) = figure.axes, figure.legends
-    assert apart(figure, [axis.patch, legend])
-    assert [text.get_text().replace("\n", " ") for text in legend.get_texts()] == list(LONG)
-    assert axis.get_window_extent().width > figure.bbox.width / 2
-
-
-def test_chance_is_seen_in_a_single_round():
-    figure = stability_figure({"seed 1": [(0.5, 0.42, 0.42)]})
-    ((found, chance), (legend,)) = figure.axes[0].lines[:2], figure.legends
-    assert found.get_markersize() < chance.get_markersize()
-    assert chance.get_marker() == "o"
-    assert chance.get_markerfacecolor() == "none"
-    assert [text.get_text() for text in legend.get_texts()] == ["seed 1", "by chance"]
-
-
 def test_a_part_of_a_figure_is_saved_with_it(tmp_path):
     figure = Figure()
     part, _ = figure.subfigures(1, 2)
@@ -305,3 +243,9 @@ def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(OSError, match="missing"):
         save_figure(Figure(), tmp_path / "missing" / "grid.png")
+
+
+@pytest.mark.parametrize("runs", ["folder", {"t": "folder"}, [[records()]], {"t": 3}, 3])
+def test_what_has_no_rounds_is_told_how_to_get_them(ax, runs):
+    with pytest.raises(TypeError, match=r"of a mirl\.Result, .* mirl\.Result\.load\(folder\)"):
+        ticket_curve(runs, ax)

@@ -432,3 +432,23 @@ def test_a_model_that_is_none_is_named(tmp_path):
     with pytest.raises(TypeError, match=r"model must be .* got None"):
         restore_files(None, [], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["force", "progress"])
+def test_switches_are_true_or_false(photos, tmp_path, name):
+    with pytest.raises(TypeError, match=f"{name} must be True or False, got 'no'"):
+        restore_files(Fake(), photos, tmp_path / "out", **{name: "no"})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("paths", [3, None, [3]])
+def test_paths_that_are_none_are_named(tmp_path, paths):
+    with pytest.raises(TypeError, match="paths must be a file, a folder, or several of them, got "):
+        restore_files(Fake(), paths, tmp_path / "out")
+
+
+def test_counts_without_a_default_of_none_are_named(tmp_path):
+    with pytest.raises(TypeError, match="batch_size must be a whole number, got None"):
+        restore_files(Fake(), [], tmp_path / "out", batch_size=None)
+    with pytest.raises(TypeError, match="overlap must be a whole number, got True"):
+        restore(Fake(), pixels((9, 7), np.uint8), overlap=True)

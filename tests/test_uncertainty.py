@@ -75,3 +75,10 @@ def test_bad_input_is_named():
         with pytest.raises(ValueError, match=r"losses must be finite, got \w+ of 'b'"):
             uncertainty.update(["a", "b"], [0.1, loss])
     assert uncertainty.state_dict() == {}
+
+
+def test_what_was_learned_is_seen():
+    uncertainty = mirl.TaskUncertainty(lr=0.5)
+    assert repr(uncertainty) == "TaskUncertainty(lr=0.5, sigmas={})"
+    uncertainty.update(["a"], [9.0])
+    assert repr(uncertainty) == "TaskUncertainty(lr=0.5, sigmas={a: 1.649})"

@@ -76,6 +76,12 @@ __all__ = [
     "write_image",
 ]
 
+
+def __dir__() -> list[str]:
+    """What is public, and the modules that have more of it; not what is imported here."""
+    return [*__all__, "__version__", "criteria", "data", "groups", "io", "lottery", "plot"]
+
+
 if _mirl.is_debug_build():
     import warnings
 

@@ -24,8 +24,9 @@ def whole(name: str, value: Any, least: int = 0) -> int:
     ValueError
         It is less than `least`, or more than 64 bits hold.
     """
+    given: Any = None if isinstance(value, bool) else value  # which Python takes for 0 and 1
     try:
-        number = operator.index(value)
+        number = operator.index(given)
     except TypeError:
         raise TypeError(f"{name} must be a whole number, got {value!r}") from None
     if number < least:
@@ -47,7 +48,7 @@ def wholes(name: str, values: Any, count: int) -> list[int]:
 
 
 def check_least(least: int, **settings: Any) -> None:
-    """Raise as `whole` for a setting that is not at least this; None, a default, passes."""
+    """Raise as `whole` for a setting that is not at least this; None, its default, passes."""
     for name, value in settings.items():
         if value is not None:
             whole(name, value, least)
@@ -58,6 +59,12 @@ def check_switches(**settings: Any) -> None:
     for name, value in settings.items():
         if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise a ValueError for a setting that is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
 
 
 def finite(name: str, value: Any) -> float:

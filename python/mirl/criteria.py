@@ -123,7 +123,11 @@ def _hessian_gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) ->
     the way, the absolute error has a kink, which would be most of the difference.
     """
     (gradient,) = _gradient(model, batches, seed)
-    slopes = [np.sign(model(degraded) - clean) / clean.size for degraded, clean in batches]
+    # Of the network that is differentiated, whatever it restores in.
+    slopes = [
+        np.sign(model._network.restore(degraded, "float32") - clean) / clean.size
+        for degraded, clean in batches
+    ]
     mask, state = model.mask, model.state_dict()
     alive = {name: values * mask.get(name, True) for name, values in gradient.items()}
     step = HESSIAN_STEP * _norm(state) / (_norm(alive) or 1.0)
@@ -188,19 +192,27 @@ def scores_of(
     Raises
     ------
     ValueError
-        Scores of another shape than the weights.
+        Scores of another shape than the weights; or NaN, as of gradients where there are no batches.
     """
     state = model.state_dict()
+    # Zeros would be worth the same everywhere, and what comes first would go.
+    blind = criterion.data == "taken" and not batches
+    missing = np.nan if blind else 0.0
 
     def scored(signal: State) -> dict[str, Array]:
         found = {}
         for name in names:
             weights = state[name]
-            scores = np.asarray(criterion.score(weights, signal.get(name, np.zeros_like(weights))))
+            signals = signal.get(name, np.full_like(weights, missing))
+            scores = np.asarray(criterion.score(weights, signals))
             if scores.shape != weights.shape:
                 raise ValueError(
                     f"{name}: the criterion returned scores of shape {scores.shape}"
                     f" for weights of shape {weights.shape}"
+                )
+            if blind and np.isnan(scores).any():
+                raise ValueError(
+                    f"{name}: a score of NaN; a criterion that uses gradients needs data"
                 )
             found[name] = scores
         return found

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mirl.data.batches import batches_of, has_epochs
+from mirl.checks import check_switches
+from mirl.data.batches import batches_of, check_pairs, has_epochs
 from mirl.data.folder import existing
 from mirl.data.sets import Pair, TestSet, check_files, test_sets
 from mirl.io import write_image, write_text
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from mirl.restore import Network
 
 MEASURES = ("psnr", "ssim", "psnr_input", "ssim_input")
+CLEAN = (-0.5, 1.5)
+"""What clean images may hold: what resampling leaves of [0, 1] is in it, what is of [-1, 1] is not."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +216,10 @@ def evaluate(
         The network, or any function of images; None stands for the one that returns its input.
     data
         A folder in the published layout, of which the split ``test`` is taken; test sets (see
-        `mirl.test_sets`); any iterable of ``(degraded, clean)``, float32 in [0, 1], images (3, H, W)
-        or batches (N, 3, H, W); or several such iterables by task, ``{"night": pairs}``. Of a
-        `mirl.Loader` epoch 0 is taken, and each task has a row.
+        `mirl.test_sets`); any iterable of ``(degraded, clean)``, tuples or lists of float32 images
+        (3, H, W) or batches (N, 3, H, W) in [0, 1] (degraded ones may come to [-1, 2], clean ones to
+        [-0.5, 1.5]); or several such iterables by task, ``{"night": pairs}``. Of a `mirl.Loader`
+        epoch 0 is taken, and each task has a row.
     clip
         Whether restored images are clipped to [0, 1] before they are measured, as published.
     save_images
@@ -232,15 +236,18 @@ def evaluate(
     Raises
     ------
     ValueError
-        Data without an image, or images that do not fit each other; a model that returns another
-        shape than it was given; several test sets whose images would be saved to one folder.
+        Data without an image; images that do not fit each other, or clean ones out of range; a model
+        that returns another shape than it was given; several test sets whose images would be saved to
+        one folder.
     TypeError
-        Not a model, not such data, or images that are not arrays of floating point.
+        Not a model, not such data, images that are not arrays of floating point, or a switch that is
+        neither True nor False.
     OSError
         A folder or a file that cannot be read or written.
     mirl.errors.DivergenceError
         The network gives NaN or infinity.
     """
+    check_switches(clip=clip, progress=progress)
     if model is not None:
         check_callable(model)
     sets = _test_sets(data, "data")
@@ -300,6 +307,7 @@ def _by_task(test_set: TestSet | _Pairs, done: Callable[[], Any]) -> Iterator[tu
                 "a pair must be two images (3, H, W) or batches (N, 3, H, W) of one shape,"
                 f" got {degraded.shape} and {clean.shape}"
             )
+        _check_clean(clean)
         if degraded.ndim == 3:
             degraded, clean = degraded[np.newaxis], clean[np.newaxis]
         tasks = data.tasks(0, batch) if tells else len(clean) * [test_set.task]
@@ -350,10 +358,23 @@ def _pairs(data: Any, what: str) -> Any:
     """What gives pairs, as far as that shows without going through it."""
     if not isinstance(data, Iterable) and not has_epochs(data):
         raise TypeError(f"{what} must be a folder, test sets or pairs, got {type(data).__name__}")
+    check_pairs(data, what)
     # Of some a length is asked for in vain: PyTorch's loader of what has none.
     if hasattr(data, "__len__") and length_hint(data, -1) == 0:
         raise ValueError(f"{what} has no pair")
     return data
+
+
+def _check_clean(clean: NDArray[Any]) -> None:
+    """Raise a ValueError for clean images far out of [0, 1]; what is no number is for `psnr` to say."""
+    if clean.dtype.kind != "f":
+        return
+    outside = clean[(clean < CLEAN[0]) | (clean > CLEAN[1])]
+    if outside.size:
+        raise ValueError(
+            f"clean: expected values in [0, 1], got {outside[0]}"
+            " (divide 8-bit images by 255; of [-1, 1], take (x + 1) / 2)"
+        )
 
 
 def _measure(

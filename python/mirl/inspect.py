@@ -12,8 +12,8 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.groups import prunable
-from mirl.load import as_float32, file_format, is_native, told_of
-from mirl.models import Density, PromptIR, load_native
+from mirl.load import as_float32, file_format, is_native, load_native, told_of
+from mirl.models import Density, PromptIR
 from mirl.pytorch import own_names, read_checkpoint
 from mirl.safetensors import read_metadata, read_safetensors
 from mirl.terminal import preformatted, shortened
@@ -147,6 +147,8 @@ class Inspection:
             if names:
                 yield _line(word, f"{len(names)}: {', '.join(names)}")
         for key, value in self.metadata.items():
+            if key == "density":  # as counted above
+                continue
             yield _line(key, _words(_rounding(value) if key == "rounding" else value))
 
     def _layers(self) -> Iterator[str]:
@@ -211,7 +213,7 @@ def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
         count = int(np.prod(shape))
         alive = int(masks[name].sum()) if name in masks else count
         tensors.append(TensorSummary(name, shape, dtype, count, alive, name in candidates))
-    shown = {"format", "network", "config", "density"}
+    shown = {"format", "network", "config"}
     return Inspection(
         path=str(path),
         format=format_,

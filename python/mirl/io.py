@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirl import _mirl
+from mirl.checks import check_switches
 from mirl.errors import FormatError
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ class Image(NamedTuple):
     """Colour profile."""
     exif: bytes | None
     """EXIF, its orientation reset; of TIFF files None."""
+
+    def __repr__(self) -> str:
+        icc, exif = (each and f"{len(each):,} bytes" for each in (self.icc, self.exif))
+        return f"Image(pixels={shape_of(self.pixels)}, icc={icc}, exif={exif})"
+
+
+def shape_of(array: NDArray[Any]) -> str:
+    """Name an array by its type and shape, for what would print all of it: ``"uint8 (8, 8, 3)"``."""
+    return f"{array.dtype} {array.shape}"
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:
@@ -89,12 +99,13 @@ def write_image(
     FileExistsError
         The file is already there.
     TypeError, ValueError
-        Pixels that are not an image.
+        Pixels that are not an image, or a setting of another type.
     OSError
         The file cannot be written.
     mirl.errors.FormatError
         A format that is unknown or cannot hold such pixels.
     """
+    check_switches(force=force)
     if getattr(pixels, "ndim", None) == 2:
         pixels = pixels[..., None]
     _mirl.write_image(os.fspath(path), pixels, force, icc, exif)

@@ -6,19 +6,21 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from mirl import _mirl
-from mirl.checks import whole
+from mirl.checks import check_choice, whole
+from mirl.choices import Device, MatmulPrecision
 from mirl.errors import DeviceError
 from mirl.library import NO_CUDA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MATMUL_PRECISIONS = ("highest", "high")
+DEVICES = get_args(Device)
+MATMUL_PRECISIONS = get_args(MatmulPrecision)
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
@@ -127,17 +129,16 @@ def device_choice(device: str) -> str:
     ValueError
         There is no such device.
     """
+    check_choice("device", device, DEVICES)
     if device == "cuda":
         try:
             _cuda()
         except DeviceError as error:
             raise DeviceError(f"device 'cuda' is not there: {error}") from None
-    elif device != "cpu":
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
     return device
 
 
-def set_float32_matmul_precision(precision: str) -> None:
+def set_float32_matmul_precision(precision: MatmulPrecision) -> None:
     """Set how matrix products of float32 are computed on a GPU.
 
     Parameters
@@ -151,12 +152,11 @@ def set_float32_matmul_precision(precision: str) -> None:
     ValueError
         Another precision.
     """
-    if precision not in MATMUL_PRECISIONS:
-        raise ValueError(f"precision must be one of {MATMUL_PRECISIONS}, got {precision!r}")
+    check_choice("precision", precision, MATMUL_PRECISIONS)
     _mirl.set_tf32(precision == "high")
 
 
-def get_float32_matmul_precision() -> str:
+def get_float32_matmul_precision() -> MatmulPrecision:
     """How matrix products of float32 are computed on a GPU: ``"high"`` or ``"highest"``."""
     return "high" if _mirl.tf32() else "highest"
 

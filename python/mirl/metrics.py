@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 FLOATS = (np.float32, np.float64)
 
 
-def psnr(a: NDArray[Any] | SupportsDLPack, b: NDArray[Any] | SupportsDLPack) -> float:
+def psnr(
+    a: NDArray[np.floating[Any]] | SupportsDLPack, b: NDArray[np.floating[Any]] | SupportsDLPack
+) -> float:
     """Peak signal-to-noise ratio: ``-10 log10`` of the mean squared error, for a peak of 1.
 
     Parameters
@@ -41,7 +43,9 @@ def psnr(a: NDArray[Any] | SupportsDLPack, b: NDArray[Any] | SupportsDLPack) -> 
     return _mean(_mirl.psnr, a, b)
 
 
-def ssim(a: NDArray[Any] | SupportsDLPack, b: NDArray[Any] | SupportsDLPack) -> float:
+def ssim(
+    a: NDArray[np.floating[Any]] | SupportsDLPack, b: NDArray[np.floating[Any]] | SupportsDLPack
+) -> float:
     """Structural similarity (Wang et al. 2004, eq. 13), the mean over windows and channels.
 
     Uniform 7×7 windows, sample covariance, K1 = 0.01, K2 = 0.03, a range of 1: the defaults of

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import numpy as np
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, SupportsDLPack, as_array
-from mirl.checks import finite, whole, wholes
+from mirl.checks import check_choice, finite, whole, wholes
+from mirl.choices import Precision, Preset
 from mirl.errors import DeviceError
 from mirl.groups import prunable, select
 from mirl.machine import device_choice
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mirl.choices import Device
+
 PACKED_SUFFIX = ".mirl.safetensors"
 """A network saved under a name with this ending is packed to its surviving weights."""
 
@@ -33,8 +36,8 @@ OTHER_SUFFIXES = (".pth", ".pt", ".ckpt", ".onnx")
 RESERVED = ("seed", "dtype", "rounding")
 """Metadata that some files have, by us."""
 
-PRESETS = ("default", "paper-code")
-PRECISIONS = ("float32", "bfloat16")
+PRESETS = get_args(Preset)
+PRECISIONS = get_args(Precision)
 
 
 class Density(NamedTuple):
@@ -147,7 +150,7 @@ class PromptIR:
         prompt_dims: Sequence[int] = (64, 128, 320),
         prompt_sizes: Sequence[int] = (64, 32, 16),
         prompt_len: int = 5,
-        device: str = "cpu",
+        device: Device = "cpu",
     ) -> None:
         config = {
             "dim": whole("dim", dim),
@@ -161,7 +164,7 @@ class PromptIR:
         }
         seed = whole("seed", seed)
         self._network = _mirl.Network(json.dumps(config), seed)
-        self._precision = "float32"
+        self._precision: Precision = "float32"
         self.seed: int | None = seed
         """Seed of the initial values; None where they came from a file."""
         self.to(device)
@@ -218,9 +221,9 @@ class PromptIR:
         return cls._wrap(network)
 
     @property
-    def device(self) -> str:
+    def device(self) -> Device:
         """Where the network runs, ``"cpu"`` or ``"cuda"``."""
-        return self._network.device
+        return cast("Device", self._network.device)
 
     def to(self, device: str) -> PromptIR:
         """Move the network to a device, with its masks.
@@ -271,9 +274,9 @@ class PromptIR:
         Parameters
         ----------
         images
-            float32, shape (N, 3, H, W) with any H and W ≥ 1, RGB in [0, 1]. Sizes that are no
-            multiple of 8 are padded by reflection and cropped back. Whatever DLPack views, a torch
-            tensor say, is viewed without a copy.
+            float32, shape (N, 3, H, W) with any H and W ≥ 1, RGB in [0, 1]; noise may come to
+            [-1, 2]. Sizes that are no multiple of 8 are padded by reflection and cropped back.
+            Whatever DLPack views, a torch tensor say, is viewed without a copy.
 
         Returns
         -------
@@ -290,7 +293,7 @@ class PromptIR:
         return self._network.restore(as_array(images, "images"), self._precision)
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """What numbers are rounded to when the network restores images.
 
         ``"float32"`` (default), or ``"bfloat16"``: on the processor the operands of matrix products and
@@ -312,7 +315,7 @@ class PromptIR:
     @precision.setter
     def precision(self, precision: str) -> None:
         check_precision(precision, self.device)
-        self._precision = precision
+        self._precision = cast("Precision", precision)
 
     def gradients(self, degraded: FloatArray, clean: FloatArray) -> dict[str, NDArray[np.float32]]:
         """The gradient of the mean absolute error, by parameter name.
@@ -320,7 +323,7 @@ class PromptIR:
         Parameters
         ----------
         degraded, clean
-            float32, both of one shape (N, 3, H, W), RGB in [0, 1].
+            As for `Trainer.step`.
 
         Returns
         -------
@@ -384,7 +387,7 @@ class PromptIR:
     def mask(self, mask: Mapping[str, NDArray[np.bool_] | SupportsDLPack]) -> None:
         self._network.set_masks(_arrays(mask))
 
-    def density(self, preset: str = "default") -> Density:
+    def density(self, preset: Preset = "default") -> Density:
         """Which share of the parameters is alive.
 
         Parameters
@@ -509,7 +512,8 @@ class PromptIR:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={value}" for name, value in self.config.items())
-        return f"PromptIR({sizes})"
+        _, alive, total = self._network.report([])
+        return f"PromptIR({total:,} parameters, {alive / total:.2%} alive; {sizes})"
 
 
 def _joined(about: dict[str, str], metadata: Mapping[str, str] | None) -> dict[str, str]:
@@ -538,11 +542,6 @@ def check_model(model: Any) -> None:
         raise TypeError(f"model must be a mirl.PromptIR, got {type(model).__name__}")
 
 
-def load_native(path: str | os.PathLike[str]) -> PromptIR:
-    """The network in a safetensors file of ours."""
-    return PromptIR._wrap(_mirl.Network.load(os.fspath(path)))
-
-
 def check_precision(precision: str, device: str) -> None:
     """Raise for an unknown precision, or one that a device does not have.
 
@@ -553,13 +552,12 @@ def check_precision(precision: str, device: str) -> None:
     mirl.errors.DeviceError
         Not on this device.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    check_choice("precision", precision, PRECISIONS)
     if precision == "bfloat16" and device == "cpu" and not _mirl.multiplies_bf16():
         raise DeviceError("this processor has no products of bfloat16 (AVX512_BF16)")
 
 
-def preset_choice(preset: str) -> str:
+def preset_choice(preset: Preset) -> Preset:
     """`preset` itself, where it is one.
 
     Raises
@@ -567,6 +565,5 @@ def preset_choice(preset: str) -> str:
     ValueError
         It is not.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {PRESETS}, got {preset!r}")
+    check_choice("preset", preset, PRESETS)
     return preset

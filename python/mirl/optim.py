@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mirl import _mirl
-from mirl.checks import check_least, is_number
+from mirl.checks import is_number, whole
 
 
 def linear_warmup_cosine(
@@ -39,7 +39,8 @@ def linear_warmup_cosine(
     TypeError, ValueError
         No whole numbers from 0 on; `warmup` does not fit `total`; not 0 <= `min_lr` <= `lr`.
     """
-    check_least(0, t=t, total=total, warmup=warmup)
+    for name, count in (("t", t), ("total", total), ("warmup", warmup)):
+        whole(name, count)
     for name, rate in (("lr", lr), ("min_lr", min_lr)):
         if not is_number(rate):
             raise TypeError(f"{name} must be a number, got {rate!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from mirl.extras import need
 from mirl.io import atomic
 from mirl.metrics import psnr
-from mirl.tasks import measure_name, task_name
+from mirl.tasks import check_measured, measure_name, task_name
 
 if TYPE_CHECKING:
     import os
@@ -74,17 +74,19 @@ def ticket_curve(
     ------
     ValueError
         A run of which no round has the measure.
+    TypeError
+        Neither a `Result` nor rounds, a folder say.
     ImportError
         matplotlib is not installed.
     """
     need("plot", "matplotlib")
     named = isinstance(runs, Mapping)
     rounds = {
-        name: list(run.rounds if hasattr(run, "rounds") else run)
+        name: _records(run)
         for name, run in (runs.items() if isinstance(runs, Mapping) else [("", runs)])
     }
     for name, records in rounds.items():
-        _check_measured(name, records, measure)
+        check_measured(records, measure, name or "a ticket curve")
     every = [record for records in rounds.values() for record in records]
     tasks = _tasks(every, measure)
     if ax is None:
@@ -123,17 +125,17 @@ def ticket_curve(
     return ax
 
 
-def _check_measured(name: str, records: Sequence[Mapping[str, Any]], measure: str) -> None:
-    """Raise where no round of a run has a measure."""
-    if _tasks(records, measure):
-        return
-    there = dict.fromkeys(
-        key for record in records for found in record["metrics"].values() for key in found
-    )
-    raise ValueError(
-        f"{name or 'a ticket curve'}: no round has measured {measure!r}; "
-        + (f"there are {', '.join(there)}" if there else "evaluate every round")
-    )
+def _records(run: Any) -> list[Mapping[str, Any]]:
+    """The rounds of a run; raises TypeError for what has none."""
+    rounds = getattr(run, "rounds", run)
+    records = list(rounds) if isinstance(rounds, Iterable) else [rounds]
+    if not all(isinstance(record, Mapping) for record in records):
+        kind = type(run).__name__
+        raise TypeError(
+            f"a ticket curve is of a mirl.Result, or of its rounds, got a {kind}: of a folder take"
+            ' mirl.Result.load(folder), several by name, {"ticket": a, "random": b}'
+        )
+    return records
 
 
 def _tasks(records: Sequence[Mapping[str, Any]], measure: str) -> list[str]:

@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from mirl.checks import check_least, check_switches, finite, whole
+from mirl.checks import check_switches, finite, whole
+from mirl.choices import Of
 from mirl.criteria import Array, Criterion, criterion_of, scores_of
 from mirl.data.batches import first_batches
 from mirl.errors import CollapseWarning
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mirl.arrays import FloatArray
+    from mirl.choices import Alive, CriterionName, Granularity, Preset, Scope, Threshold
     from mirl.criteria import Score
 
 OUTPUT_RATE = 0.5
@@ -62,6 +64,14 @@ class PruneReport:
         """Go through the layers."""
         return iter(self.layers)
 
+    def __len__(self) -> int:
+        """The number of layers."""
+        return len(self.layers)
+
+    def __getitem__(self, name: str) -> Layer:
+        """The layer of a parameter, by its name; KeyError where it did not compete."""
+        return {layer.name: layer for layer in self.layers}[name]
+
     def __str__(self) -> str:
         width = max(len(layer.name) for layer in self.layers)
         lines = [
@@ -83,21 +93,21 @@ class PruneReport:
 def prune(
     model: PromptIR,
     amount: float = 0.2,
-    scope: str = "global",
+    scope: Scope = "global",
     *,
-    criterion: str | Score | Mapping[str, NDArray[np.floating]] = "magnitude",
+    criterion: CriterionName | Score | Mapping[str, NDArray[np.floating]] = "magnitude",
     data: Any = None,
     batches: int = 8,
-    granularity: str = "weights",
+    granularity: Granularity = "weights",
     include: Sequence[str] = ("weights",),
     exclude: Sequence[str] | None = None,
     min_density: float = 0.0,
     seed: int | Sequence[int] = 0,
-    preset: str = "default",
-    threshold: str | None = None,
-    alive: str | None = None,
+    preset: Preset = "default",
+    threshold: Threshold | None = None,
+    alive: Alive | None = None,
     output_rate: float = OUTPUT_RATE,
-    of: str = "alive",
+    of: Of = "alive",
 ) -> PruneReport:
     """Remove the surviving weights of the smallest scores.
 
@@ -122,7 +132,7 @@ def prune(
         ``"magnitude"``; ``"random"``; by gradients ``"snip"``, ``"taylor"``, ``"grasp"``;
         ``"synflow"``, in a hundred prunings without data: see `mirl.criteria` for formulas and
         papers. Or a function ``(weights, gradients) -> scores`` of the arrays of one parameter
-        (gradients are those of the mean absolute error, and zero without `data`); or the scores by
+        (gradients are those of the mean absolute error, and NaN without `data`); or the scores by
         parameter name, as of `mirl.Trainer.movement`.
     data, batches
         What gradients are taken of: a `mirl.Loader` or any iterable of ``(degraded, clean)``, and
@@ -191,7 +201,7 @@ def prune(
     amount = finite("amount", amount)
     network = model._network
     names = select(network, include, excluded(preset) if exclude is None else exclude)
-    if of not in ("alive", "all"):
+    if of not in get_args(Of):
         raise ValueError(f'of must be "alive" or "all", got {of!r}')
     units = granularity_of(granularity)
     threshold = threshold or ("percentile" if paper else "exact")
@@ -246,7 +256,7 @@ def _emptied(layers: list[tuple[str, int, int]]) -> set[str]:
 
 def _images(criterion: Criterion, data: Any, batches: int) -> list[tuple[Array, Array]]:
     """The batches that a criterion is computed from."""
-    check_least(1, batches=batches)
+    whole("batches", batches, 1)
     if criterion.data == "ignored":
         return []
     if data is None:
@@ -305,7 +315,7 @@ def rewind(
     model: PromptIR,
     snapshot: Snapshot | Mapping[str, FloatArray],
     *,
-    preset: str = "default",
+    preset: Preset = "default",
     biases: bool = True,
     prompts: bool = False,
     temperatures: bool = False,

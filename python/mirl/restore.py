@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mirl import _mirl
 from mirl.arrays import SupportsDLPack, as_array
-from mirl.checks import check_least
+from mirl.checks import check_least, check_switches, whole
 from mirl.data.folder import files_of
 from mirl.errors import DivergenceError, FormatError
 from mirl.io import Image, check_absent, check_array, check_readable, read_image, write_image
@@ -111,7 +111,7 @@ def restore(
     Raises
     ------
     TypeError
-        Another element type, or neither a network nor a function.
+        Another element type, neither a network nor a function, or a setting of another type.
     ValueError
         Another shape, NaN, or a tile that is not larger than its overlap; a model that returns another
         shape than it was given.
@@ -125,6 +125,7 @@ def restore(
     """
     check_callable(model)
     _check_tiling(tile, overlap)
+    check_switches(progress=progress)
     check_array(image, "image")
     array = as_array(image, "image")
     if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.uint16, np.float32):
@@ -186,6 +187,8 @@ def restore_files(
     FileExistsError, FileNotFoundError, ValueError
         A result is already there, an input is not, a folder holds no image, or two inputs have one
         name. Nothing was done.
+    TypeError
+        Neither a network nor a function, no names of files, or a setting of another type.
     OSError
         An input that is neither a file nor a folder: nothing was done. A disk that is full or that
         cannot be written to, at the first image that it does not take.
@@ -195,8 +198,9 @@ def restore_files(
     """
     check_callable(model)
     _check_tiling(tile, overlap)
-    check_least(1, batch_size=batch_size)
-    sources = files_of(paths)
+    whole("batch_size", batch_size, 1)
+    check_switches(force=force, progress=progress)
+    sources = files_of(paths, "paths")
     folder = Path(out)
     _check_names(sources, folder, force=force)
     folder.mkdir(parents=True, exist_ok=True)
@@ -322,7 +326,8 @@ def _counted(tiles: int, progress: bool) -> Iterator[Callable[[], Any]]:
 def check_callable(model: Any) -> None:
     """Raise a TypeError for what is neither a network nor a function."""
     if not callable(model):
-        raise TypeError(f"model must be a network or a function of images, got {model!r}")
+        kind = type(model).__name__
+        raise TypeError(f"model must be a network or a function of images, got {kind}")
 
 
 def restored_by(model: Network, images: Images) -> Images:
@@ -400,7 +405,7 @@ def _largest_area(model: Any) -> int:
 
 
 def _check_tiling(tile: int | None, overlap: int) -> None:
-    check_least(0, overlap=overlap)
+    whole("overlap", overlap)
     check_least(1, tile=tile)
     if tile is not None and tile <= overlap:
         raise ValueError(f"tile must be larger than the overlap of {overlap}, got {tile}")

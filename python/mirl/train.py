@@ -17,6 +17,7 @@ from mirl.models import check_model, check_precision
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mirl.choices import LossName, Precision, Recompute
     from mirl.models import PromptIR
 
 Images: TypeAlias = NDArray[np.float32]
@@ -97,13 +98,13 @@ class Trainer:
         model: PromptIR,
         lr: float = 2e-4,
         *,
-        loss: str | Mapping[str, float] | LossFunction = "l1",
+        loss: LossName | Mapping[LossName, float] | LossFunction = "l1",
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         clip_grad_norm: float | None = None,
-        recompute: str | None = None,
-        precision: str = "float32",
+        recompute: Recompute | None = None,
+        precision: Precision = "float32",
         micro_batch: int | None = None,
         ema_decay: float | None = None,
         movement: bool = False,
@@ -173,6 +174,8 @@ class Trainer:
         ----------
         degraded, clean
             float32, both of one shape (N, 3, H, W), RGB in [0, 1]; or what DLPack views as such.
+            Noise and resampling may leave that: degraded values in [-1, 2] are taken, and clean ones
+            in [-0.5, 1.5].
         weights
             What the loss of each image counts, at least 0; by default 1.
 
@@ -244,7 +247,10 @@ class Trainer:
     def save_checkpoint(self, path: str | os.PathLike[str], progress: str = "") -> None:
         """Write parameters, masks, moments and step count, to continue to the bit.
 
-        The file appears whole or not at all; one that was there stays until then.
+        The file appears whole or not at all; one that was there stays until then. Settings of the
+        trainer and its `lr` are not in it: make the one that goes on with the same. What has been
+        pruned since the last step has no moments and no average in the file; here it keeps them until
+        the next step.
 
         Parameters
         ----------
@@ -265,7 +271,9 @@ class Trainer:
         self._trainer.save_checkpoint(os.fspath(path), progress)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> str:
-        """Put a checkpoint back.
+        """Put a checkpoint back: all but the settings of the trainer, and its `lr`.
+
+        An average in it is passed over where this trainer has no `ema_decay`.
 
         Parameters
         ----------

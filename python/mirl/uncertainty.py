@@ -55,6 +55,10 @@ class TaskUncertainty:
         # Of each task: ln σ, both moments of its gradient, and how many of them there were.
         self._tasks: dict[str, list[float]] = {}
 
+    def __repr__(self) -> str:
+        sigmas = ", ".join(f"{task}: {sigma:.4g}" for task, sigma in self.sigmas.items())
+        return f"TaskUncertainty(lr={self.lr}, sigmas={{{sigmas}}})"
+
     @property
     def sigmas(self) -> dict[str, float]:
         """The uncertainty σ of each task that was seen; 1 at first."""

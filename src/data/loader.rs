@@ -160,7 +160,7 @@ impl Loader {
                     }
                 }
             })
-            .map_err(|error| Error::value(format!("the loader's thread cannot start: {error}")))?;
+            .map_err(|error| Error::Device(format!("the loader's thread cannot start: {error}")))?;
         Ok(Batches {
             receiver: Mutex::new(receiver),
             process: std::process::id(),

@@ -12,7 +12,7 @@ use image::{
 };
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Cursor, Read, Seek, Write};
+use std::io::{BufRead, BufReader, BufWriter, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 const JPEG_QUALITY: u8 = 95;
@@ -135,10 +135,41 @@ pub fn write(path: &Path, image: &Image, force: bool) -> Result<()> {
     }
     atomic::replace(path, |temporary| {
         let file = File::create(temporary).map_err(|source| Error::file(path, source))?;
-        let mut file = BufWriter::new(file);
-        encode(&mut file, format, image).map_err(|error| failed(path, error))?;
+        let mut file = BufWriter::new(Noting { file, number: None });
+        let encoded = encode(&mut file, format, image);
+        encoded.map_err(|error| match file.get_ref().number {
+            Some(number) => Error::file(path, std::io::Error::from_raw_os_error(number)),
+            None => failed(path, error),
+        })?;
         file.flush().map_err(|source| Error::file(path, source))
     })
+}
+
+/// A file that keeps the system's number of a write that failed: the encoder of PNG keeps its words only.
+struct Noting {
+    file: File,
+    number: Option<i32>,
+}
+
+impl Write for Noting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes);
+        self.number = written
+            .as_ref()
+            .err()
+            .and_then(std::io::Error::raw_os_error);
+        written
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Noting {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 struct Decoded {

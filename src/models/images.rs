@@ -29,6 +29,8 @@ impl Images<'_> {
 
     /// Values that noise may reach beyond [0, 1]; images of 0…255 lie far outside.
     const RANGE: RangeInclusive<f32> = -1.0..=2.0;
+    /// Values of clean images: resampling overshoots [0, 1] by less, and images of [-1, 1] lie outside.
+    const CLEAN: RangeInclusive<f32> = -0.5..=1.5;
 
     /// # Errors
     /// Names `what` when there is no pixel, not three channels, or a value is NaN or out of range.
@@ -40,29 +42,41 @@ impl Images<'_> {
                 self.shape
             )));
         }
+        self.check_values(what, Self::RANGE)
+    }
+
+    fn check_values(&self, what: &str, range: RangeInclusive<f32>) -> Result<()> {
         // Without a branch for each value.
-        let fine = |fine, v| fine & Self::RANGE.contains(v);
+        let fine = |fine, v| fine & range.contains(v);
         if self.data.iter().fold(true, fine) {
             return Ok(());
         }
-        match self.data.iter().find(|v| !Self::RANGE.contains(v)) {
+        match self.data.iter().find(|v| !range.contains(v)) {
             None => Ok(()),
             Some(bad) if !bad.is_finite() => Err(Error::value(format!("{what} holds {bad}"))),
             Some(bad) => Err(Error::value(format!(
-                "{what}: expected values in [0, 1], got {bad} (divide 8-bit images by 255)"
+                "{what}: expected values in [0, 1], got {bad} (divide 8-bit images by 255; of [-1, 1], \
+                 take (x + 1) / 2)"
             ))),
         }
     }
 
     /// # Errors
-    /// Clean images of another shape than these degraded ones.
+    /// Clean images of another shape than these degraded ones, or far from [0, 1].
     pub fn check_clean(&self, clean: &Self) -> Result<()> {
-        if self.shape == clean.shape {
+        self.check_shape(clean)?;
+        clean.check_values("clean", Self::CLEAN)
+    }
+
+    /// # Errors
+    /// Another shape than that of these degraded images.
+    pub fn check_shape(&self, other: &Self) -> Result<()> {
+        if self.shape == other.shape {
             return Ok(());
         }
         Err(Error::value(format!(
             "degraded and clean differ in shape: {:?} and {:?}",
-            self.shape, clean.shape
+            self.shape, other.shape
         )))
     }
 

@@ -85,8 +85,13 @@ fn is_aligned(array: &Bound<'_, PyUntypedArray>) -> PyResult<bool> {
 }
 
 /// Looks numpy's functions up: a child that is forked while another thread does would wait for them for ever.
-pub fn look_up(py: Python<'_>) {
+///
+/// # Errors
+/// numpy cannot be imported, or Ctrl-C came meanwhile: rust-numpy itself would panic.
+pub fn look_up(py: Python<'_>) -> PyResult<()> {
+    py.import("numpy")?;
     drop(PyArray1::<f32>::zeros(py, 0, false).readonly());
+    Ok(())
 }
 
 pub fn to_numpy<'py, T: Element>(

@@ -22,8 +22,7 @@ mod _mirl {
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
         #[cfg(unix)]
         crate::runtime::fork::survive();
-        super::array::look_up(module.py());
-        Ok(())
+        super::array::look_up(module.py())
     }
 
     #[pymodule_export]

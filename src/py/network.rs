@@ -141,7 +141,7 @@ impl Network {
         let vector = owned::<f32>(vector, "vector")?;
         let gradients = enter_with(py, &self.shared, |network| {
             let (degraded, vector) = (degraded.images("degraded")?, vector.images("vector")?);
-            degraded.check_clean(&vector)?;
+            degraded.check_shape(&vector)?;
             network.vjp(degraded, vector.data)
         })?;
         state_to_dict(py, &gradients)

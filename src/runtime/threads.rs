@@ -61,7 +61,7 @@ fn install(owned: &mut Option<Owned>, threads: usize) -> Result<Arc<ThreadPool>>
         .stack_size(STACK_BYTES)
         .thread_name(|index| format!("mirl-{index}"))
         .build()
-        .map_err(|error| Error::value(format!("{threads} threads cannot be started: {error}")))?;
+        .map_err(|error| Error::Device(format!("{threads} threads cannot be started: {error}")))?;
     let pool = Arc::new(pool);
     let before = owned.replace(Owned {
         process: std::process::id(),

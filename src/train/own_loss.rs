@@ -21,6 +21,8 @@ pub struct OwnLoss {
     /// What the loss is of that comes in next.
     restored: Option<Restored>,
     gradients: Gradients,
+    /// Of the gradients that came in, one that is not finite, or 0: channels of no weight would hide it.
+    wrong: f64,
     seconds: Seconds,
 }
 
@@ -51,6 +53,9 @@ impl OwnLoss {
         let image = gradient.len() / losses.len().max(1);
         for (gradient, share) in gradient.chunks_exact_mut(image.max(1)).zip(shares) {
             gradient.iter_mut().for_each(|value| *value *= share);
+        }
+        if let Some(&value) = gradient.iter().find(|value| !value.is_finite()) {
+            self.wrong = value.into();
         }
         self.losses.extend_from_slice(losses);
         self.gradients.add(restored.backward(&gradient)?)?;
@@ -85,6 +90,7 @@ impl Trainer {
             losses: vec![],
             restored: None,
             gradients: Gradients::default(),
+            wrong: 0.0,
             seconds: Seconds::default(),
         })
     }
@@ -102,7 +108,7 @@ impl Trainer {
         let weighed = own.losses.iter().zip(&own.shares);
         let loss = weighed.map(|(loss, &share)| loss * f64::from(share)).sum();
         let step = self.optimizer().steps();
-        check_finite(step, loss, 0.0)?;
+        check_finite(step, loss, own.wrong)?;
         let norm = match network.gpu() {
             Some(gpu) => self.update_cuda(gpu, network, &own.gradients, own.lr)?,
             None => self.update(network, &own.gradients, own.lr)?,

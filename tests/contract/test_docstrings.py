@@ -32,6 +32,12 @@ def test_public_names_are_documented(name):
     assert undocumented(name, getattr(mirl, name)) == []
 
 
+def test_what_is_offered_is_public():
+    assert set(mirl.__all__) < set(dir(mirl))
+    assert not {"os", "annotations", "arrays", "checks"} & set(dir(mirl))
+    assert all(inspect.getdoc(getattr(mirl, name)) for name in dir(mirl))
+
+
 @pytest.mark.parametrize("name", ["mirl", *MODULES])
 def test_examples_are_true(name):
     module = importlib.import_module(name)

@@ -33,3 +33,19 @@ def test_only_numpy_is_imported():
 
 def test_import_is_quick():
     assert min(imported()[0] for _ in range(5)) < SECONDS
+
+
+def test_without_numpy_it_is_an_import_error():
+    """And not a panic of the core, which nothing would catch."""
+    script = """
+import sys
+sys.modules["numpy"] = None
+for name in ("mirl", "mirl._mirl"):
+    try:
+        __import__(name)
+    except ImportError:
+        print("told")
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "told\ntold\n", run.stderr
+    assert "panicked" not in run.stderr

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mirl.arrays import as_array
-from mirl.checks import check_least
+from mirl.checks import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,27 +38,34 @@ def batches_of(
     TypeError, ValueError
         What is not two arrays.
     """
+    check_pairs(data)
     for batch in data.epoch(epoch, start) if has_epochs(data) else islice(data, start, None):
-        # Two keys are no pair.
-        pair: Any = () if isinstance(batch, Mapping) else batch
-        try:
-            degraded, clean = pair
-        except (TypeError, ValueError):
+        # Neither two keys nor an array of two images are a pair.
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
             kind = type(batch).__name__
             count = f" of {len(batch)}" if hasattr(batch, "__len__") else ""
-            raise ValueError(
-                f"a batch must be a pair (degraded, clean), got a {kind}{count}"
-            ) from None
+            raise ValueError(f"a batch must be a pair (degraded, clean), got a {kind}{count}")
+        degraded, clean = batch
         yield np.asarray(as_array(degraded, "degraded")), np.asarray(as_array(clean, "clean"))
 
 
 def first_batches(data: Any, batches: int) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """So many of the first batches of `batches_of`; raises ValueError where there is none."""
-    check_least(1, batches=batches)
+    whole("batches", batches, 1)
     found = list(islice(batches_of(data), batches))
     if not found:
         raise ValueError("data has no batch")
     return found
+
+
+def check_pairs(data: Any, what: str = "data") -> None:
+    """Raise a ValueError for one pair of arrays where several pairs are wanted."""
+    if (
+        isinstance(data, tuple | list)
+        and len(data) == 2
+        and all(hasattr(each, "__dlpack__") for each in data)
+    ):
+        raise ValueError(f"{what} is one pair (degraded, clean); give a list of pairs")
 
 
 def has_epochs(data: Any) -> bool:

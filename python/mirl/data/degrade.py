@@ -10,7 +10,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.arrays import check_unmasked
-from mirl.checks import check_least
+from mirl.checks import whole
 from mirl.io import check_array
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ def degrade(
     ValueError
         An unknown step, a strength out of range, or an array that is not an image.
     TypeError
-        Another type than uint8, a masked array, or a task or a name that is not a string.
+        Another type than uint8, a masked array, a seed that is not a whole number, or a task or a
+        name that is not a string.
     """
-    check_least(0, seed=seed)
+    whole("seed", seed)
     check_photo(image, batches=True)
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, got {name!r}")

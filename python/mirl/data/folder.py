@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mirl.data.degrade import TASKS, has_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _SUFFIXES = {"derain": ("_gt", "_rainy"), "dehaze": ("_gt", "_hazy")}
 _EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -71,14 +72,23 @@ def suffixes(task: str) -> tuple[str, str]:
     return _SUFFIXES.get(task, ("", ""))
 
 
-def files_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+def files_of(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], what: str
+) -> list[Path]:
     """The files of one name or of several; a folder stands for the images in it.
 
-    OSError where one is neither, a pipe say: reading it might never end.
+    OSError where one is neither, a pipe say: reading it might never end. TypeError for what is no
+    name; `what` is what they are called in messages.
     """
-    names = [paths] if isinstance(paths, str | os.PathLike) else paths
+    names: Iterable[Any] = [paths]
+    if isinstance(paths, Iterable) and not isinstance(paths, str | os.PathLike):
+        names = paths
     files: list[Path] = []
-    for path in map(Path, names):
+    for name in names:
+        if not isinstance(name, str | os.PathLike):
+            kind = type(name).__name__
+            raise TypeError(f"{what} must be a file, a folder, or several of them, got {kind}")
+        path = Path(name)
         if _is_other(path) and not path.is_dir():
             raise OSError(errno.EINVAL, "is not a file", str(path))
         files += images_of(path) if path.is_dir() else [path]

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from mirl import _mirl
-from mirl.checks import check_least, is_number, whole
+from mirl.checks import check_choice, is_number, whole
+from mirl.choices import Augment, OnError
 from mirl.data.degrade import (
     SIGMAS,
     TASKS,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 PAPER_CODE_REPEATS: Mapping[str, int] = {"denoise": 3, "derain": 120, "dehaze": 1}
 """How often the published code lists an image of a task in an epoch (denoising: for each sigma)."""
 
+WHOLE = {"batch_size": 1, "patch_size": 1, "prefetch": 1, "seed": 0, "cache_mb": 0}
+"""Whole numbers, and what they are at least."""
+
 _Sample = tuple[int, int | None, str | None]
 
 
@@ -46,15 +50,15 @@ class _Settings:
     mix: Mapping[str, float] | None
     batch_size: int
     patch_size: int
-    augment: str
+    augment: Augment
     seed: int
-    on_error: str
+    on_error: OnError
     prefetch: int
     synthesize: Sequence[str] = ()
     cache_mb: int = 0
 
     def __post_init__(self) -> None:
-        """Raise where one is out of range; what strings may be is the core's matter."""
+        """Raise where one is out of range."""
         check_tasks(self.tasks, self.sigmas, self.synthesize)
         for name, shares in {"repeats": self.repeats, "mix": self.mix}.items():
             if not (shares is None or isinstance(shares, Mapping)):
@@ -76,10 +80,10 @@ class _Settings:
                 )
             if not all(is_number(each) and each > 0 and np.isfinite(each) for each in mix.values()):
                 raise ValueError(f"shares of mix must be positive, got {dict(mix)}")
-        check_least(
-            1, batch_size=self.batch_size, patch_size=self.patch_size, prefetch=self.prefetch
-        )
-        check_least(0, seed=self.seed, cache_mb=self.cache_mb)
+        for name, least in WHOLE.items():
+            whole(name, getattr(self, name), least)
+        check_choice("augment", self.augment, get_args(Augment))
+        check_choice("on_error", self.on_error, get_args(OnError))
 
 
 class Loader:
@@ -118,9 +122,9 @@ class Loader:
         mix: Mapping[str, float] | None = None,
         batch_size: int = 8,
         patch_size: int = 128,
-        augment: str = "all",
+        augment: Augment = "all",
         seed: int = 0,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         prefetch: int = 2,
         cache_mb: int = 1024,
     ) -> Loader:
@@ -218,9 +222,9 @@ class Loader:
         mix: Mapping[str, float] | None = None,
         batch_size: int = 8,
         patch_size: int = 128,
-        augment: str = "all",
+        augment: Augment = "all",
         seed: int = 0,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         prefetch: int = 2,
     ) -> Loader:
         """Patches of clean images in memory; every degradation is synthetic.
@@ -381,7 +385,8 @@ class Loader:
         mirl.errors.FormatError, OSError
             An image that cannot be read, with ``on_error="raise"``.
         """
-        check_least(0, epoch=epoch, start=start)
+        whole("epoch", epoch)
+        whole("start", start)
         for batch in self._loader.epoch(epoch, start):
             self._warn()
             yield batch
@@ -405,7 +410,8 @@ class Loader:
         ValueError
             No such batch.
         """
-        check_least(0, epoch=epoch, batch=batch)
+        whole("epoch", epoch)
+        whole("batch", batch)
         if batch >= len(self):
             raise ValueError(f"batch must be less than {len(self)}, got {batch}")
         if epoch not in self._orders:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirl import _mirl
-from mirl.checks import check_least
+from mirl.checks import check_switches, whole
 from mirl.data.degrade import degradation as degradation_of
 from mirl.data.degrade import degrade, has_pairs
 from mirl.data.folder import check_distinct, files_of, suffixes
@@ -67,12 +67,14 @@ def write_pairs(
         was written.
     FileExistsError
         A file is there, and `force` is not set. Nothing was written.
+    TypeError
+        No names of files, or a setting of another type. Nothing was written.
     mirl.errors.FormatError
         Images that cannot be read, all named. Pairs of the others were written.
     OSError
         A file cannot be written; an image that is neither a file nor a folder.
     """
-    sources = files_of(images)
+    sources = files_of(images, "images")
     for what, part in {"split": split, "task": task, "name": name}.items():
         if part in ("", ".", "..") or Path(part).name != part:
             raise ValueError(f"{what} must be the name of a folder, got {part!r}")
@@ -82,7 +84,8 @@ def write_pairs(
             " Name the folder otherwise, and say the degradation beside it"
         )
     steps = degradation_of(task if degradation is None else degradation)
-    check_least(0, seed=seed)
+    whole("seed", seed)
+    check_switches(force=force, progress=progress)
     folder = Path(root, split, task, name)
     clean_suffix, suffix = suffixes(task)
     if not sources:

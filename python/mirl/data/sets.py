@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mirl import _mirl
-from mirl.checks import check_least
+from mirl.checks import check_least, whole
 from mirl.data.degrade import (
     SIGMAS,
     TASKS,
@@ -30,6 +30,7 @@ from mirl.data.folder import (
     sets_of,
     there_of,
 )
+from mirl.io import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,12 +51,17 @@ class Pair(NamedTuple):
     clean: NDArray[np.float32]
     """What it is measured against."""
 
+    def __repr__(self) -> str:
+        degraded, clean = shape_of(self.degraded), shape_of(self.clean)
+        return f"Pair({self.name!r}, degraded={degraded}, clean={clean})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, init=False, repr=False)
 class TestSet:
     """Pairs to measure a network on, read one by one.
 
-    Images are cropped around their centre to a multiple of 16, as published.
+    Images are cropped around their centre to a multiple of 16, as published. Make one with
+    `from_images` or `from_pairs`, and those of a folder with `mirl.test_sets`.
     """
 
     __test__ = False  # no class of tests, whatever pytest makes of its name
@@ -66,10 +72,28 @@ class TestSet:
     """``"denoise_25"``, ``"derain"``, …"""
     seed: int
     """Of synthetic degradations; what is drawn also follows from task and image name."""
-    _pairs: list[tuple[str, Any, Any]] = field(repr=False)
+    _pairs: list[tuple[str, Any, Any]]
     """Of each image its name, the clean one and the degraded one: files, arrays, or None to make it."""
     crop: int | None = None
     """Height and width that larger images are cut down to."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise TypeError(
+            "a TestSet is made by TestSet.from_images, TestSet.from_pairs or mirl.test_sets"
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        name: str,
+        task: str,
+        seed: int,
+        pairs: list[tuple[str, Any, Any]],
+        crop: int | None = None,
+    ) -> TestSet:
+        made = cls.__new__(cls)
+        vars(made).update(name=name, task=task, seed=seed, _pairs=pairs, crop=crop)
+        return made
 
     @classmethod
     def from_images(
@@ -99,11 +123,12 @@ class TestSet:
             A task that is not a degradation, another array, or one smaller than 16x16.
         """
         degradation(task)
-        check_least(0, seed=seed)
+        whole("seed", seed)
         images = list(images)
         for index, image in enumerate(images):
             _check_image(image, f"image {index}")
-        return cls(name, task, seed, [(f"{i:03}", image, None) for i, image in enumerate(images)])
+        pairs = [(f"{i:03}", image, None) for i, image in enumerate(images)]
+        return cls._of(name, task, seed, pairs)
 
     @classmethod
     def from_pairs(
@@ -148,7 +173,13 @@ class TestSet:
                     f"pair {index} differs in shape: {degraded.shape} and {clean.shape}"
                 )
             held.append((f"{index:03}", clean, degraded))
-        return cls(name, task, 0, held)
+        return cls._of(name, task, 0, held)
+
+    def __repr__(self) -> str:
+        # Those of a folder are files.
+        places = [clean.parent for _, clean, _ in self._pairs[:1] if isinstance(clean, Path)]
+        origin = "".join(f", clean ones in {place}" for place in places)
+        return f"TestSet({self.name!r}, {self.task!r}, {len(self)} images{origin})"
 
     def __len__(self) -> int:
         """The number of images."""
@@ -228,7 +259,7 @@ def test_sets(
     mirl.errors.FormatError, OSError
         An image that cannot be read.
     """
-    check_least(0, seed=seed)
+    whole("seed", seed)
     check_least(1, images=images)
     check_least(0, crop=crop)
     if crop is not None and (crop < _CROP or crop % _CROP):
@@ -249,11 +280,11 @@ def test_sets(
                 check_distinct(paths)
                 clean = [(path.stem, path, None) for path in paths]
                 _check_sizes(clean)
-                sets += [TestSet(folder.name, kind, seed, list(clean), crop) for kind in kinds]
+                sets += [TestSet._of(folder.name, kind, seed, list(clean), crop) for kind in kinds]
             else:
                 pairs = [(bad.stem, good, bad) for good, bad in pairs_of(folder, task)][:images]
                 _check_sizes(pairs)
-                sets.append(TestSet(folder.name, task, seed, list(pairs), crop))
+                sets.append(TestSet._of(folder.name, task, seed, list(pairs), crop))
     return sets
 
 

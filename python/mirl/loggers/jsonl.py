@@ -30,6 +30,9 @@ class JsonLines(Logger):
         self.file: TextIO | None = None
         self.round = self.epoch = 0
 
+    def __repr__(self) -> str:
+        return f"JsonLines({str(self.path)!r})"
+
     def round_start(self, round_: int, rounds: int, density: float) -> None:
         """Remember which round it is."""
         self.round = round_

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from mirl.checks import check_switches
 from mirl.loggers.base import Logger
 from mirl.terminal import bar, redraws, say
 
@@ -18,12 +19,21 @@ class ProgressBars(Logger):
     ----------
     progress
         Whether to show them.
+
+    Raises
+    ------
+    TypeError
+        `progress` is neither True nor False.
     """
 
     def __init__(self, progress: bool = True) -> None:
+        check_switches(progress=progress)
         self._bars = progress and redraws()
         self._lines = progress and not self._bars
         self._round = self._epoch = ""
+
+    def __repr__(self) -> str:
+        return f"ProgressBars({self._bars or self._lines})"
 
     # Each is made when it is first told of: a run that is refused draws none.
 

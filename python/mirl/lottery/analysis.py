@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirl.checks import check_least
+from mirl.checks import whole
 from mirl.data.batches import first_batches
 from mirl.groups import prunable
 from mirl.lottery.folder import RunFolder
@@ -33,7 +33,7 @@ class Overlap:
     """Survivors of both over survivors of either, in [0, 1]."""
     chance: float
     """What masks of the same layer densities would have if they were drawn."""
-    layers: dict[str, float]
+    layers: dict[str, float] = field(repr=False)
     """The Jaccard index of each parameter that was compared; 1 where nothing is left in either."""
 
 
@@ -206,7 +206,7 @@ def linear_connectivity(
         Networks of different sizes, less than two points, data without a batch.
     """
     _check_sizes(first, second)
-    check_least(2, points=points)
+    whole("points", points, 2)
     pairs = first_batches(data, batches)
     positions = np.linspace(0, 1, points)
     ends = first.state_dict(), second.state_dict()

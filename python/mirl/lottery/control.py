@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mirl.choices import Control
     from mirl.models import PromptIR, Snapshot
-
-CONTROLS = ("reinit", "shuffle", "random")
 
 
 def controlled_masks(
-    control: str | None,
+    control: Control | None,
     masks: Mapping[str, NDArray[np.bool_]],
     names: Sequence[str],
     model: PromptIR,

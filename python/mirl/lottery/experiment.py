@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirl.checks import check_choice
 from mirl.data import Loader, Progressive, test_sets
 from mirl.errors import FormatError
 from mirl.io import write_text
@@ -24,6 +25,7 @@ from mirl.loggers.base import closed_on_failure
 from mirl.lottery.loop import find_ticket
 from mirl.lottery.naming import as_text
 from mirl.lottery.recipe import Recipe
+from mirl.machine import DEVICES
 from mirl.models import PromptIR
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 PATHS = ("data.root", "evaluate.root", "ticket.masks_of")
 """Settings that name a folder."""
-DEVICES = ("cpu", "cuda")
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 """Keys that TOML takes without quotes."""
 
@@ -101,8 +102,7 @@ class Experiment:
             object.__setattr__(self, name, said)
         _recipe({"seed": self.seed, **self.ticket})
         # Whether it is there is another question: that of the machine which runs it.
-        if self.device not in DEVICES:
-            raise ValueError(f"device must be one of {DEVICES}, got {self.device!r}")
+        check_choice("device", self.device, DEVICES)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Experiment:
@@ -279,7 +279,7 @@ class Experiment:
             make = Progressive.from_folder if "stages" in self.data else Loader.from_folder
             data: Loader | Progressive = make(**{"seed": self.seed, **self.data})
             sets = None if self.evaluate is None else test_sets(**self.evaluate)
-            model = PromptIR(**{"seed": self.seed, **self.network}, device=self.device)
+            model = PromptIR(**{"seed": self.seed, **self.network, "device": self.device})
         if loggers is None:
             loggers = default_loggers(out, progress=progress)
         return find_ticket(

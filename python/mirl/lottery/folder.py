@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from mirl.errors import FormatError
 from mirl.io import atomic, write_text
-from mirl.models import load_native
+from mirl.load import load_native
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,6 +149,10 @@ class RunFolder:
             raise ValueError(f"{', '.join(unequal)}: NaN, with which a run could not be resumed")
         # First: of two that begin at once, the second is to find what the first has written.
         self._lock()
+        # What a process that was killed while it wrote has left behind.
+        for path in self.path.iterdir():
+            if LEFTOVER.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
         if not self.recipe.exists():
             self._describe(description)
             return False
@@ -168,10 +172,6 @@ class RunFolder:
             )
         if held != wanted:
             self._describe(description)
-        # What a process that was killed while it wrote has left behind.
-        for path in self.path.iterdir():
-            if LEFTOVER.fullmatch(path.name) and path.is_file():
-                path.unlink(missing_ok=True)
         return self.checkpoint.exists()
 
     def _describe(self, description: dict[str, Any]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from mirl.checks import is_number
+from mirl.checks import check_switches, is_number
 from mirl.loggers import default_loggers
 from mirl.loggers.base import close, closed_on_failure
 from mirl.lottery.folder import RunFolder
@@ -20,6 +20,21 @@ from mirl.terminal import preformatted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mirl.choices import (
+        Control,
+        CriterionName,
+        Granularity,
+        LossName,
+        Precision,
+        Preset,
+        Pruning,
+        Recompute,
+        Rewind,
+        RewindBiases,
+        Schedule,
+        Scope,
+        TaskWeighting,
+    )
     from mirl.criteria import Score
     from mirl.loggers import Logger
     from mirl.models import PromptIR
@@ -70,16 +85,27 @@ class Result:
             raise ValueError(f"{run.path}: no round is done so far")
         return cls(run.network(records[-1]["round"]), records)
 
-    def table(self) -> str:
+    def table(self, measure: str | None = None) -> str:
         """Density and quality of every round.
+
+        Parameters
+        ----------
+        measure
+            Which of the ``metrics``; by default PSNR and SSIM, or where PSNR was not measured, the
+            first measure that was. Tasks of which no round has it are left out.
 
         Returns
         -------
         str
             At most 80 columns wide: a line for the input unchanged, then one for each round. Of what
             was not measured, the last loss of each round.
+
+        Raises
+        ------
+        ValueError
+            No round has the measure.
         """
-        return rounds_table(self.rounds)
+        return rounds_table(self.rounds, measure)
 
     def __repr__(self) -> str:
         last = self.rounds[-1]
@@ -95,36 +121,36 @@ def find_ticket(
     *,
     rounds: int = 15,
     amount: float = 0.2,
-    scope: str = "global",
-    pruning: str = "iterative",
-    criterion: str | Score = "magnitude",
+    scope: Scope = "global",
+    pruning: Pruning = "iterative",
+    criterion: CriterionName | Literal["movement"] | Score = "magnitude",
     criterion_batches: int = 8,
-    granularity: str = "weights",
+    granularity: Granularity = "weights",
     include: Sequence[str] = ("weights",),
     exclude: Sequence[str] | None = None,
     min_density: float = 0.0,
-    rewind: str | int = "initial",
-    rewind_biases: str | None = None,
+    rewind: Rewind | int = "initial",
+    rewind_biases: RewindBiases | None = None,
     rewind_prompts: bool = False,
     rewind_temperatures: bool = False,
     masks_of: str | os.PathLike[str] | None = None,
-    control: str | None = None,
+    control: Control | None = None,
     epochs: int = 1,
-    loss: str | Mapping[str, float] | LossFunction = "l1",
-    task_weighting: str | None = None,
+    loss: LossName | Mapping[LossName, float] | LossFunction = "l1",
+    task_weighting: TaskWeighting | None = None,
     lr: float = 2e-4,
     min_lr: float = 0.0,
     warmup_epochs: float | None = None,
-    schedule: str | None = None,
+    schedule: Schedule | None = None,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.01,
     clip_grad_norm: float | None = None,
     micro_batch: int | None = None,
     ema_decay: float | None = None,
-    preset: str = "default",
-    recompute: str | None = None,
-    precision: str = "float32",
+    preset: Preset = "default",
+    recompute: Recompute | None = None,
+    precision: Precision = "float32",
     seed: int = 0,
     evaluate: Any = None,
     out: str | os.PathLike[str] | None = None,
@@ -143,9 +169,10 @@ def find_ticket(
     model
         The network, changed in place.
     data
-        A `mirl.Loader`, or any sized iterable of ``(degraded, clean)`` batches, float32 (N, 3, H, W)
-        in [0, 1], that may be iterated anew each epoch (a torch DataLoader, say). To resume to the
-        bit, its order must depend on nothing but the number of the epoch.
+        A `mirl.Loader`, or any sized iterable of batches ``(degraded, clean)``, tuples or lists of
+        float32 arrays (N, 3, H, W) in [0, 1] as `mirl.Trainer.step` takes them, that may be iterated
+        anew each epoch (a torch DataLoader, say). To resume to the bit, its order must depend on
+        nothing but the number of the epoch.
     rounds
         How often to prune; 15 rounds of 20 % leave 3.5 % of the prunable weights.
     amount, scope, granularity, include, exclude, min_density
@@ -257,6 +284,7 @@ def find_ticket(
     given = locals()
     with closed_on_failure(loggers or ()):
         check_model(model)
+        check_switches(progress=progress)
         if isinstance(data, str | os.PathLike):
             raise TypeError(f"data must be batches, as of mirl.Loader.from_folder({data!r})")
         if not is_number(checkpoint_seconds):

@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from mirl.checks import check_switches, is_number, two_numbers, whole
+from mirl.checks import check_choice, check_switches, is_number, two_numbers, whole
+from mirl.choices import (
+    Control,
+    Granularity,
+    Precision,
+    Preset,
+    Pruning,
+    Rewind,
+    RewindBiases,
+    Schedule,
+    Scope,
+    TaskWeighting,
+)
 from mirl.criteria import CRITERIA
 from mirl.groups import excluded
-from mirl.lottery.control import CONTROLS
 from mirl.lottery.naming import function_name
 from mirl.models import preset_choice
 from mirl.optim import linear_warmup_cosine
@@ -23,12 +34,12 @@ WARMUP_SHARE = 15 / 120
 """Share of the epochs that warm up in the published run."""
 
 CHOICES = {
-    "scope": ("global", "layerwise", "uniform", "erk"),
-    "pruning": ("iterative", "one-shot", "initial", "gradual"),
-    "schedule": ("step", "epoch"),
-    "rewind_biases": ("every", "first", "never"),
-    "control": (None, *CONTROLS),
-    "task_weighting": (None, "uncertainty"),
+    "scope": get_args(Scope),
+    "pruning": get_args(Pruning),
+    "schedule": get_args(Schedule),
+    "rewind_biases": get_args(RewindBiases),
+    "control": (None, *get_args(Control)),
+    "task_weighting": (None, *get_args(TaskWeighting)),
 }
 NUMBERS = ("amount", "min_density", "lr", "min_lr", "warmup_epochs", "eps", "weight_decay")
 WHOLE = {"rounds": 0, "epochs": 1, "criterion_batches": 1, "seed": 0}
@@ -42,34 +53,34 @@ class Recipe:
 
     rounds: int
     amount: float
-    scope: str
-    pruning: str
+    scope: Scope
+    pruning: Pruning
     criterion: Any
     criterion_batches: int
-    granularity: str
+    granularity: Granularity
     include: tuple[str, ...]
     exclude: tuple[str, ...] | None
     min_density: float
-    rewind: str | int
-    rewind_biases: str
+    rewind: Rewind | int
+    rewind_biases: RewindBiases
     rewind_prompts: bool
     rewind_temperatures: bool
-    control: str | None
+    control: Control | None
     epochs: int
     loss: Any
-    task_weighting: str | None
+    task_weighting: TaskWeighting | None
     lr: float
     min_lr: float
     warmup_epochs: float
-    schedule: str
+    schedule: Schedule
     betas: tuple[float, float]
     eps: float
     weight_decay: float
     clip_grad_norm: float | None
     micro_batch: int | None
     ema_decay: float | None
-    precision: str
-    preset: str
+    precision: Precision
+    preset: Preset
     seed: int
 
     @classmethod
@@ -118,8 +129,7 @@ class Recipe:
     def __post_init__(self) -> None:
         preset_choice(self.preset)
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), choices)
         for name, least in WHOLE.items():
             whole(name, getattr(self, name), least)
         self._check_types()
@@ -161,7 +171,7 @@ class Recipe:
         rewind = self.rewind
         if not isinstance(rewind, str | bool):
             whole("rewind", rewind, 1)
-        elif rewind not in ("initial", "learning-rate", "fine-tune"):
+        elif rewind not in get_args(Rewind):
             raise ValueError(
                 "rewind must be 'initial', a number of steps, 'learning-rate' or 'fine-tune',"
                 f" got {rewind!r}"

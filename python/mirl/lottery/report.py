@@ -102,15 +102,7 @@ def report(
     need("plot", "matplotlib")
     if not isinstance(out, Mapping):
         existing(Path(out))
-    if page is None:
-        if isinstance(out, Mapping):
-            raise ValueError("page must say where a report of several folders goes")
-        page = out
-    page = Path(page)
-    if page.is_dir():
-        page /= "report.html"
-    if page.suffix not in (".html", ".htm"):
-        raise ValueError(f"{page}: a report ends with .html")
+    page = _page(out, page)
     runs = [run for run in listed(out) if run.records]
     table = tabled(runs)
     measure = _measure(table, measure)
@@ -157,6 +149,20 @@ def report(
     ]
     title = f"Runs of {', '.join(out) if isinstance(out, Mapping) else Path(out).resolve().name}"
     write_text(page, PAGE.format(title=html.escape(title), body="\n".join(parts)))
+    return page
+
+
+def _page(out: Folders, page: str | os.PathLike[str] | None) -> Path:
+    """Where the page goes."""
+    if page is None:
+        if isinstance(out, Mapping):
+            raise ValueError("page must say where a report of several folders goes")
+        page = out
+    page = Path(page)
+    if page.is_dir():
+        page /= "report.html"
+    if page.suffix not in (".html", ".htm"):
+        raise ValueError(f"{page}: a report ends with .html")
     return page
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,7 +18,7 @@ from mirl.lottery.folder import RunFolder
 from mirl.lottery.loop import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pandas import DataFrame
 
@@ -71,7 +71,10 @@ class Listed:
     def held(self) -> RunFolder:
         """Its folder; raises TypeError where there is none."""
         if self.folder is None:
-            raise TypeError("masks lie in the folders of runs, and a Result in memory has none")
+            raise TypeError(
+                "masks lie in the folders of runs, and a Result in memory has none: give the folder of"
+                " the run, find_ticket(out=...)"
+            )
         return self.folder
 
     @property
@@ -112,6 +115,8 @@ def results(runs: Runs) -> DataFrame:
         There is no run in the folder.
     ValueError
         A method without runs.
+    TypeError
+        Neither a folder nor a `Result`, by itself or by method.
     mirl.errors.FormatError
         A file of a run is damaged.
     ImportError
@@ -142,13 +147,17 @@ def listed(runs: Runs) -> list[Listed]:
         There is none.
     ValueError
         A method without runs.
+    TypeError
+        Neither a folder nor a result.
     mirl.errors.FormatError
         A file of a run is damaged.
     """
     if isinstance(runs, Mapping):
         found = []
         for method, named in runs.items():
-            of_method = [named] if isinstance(named, str | os.PathLike | Result) else list(named)
+            of_method: list[Any] = [named]
+            if isinstance(named, Iterable) and not isinstance(named, str | os.PathLike):
+                of_method = list(named)
             if not of_method:
                 raise ValueError(f"{method}: a method without runs")
             for run in map(_listed, of_method):
@@ -156,7 +165,7 @@ def listed(runs: Runs) -> list[Listed]:
                 about = replace(run.about, method=method, point={})
                 found.append(replace(run, about=about))
         return found
-    if isinstance(runs, Result) or (Path(runs) / "recipe.json").exists():
+    if not isinstance(runs, str | os.PathLike) or (Path(runs) / "recipe.json").exists():
         return [_listed(runs)]
     recipes = sorted(Path(runs).glob("*/recipe.json"))
     if not recipes:
@@ -325,6 +334,11 @@ def _means(table: DataFrame, keys: list[str], shared: list[str]) -> DataFrame:
 
 
 def _listed(run: Folder | Result) -> Listed:
+    if not isinstance(run, str | os.PathLike | Result):
+        raise TypeError(
+            "runs must be the folder of a sweep or of a run, find_ticket(out=...), or a mirl.Result;"
+            f' several by method, {{"ticket": ["a", "b"], "random": "c"}}, got {type(run).__name__}'
+        )
     if isinstance(run, Result):
         return Listed(About(method="run", seed=_seed(run.rounds, 0)), run.rounds)
     folder = RunFolder.existing(run)

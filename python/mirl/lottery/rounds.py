@@ -6,9 +6,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from mirl.errors import FormatError
-from mirl.load import told_of
+from mirl.load import load_native, told_of
 from mirl.lottery.control import controlled_masks, reinitialised
-from mirl.models import load_native
 from mirl.prune import OUTPUT_RATE, prune, rewind
 from mirl.safetensors import read_metadata
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from mirl.choices import Of
     from mirl.lottery.folder import RunFolder
     from mirl.lottery.recipe import Recipe
     from mirl.models import PromptIR, Snapshot
@@ -141,7 +141,7 @@ class Rounds:
         round_: int,
         trainer: Trainer,
         batches: Callable[[], Iterable[Any]],
-        of: str = "alive",
+        of: Of = "alive",
     ) -> None:
         recipe = self.recipe
         rounds = 1 if recipe.pruning == "iterative" else round_

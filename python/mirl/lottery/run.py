@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirl.criteria import Criterion, scores_of
-from mirl.data.batches import batches_of
+from mirl.data.batches import batches_of, check_pairs
 from mirl.errors import FormatError
 from mirl.groups import prunable, select
 from mirl.load import told_of
@@ -28,6 +28,7 @@ from mirl.uncertainty import TaskUncertainty
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mirl.choices import Recompute
     from mirl.criteria import Score
     from mirl.loggers import Logger
     from mirl.lottery.folder import RunFolder
@@ -76,7 +77,7 @@ class Run:
         evaluate: Any,
         loggers: Sequence[Logger],
         checkpoint_seconds: float,
-        recompute: str | None,
+        recompute: Recompute | None,
     ) -> None:
         self.model = model
         self.data = data
@@ -362,6 +363,7 @@ class Run:
 
 
 def _steps(data: Any) -> int:
+    check_pairs(data)
     try:
         steps = len(data)
     except TypeError:

@@ -177,21 +177,7 @@ class Sweep:
             Seeds or values that are not a list, or a setting of another type.
         """
         grid = {name: _list(f"grid: {name}", values) for name, values in (grid or {}).items()}
-        for method, each in methods.items():
-            after = each.get("after")
-            if after not in (None, *methods):
-                raise ValueError(f"{method}: after {after!r}, which is no method of {[*methods]}")
-        order: list[str] = []
-        while len(order) < len(methods):
-            ready = [
-                name
-                for name, changes in methods.items()
-                if name not in order and changes.get("after") in (None, *order)
-            ]
-            if not ready:
-                left = [name for name in methods if name not in order]
-                raise ValueError(f"methods after each other, in a circle: {', '.join(left)}")
-            order.append(ready[0])
+        order = _ordered(methods)
         _check_settings(methods, grid)
         runs: list[Run] = []
         seeds = _list("seeds", seeds)
@@ -405,6 +391,22 @@ def _execute_after(
 
 def _unbegun(run: Run) -> Ended:
     return Ended(f"{run.after} failed", {})
+
+
+def _ordered(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Methods in their order, each after the one whose masks it takes."""
+    for method, changes in methods.items():
+        after = changes.get("after")
+        if after not in (None, *methods):
+            raise ValueError(f"{method}: after {after!r}, which is no method of {[*methods]}")
+    order: list[str] = []
+    while len(order) < len(methods):
+        left = [name for name in methods if name not in order]
+        ready = [name for name in left if methods[name].get("after") in (None, *order)]
+        if not ready:
+            raise ValueError(f"methods after each other, in a circle: {', '.join(left)}")
+        order.append(ready[0])
+    return order
 
 
 def _list(what: str, values: Any) -> list[Any]:

@@ -59,7 +59,7 @@ type Bounds = (f32, f32);
 
 /// Names, and the strengths that they may have, if any.
 const KINDS: [(&str, Kind, Option<Bounds>); 13] = [
-    ("noise", Kind::Noise, Some((1e-3, 1e3))),
+    ("noise", Kind::Noise, Some((1.0, 1e3))),
     ("poisson", Kind::Poisson, Some((1.0, 1e6))),
     ("iso", Kind::Iso, Some((1e-5, 1.0))),
     ("rain", Kind::Rain, None),
