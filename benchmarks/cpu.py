@@ -1,9 +1,10 @@
-"""PromptIR of the published sizes on this CPU, beside PyTorch, ONNX Runtime and OpenVINO.
+"""A network of the published sizes on this CPU, beside PyTorch, ONNX Runtime and OpenVINO.
 
 Every library has a process of its own that holds the same weights; they take turns, so that what
 else the machine does meets all of them. Needs the peers: pip install ".[bench]".
 
     python benchmarks/cpu.py --out benchmarks/results/cpu.json
+    python benchmarks/cpu.py --network Restormer --out benchmarks/results/cpu-restormer.json
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ INFERENCE = (1, 3, 256, 256)
 TRAINING = ((1, 3, 128, 128), (2, 3, 128, 128))
 SMALLEST = (1, 3, 8, 8)
 """What the optimizer's gradients come from: its time depends on the parameters alone."""
+NETWORK = "MIRL_BENCH_NETWORK"
+"""The variable that tells the processes of the peers which network is meant."""
 GROWTH = (128, 256, 512, 1024)
 """Heights and widths of the images that show how time and memory grow."""
 
@@ -40,6 +43,7 @@ TOLERANCES = {"infer": 1e-3, "bf16": 5e-2}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=None, help="JSON of the results")
+    parser.add_argument("--network", default="PromptIR", help="PromptIR or Restormer")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -49,6 +53,7 @@ def main() -> None:
     if arguments.worker:
         work(arguments.worker, arguments.work, arguments.threads, arguments.onnx)
         return
+    os.environ[NETWORK] = arguments.network
     with tempfile.TemporaryDirectory() as onnx:
         export(weights(), Path(onnx))
         rows = [compare(arguments, onnx, "infer", INFERENCE, ["onnxruntime", "openvino", "torch"])]
@@ -63,6 +68,7 @@ def main() -> None:
     if arguments.out is not None:
         result = {
             "machine": machine.describe(),
+            "network": arguments.network,
             "threads": arguments.threads,
             "peers": machine.peer_versions("torch", "onnxruntime", "openvino"),
             "rows": rows,
@@ -71,8 +77,9 @@ def main() -> None:
         write_text(arguments.out, json.dumps(result, indent=2) + "\n")
 
 
-def weights() -> mirl.PromptIR:
-    return mirl.PromptIR(seed=0)
+def weights() -> mirl.Network:
+    network: type[mirl.Network] = getattr(mirl, os.environ.get(NETWORK, "PromptIR"))
+    return network(seed=0)
 
 
 def multiplies_bfloat16() -> bool:
@@ -89,15 +96,17 @@ def torch_network() -> Any:
     import torch
 
     from peers.promptir import PromptIR
+    from peers.restormer import Restormer
 
     network = weights()
-    peer = PromptIR(network.config)
+    peers = {mirl.PromptIR: PromptIR, mirl.Restormer: Restormer}
+    peer = peers[type(network)](network.config)
     state = {name: torch.from_numpy(values) for name, values in network.state_dict().items()}
     peer.load_state_dict({name: state[name] for name in peer.state_dict()})
     return peer
 
 
-def export(network: mirl.PromptIR, folder: Path) -> None:
+def export(network: mirl.Network, folder: Path) -> None:
     """Write the network as ONNX, in the form that each peer runs fastest."""
     mirl.export(network, folder / "onnxruntime.onnx")
     with plain_norms():

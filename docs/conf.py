@@ -51,7 +51,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|pandas|matplotlib|pathlib|os|tqdm)\..+"),
     (r"py:class", r"NDArray|Path|DataFrame|Axes|(Sub)?Figure"),
     # See reference/index.md.
-    (r"py:class", r"(mirl\.\w+\.)?(FloatArray|Folders|LossFunction|Network|Pixels|Runs)"),
+    (r"py:class", r"(mirl\.\w+\.)?(FloatArray|Folders|LossFunction|Pixels|Restorer|Runs|Self)"),
     (r"py:class", r"(mirl\.\w+\.)?SupportsDLPack"),
     (r"py:class", r"(collections\.abc\.)?(Callable|Iterable|Iterator|Mapping|Sequence)"),
 ]

@@ -12,6 +12,7 @@ SMALL = {
     "prompt_dims": (8, 16, 40),
     "prompt_sizes": (8, 4, 2),
 }
+SMALL_RESTORMER = {"dim": 8, "num_blocks": (1, 1, 1, 1), "num_refinement_blocks": 1}
 # How the names of the convolutions begin that the forward never uses.
 UNUSED = ("chnl_reduce", "reduce_noise_channel")
 

@@ -101,7 +101,8 @@ def test_options_of_train_are_settings(folder, tmp_path, monkeypatch):
     }
     others = {"seed": 9, "device": "cuda"}
     tasks = ["--task", "derain", "--synthesize", "derain"]
-    options = said(ticket | data | network | others | {"recompute": True})
+    named = {"network": "PromptIR"}
+    options = said(ticket | data | named | network | others | {"recompute": True})
     for more in ([*options, *tasks], []):
         with pytest.raises(OSError, match="stop"):
             mirl_command("train", folder, "-o", tmp_path / "run", *more)
@@ -110,14 +111,32 @@ def test_options_of_train_are_settings(folder, tmp_path, monkeypatch):
     derain = {"root": str(folder), "tasks": ["derain"]}
     assert asked.data == data | derain | {"synthesize": ["derain"]}
     assert asked.evaluate == derain
-    assert asked.network == network
+    assert asked.network == {"name": "PromptIR"} | network
     assert (asked.seed, asked.device) == (9, "cuda")
     # As published.
     assert (default.ticket["rounds"], default.ticket["epochs"]) == (15, 120)
     assert (default.ticket["amount"], default.ticket["lr"]) == (0.2, 2e-4)
     assert (default.data["batch_size"], default.data["patch_size"]) == (8, 128)
     sizes = {name: list(size) if isinstance(size, tuple) else size for name, size in PUBLISHED}
-    assert default.network == {name: sizes[name] for name in network}
+    assert default.network == {"name": "PromptIR"} | {name: sizes[name] for name in network}
+
+
+def test_another_network_is_trained_by_its_name(folder, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(Experiment, "run", lambda experiment, out, **_: made.append(experiment))
+    run = ("train", folder, "-o", tmp_path / "run", "--network")
+    with pytest.raises(AttributeError):  # of None, which is no result
+        mirl_command(*run, "Restormer", "--dim", 16)
+    assert made[0].network["name"] == "Restormer"
+    assert "prompt_dims" not in made[0].network
+    with pytest.raises(ValueError, match="unknown in network: prompt_dims"):
+        mirl_command(*run, "Restormer", "--prompt-dims", 8, 16, 40)
+    with pytest.raises(ValueError, match=r"network\.name must be .*'Restormer'.*got 'Other'"):
+        mirl_command(*run, "Other")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[data]\nroot = "."\n')
+    with pytest.raises(ValueError, match=r"--set 'network\.name=\"Restormer\"'"):
+        mirl_command("train", recipe, "-o", tmp_path / "run", "--network", "Restormer")
 
 
 @pytest.mark.parametrize(

@@ -287,5 +287,5 @@ def test_the_command_refuses_endings_before_it_reads():
 
 
 def test_what_is_no_network_is_named(tmp_path):
-    with pytest.raises(TypeError, match=r"model must be a mirl\.PromptIR, got str"):
+    with pytest.raises(TypeError, match=r"model must be a mirl\.Network, got str"):
         mirl.export("net.safetensors", tmp_path / "x.pth")

@@ -291,8 +291,8 @@ def test_metadata_and_progress_are_strings(small, tmp_path):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda _: mirl.Trainer(None), TypeError, "model must be a mirl.PromptIR, got NoneType"),
-        (lambda _: mirl.prune("x"), TypeError, "model must be a mirl.PromptIR, got str"),
+        (lambda _: mirl.Trainer(None), TypeError, "model must be a mirl.Network, got NoneType"),
+        (lambda _: mirl.prune("x"), TypeError, "model must be a mirl.Network, got str"),
         (lambda m: mirl.rewind(m, None), TypeError, "expected arrays by parameter name, got None"),
         (lambda m: m.load_state_dict(None), TypeError, "expected arrays by parameter name"),
         (lambda m: m.load_state_dict({1: [1]}), TypeError, "expected names as str, got 1"),

@@ -20,6 +20,7 @@ class Fake(mirl.PromptIR):
 
     config = {"dim": 8}  # noqa: RUF012
     device = "cpu"
+    multiple = 8
     shapes = None
     """Of the images of each call; no longer of the parameters."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirl.export import promptir
+from mirl.export import layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 @contextmanager
 def plain_norms() -> Iterator[None]:
     """Let `mirl.export` write this form."""
-    usual = promptir._layer_norm
-    promptir._layer_norm = _layer_norm
+    usual = layers._layer_norm
+    layers._layer_norm = _layer_norm
     try:
         yield
     finally:
-        promptir._layer_norm = usual
+        layers._layer_norm = usual
 
 
 def _layer_norm(graph: Graph, x: str) -> str:
@@ -37,7 +37,7 @@ def _layer_norm(graph: Graph, x: str) -> str:
     squares = graph.add("ReduceSumSquare", centred, channels)
     share = graph.scalar(1 / body.shape("weight")[0])
     variance = graph.add("Mul", squares, share)
-    epsilon = graph.scalar(promptir.LAYER_NORM_EPSILON)
+    epsilon = graph.scalar(layers.LAYER_NORM_EPSILON)
     deviation = graph.add("Sqrt", graph.add("Add", variance, epsilon))
     normal = graph.add("Div", centred, deviation)
     return graph.add("Add", graph.add("Mul", normal, weight), bias)

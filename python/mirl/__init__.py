@@ -1,7 +1,7 @@
 """All-in-one image restoration networks pruned by the lottery-ticket recipe of MIR-L.
 
 Train PromptIR on denoising, deraining and dehazing together, drop the smallest 20 % of the surviving
-weights, rewind the rest to their initial values, and repeat.
+weights, rewind the rest to their initial values, and repeat. Or do so with Restormer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mirl.machine import (
     show_versions,
 )
 from mirl.metrics import psnr, ssim
-from mirl.models import Density, PromptIR, Snapshot
+from mirl.models import Density, Network, PromptIR, Restormer, Snapshot
 from mirl.optim import linear_warmup_cosine
 from mirl.prune import PruneReport, prune, rewind
 from mirl.restore import restore, restore_files
@@ -43,8 +43,10 @@ __all__ = [
     "Evaluation",
     "Inspection",
     "Loader",
+    "Network",
     "PromptIR",
     "PruneReport",
+    "Restormer",
     "Result",
     "Snapshot",
     "TaskUncertainty",

@@ -82,9 +82,10 @@ class Loader:
 
 @final
 class Network:
-    def __new__(cls, /, config: str, seed: SupportsIndex | None) -> Network:
+    def __new__(cls, /, name: str, config: str, seed: SupportsIndex | None) -> Network:
         """
-        A PromptIR of the sizes in `config` (JSON), initialised from `seed`; without one all values are zero.
+        A network by its name, of the sizes in `config` (JSON), initialised from `seed`; without one all
+        values are zero.
         """
     @property
     def config(self, /) -> str: ...
@@ -93,6 +94,12 @@ class Network:
         """
         "cpu" or "cuda".
         """
+    @property
+    def ends(self, /) -> list[str]:
+        """
+        Names of the first and the last convolution's weights, which all goes through on its way to what is
+        added to the images.
+        """
     def gradients(
         self, /, degraded: NDArray[numpy.float32], clean: NDArray[numpy.float32]
     ) -> dict[str, NDArray[numpy.float32]]:
@@ -100,9 +107,9 @@ class Network:
         The gradient of the L1 loss by every parameter that it depends on.
         """
     @staticmethod
-    def infer(state: dict[str, NDArray[numpy.float32]]) -> str:
+    def infer(state: dict[str, NDArray[numpy.float32]]) -> tuple[str, str]:
         """
-        The sizes (JSON) of the network that a state dict belongs to.
+        Name and sizes (JSON) of the network that a state dict belongs to.
         """
     def is_unused(self, /, name: str) -> bool: ...
     @staticmethod
@@ -120,6 +127,16 @@ class Network:
     def masks_from_zeros(self, /) -> None:
         """
         Takes the zeros of prunable parameters for pruned weights.
+        """
+    @property
+    def multiple(self, /) -> int:
+        """
+        Height and width of what it restores are padded to multiples of this.
+        """
+    @property
+    def name(self, /) -> str:
+        """
+        "PromptIR" or another.
         """
     def parameters(self, /) -> list[tuple[str, list[int]]]:
         """

@@ -18,7 +18,7 @@ from mirl.train import Trainer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mirl.models import PromptIR
+    from mirl.models import Network
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Timing:
 
 
 def bench(
-    model: PromptIR,
+    model: Network,
     *,
     size: int = 256,
     patch_size: int = 128,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from mirl.models import PromptIR
+    from mirl.models import Network
 
 Array = NDArray[np.float32]
 State = Mapping[str, Array]
@@ -41,7 +41,7 @@ class Criterion:
 
     score: Score
     """Scores by the weights of a parameter and what `signals` has for it."""
-    signals: Callable[[PromptIR, Batches, Sequence[int]], Iterator[State]]
+    signals: Callable[[Network, Batches, Sequence[int]], Iterator[State]]
     """Arrays by parameter name, from a network, batches and a seed; the scores of all that it yields
     are averaged."""
     data: Literal["ignored", "taken", "needed"] = "ignored"
@@ -85,23 +85,23 @@ def synflow(weights: Array, flow: Array) -> Any:
     return np.abs(flow * weights)
 
 
-def _nothing(model: PromptIR, _: Batches, __: Sequence[int]) -> Iterator[State]:
+def _nothing(model: Network, _: Batches, __: Sequence[int]) -> Iterator[State]:
     yield {}
 
 
-def _uniform(model: PromptIR, _: Batches, seed: Sequence[int]) -> Iterator[State]:
+def _uniform(model: Network, _: Batches, seed: Sequence[int]) -> Iterator[State]:
     draw = {
         name: np.random.default_rng([*seed, zlib.crc32(name.encode())]) for name in model.shapes
     }
     yield {name: draw[name].random(shape, np.float32) for name, shape in model.shapes.items()}
 
 
-def _batch_gradients(model: PromptIR, batches: Batches, _: Sequence[int]) -> Iterator[State]:
+def _batch_gradients(model: Network, batches: Batches, _: Sequence[int]) -> Iterator[State]:
     for degraded, clean in batches:
         yield model.gradients(degraded, clean)
 
 
-def _gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) -> Iterator[State]:
+def _gradient(model: Network, batches: Batches, seed: Sequence[int]) -> Iterator[State]:
     """The gradient of the mean absolute error of all batches; where there is none, no array."""
     yield _mean(_batch_gradients(model, batches, seed))
 
@@ -116,7 +116,7 @@ def _mean(states: Iterable[State]) -> dict[str, Array]:
     return {name: (total / count).astype(np.float32) for name, total in sums.items()}
 
 
-def _hessian_gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) -> Iterator[State]:
+def _hessian_gradient(model: Network, batches: Batches, seed: Sequence[int]) -> Iterator[State]:
     """The product Hg, as the difference of gradients at two points on the line along g.
 
     H is of the error with its signs as they are, as differentiating twice has it: where one turns on
@@ -144,7 +144,7 @@ def _hessian_gradient(model: PromptIR, batches: Batches, seed: Sequence[int]) ->
     yield {name: (sides[0][name] - sides[1][name]) / np.float32(2 * step) for name in alive}
 
 
-def _flow(model: PromptIR, _: Batches, __: Sequence[int]) -> Iterator[State]:
+def _flow(model: Network, _: Batches, __: Sequence[int]) -> Iterator[State]:
     positive = _copy(model, {name: np.abs(values) for name, values in model.state_dict().items()})
     ones = np.ones((1, 3, SYNFLOW_SIZE, SYNFLOW_SIZE), np.float32)
     yield positive._network.vjp(ones, ones)
@@ -181,7 +181,7 @@ def criterion_of(criterion: str | Score) -> Criterion:
 
 
 def scores_of(
-    model: PromptIR,
+    model: Network,
     criterion: Criterion,
     names: Iterable[str],
     batches: Batches,
@@ -220,7 +220,7 @@ def scores_of(
     return _mean(map(scored, criterion.signals(model, batches, seed)))
 
 
-def _copy(model: PromptIR, state: State) -> PromptIR:
+def _copy(model: Network, state: State) -> Network:
     """A network of these values, with the same masks, in the same place."""
     copied = copy.deepcopy(model)
     copied.load_state_dict(state)

@@ -29,7 +29,7 @@ from mirl.terminal import bar, preformatted, shortened
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mirl.restore import Network
+    from mirl.restore import Restorer
 
 MEASURES = ("psnr", "ssim", "psnr_input", "ssim_input")
 CLEAN = (-0.5, 1.5)
@@ -201,7 +201,7 @@ def places_of(sets: Iterable[TestSet], folder: str | os.PathLike[str]) -> Iterat
 
 
 def evaluate(
-    model: Network | None,
+    model: Restorer | None,
     data: Any,
     *,
     clip: bool = True,

@@ -18,12 +18,6 @@ GROUPS = {
 }
 """Patterns of the groups, but for ``"dead"``: what the forward never uses. ``"weights"`` is the
 published rule of what may be pruned."""
-BOTTLENECKS = {
-    "patch_embed.proj.weight": "the network adds the same to every image of one size",
-    "output.weight": "the network returns its input",
-}
-"""What all goes through on its way to what is added to the input, and what a network without it does.
-Blocks can be gone around; prompts come in behind the first of them."""
 
 
 def select(

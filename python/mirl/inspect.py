@@ -13,7 +13,7 @@ import numpy as np
 from mirl import _mirl
 from mirl.groups import prunable
 from mirl.load import as_float32, file_format, is_native, load_native, told_of
-from mirl.models import Density, PromptIR
+from mirl.models import Density, Network
 from mirl.pytorch import own_names, read_checkpoint
 from mirl.safetensors import read_metadata, read_safetensors
 from mirl.terminal import preformatted, shortened
@@ -63,8 +63,10 @@ class Inspection:
     """``"mirl"``, ``"mirl-packed"``, ``"safetensors"`` or ``"pytorch"``."""
     file_size: int
     """In bytes."""
+    network: str | None
+    """The network that the tensors belong to, ``"PromptIR"`` say; None where they belong to none."""
     config: dict[str, Any] | None
-    """The sizes of the PromptIR that the tensors belong to; None where they belong to none."""
+    """The sizes of that network."""
     tensors: tuple[TensorSummary, ...]
     """In the order of the network where the file is of ours, or else of the file."""
     missing: tuple[str, ...]
@@ -111,7 +113,7 @@ class Inspection:
             "path": self.path,
             "format": self.format,
             "file_size": self.file_size,
-            "network": None if self.config is None else "PromptIR",
+            "network": self.network,
             "config": self.config,
             "num_parameters": self.num_parameters,
             "density": self.density.all,
@@ -138,7 +140,7 @@ class Inspection:
         if self.config is None:
             yield _line("network", "unknown")
         else:
-            yield _line("network", "PromptIR")
+            yield _line("network", str(self.network))
             yield from (_line(f"  {key}", _words(value)) for key, value in self.config.items())
         yield _line("tensors", f"{len(self.tensors)} with {self.num_parameters:,} values")
         density = self.density
@@ -218,6 +220,7 @@ def _native(path: Path, metadata: Mapping[str, str]) -> Inspection:
         path=str(path),
         format=format_,
         file_size=path.stat().st_size,
+        network=model._network.name,
         config=model.config,
         tensors=tuple(tensors),
         missing=(),
@@ -248,6 +251,7 @@ def _inspection(
         path=str(path),
         format=format_,
         file_size=path.stat().st_size,
+        network=None if model is None else model._network.name,
         config=None if model is None else model.config,
         tensors=tuple(tensors),
         missing=tuple(name for name in shapes if name not in state),
@@ -256,13 +260,13 @@ def _inspection(
     )
 
 
-def _network(state: Mapping[str, NDArray[Any]]) -> PromptIR | None:
+def _network(state: Mapping[str, NDArray[Any]]) -> Network | None:
     """A network of the sizes that a state dict, whole or in part, belongs to; its values are others."""
     try:
-        config = _mirl.Network.infer(as_float32(state))
+        found = _mirl.Network.infer(as_float32(state))
     except ValueError:
         return None
-    return PromptIR._wrap(_mirl.Network(config, None))
+    return Network._wrap(_mirl.Network(*found, None))
 
 
 def _density(tensors: Iterator[TensorSummary] | tuple[TensorSummary, ...]) -> float:

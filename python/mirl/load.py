@@ -11,7 +11,7 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.errors import FormatError
-from mirl.models import PromptIR
+from mirl.models import Network
 from mirl.pytorch import PICKLE_MAGIC, ZIP_MAGIC, read_checkpoint
 from mirl.safetensors import read_metadata, read_safetensors
 
@@ -24,7 +24,7 @@ NATIVE_KEY = "mirl"
 """Of the metadata of our files: a JSON object with format, network, sizes and provenance."""
 
 
-def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:
+def load(path: str | os.PathLike[str], strict: bool = True) -> Network:
     """Load a network: of ours, or a published checkpoint.
 
     What a file is follows from its first bytes, not from its name. In files without masks, zeros
@@ -46,8 +46,8 @@ def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:
 
     Returns
     -------
-    PromptIR
-        A network of the file's sizes, with its mask.
+    Network
+        Which it is follows from the file: a network of the file's sizes, with its mask.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str], strict: bool = True) -> PromptIR:
     else:
         state = read_checkpoint(path).state_dict
     try:
-        return PromptIR.from_state_dict(as_float32(state), strict=strict)
+        return Network.from_state_dict(as_float32(state), strict=strict)
     except ValueError as error:
         raise FormatError(f"{os.fspath(path)}: {error}") from error
 
@@ -98,9 +98,9 @@ def file_format(path: str | os.PathLike[str]) -> str:
     raise FormatError(f"{path}: expected a safetensors file or a PyTorch checkpoint (.ckpt, .pth)")
 
 
-def load_native(path: str | os.PathLike[str]) -> PromptIR:
+def load_native(path: str | os.PathLike[str]) -> Network:
     """The network in a safetensors file of ours."""
-    return PromptIR._wrap(_mirl.Network.load(os.fspath(path)))
+    return Network._wrap(_mirl.Network.load(os.fspath(path)))
 
 
 def is_native(metadata: Mapping[str, str]) -> bool:

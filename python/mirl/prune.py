@@ -15,20 +15,27 @@ from mirl.choices import Of
 from mirl.criteria import Array, Criterion, criterion_of, scores_of
 from mirl.data.batches import first_batches
 from mirl.errors import CollapseWarning
-from mirl.groups import BOTTLENECKS, excluded, select
-from mirl.models import Density, PromptIR, Snapshot, check_model, preset_choice
+from mirl.groups import excluded, select
+from mirl.models import Density, Network, Snapshot, check_model, preset_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from mirl import _mirl
     from mirl.arrays import FloatArray
     from mirl.choices import Alive, CriterionName, Granularity, Preset, Scope, Threshold
     from mirl.criteria import Score
 
 OUTPUT_RATE = 0.5
 """Layerwise, what the tensor named ``output`` loses beside the others, in the published code."""
+COLLAPSED = (
+    "the network adds the same to every image of one size",
+    "the network returns its input",
+)
+"""What a network does without its first and without its last convolution. All goes through them on its
+way to what is added to the input; blocks can be gone around."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class PruneReport:
 
 
 def prune(
-    model: PromptIR,
+    model: Network,
     amount: float = 0.2,
     scope: Scope = "global",
     *,
@@ -114,7 +121,7 @@ def prune(
     By default the smallest magnitudes, as MIR-L does (arXiv 2510.14463, algorithm 1), of every
     parameter with ``weight`` in its name, layer-norm weights included; prompts, temperatures and
     biases only where `include` says so. Removed weights are exactly zero from then on and stay so
-    in training. `PromptIR.mask` is extended.
+    in training. `Network.mask` is extended.
 
     Parameters
     ----------
@@ -208,7 +215,7 @@ def prune(
     alive = alive or ("nonzero" if paper else "mask")
     rates = (finite("output_rate", output_rate), finite("min_density", min_density))
 
-    emptied_before = _emptied(network.report(names)[0])
+    emptied_before = _emptied(network, names)
 
     def count() -> list[tuple[int, int]]:
         return network.units(names, *units, alive)
@@ -238,9 +245,11 @@ def prune(
                 for share in _shares(amount, rule.steps, sum(living) / max(sum(since), 1)):
                     remove(scores_of(model, rule, names, images, seeds), share, since)
     layers, alive_of_all, total = network.report(names)
-    for name in sorted(_emptied(layers) - emptied_before):
+    for name, collapse in _emptied(network, names).items():
+        if name in emptied_before:
+            continue
         message = (
-            f"nothing is left of {name}: {BOTTLENECKS[name]} from here on (layer collapse);"
+            f"nothing is left of {name}: {collapse} from here on (layer collapse);"
             " min_density keeps a share of each layer"
         )
         warnings.warn(message, CollapseWarning, stacklevel=2)
@@ -249,9 +258,11 @@ def prune(
     )
 
 
-def _emptied(layers: list[tuple[str, int, int]]) -> set[str]:
-    """The bottlenecks that nothing is alive of."""
-    return {name for name, alive, _ in layers if alive == 0 and name in BOTTLENECKS}
+def _emptied(network: _mirl.Network, names: Sequence[str]) -> dict[str, str]:
+    """The ends of the network that nothing is alive of, and what it does without them."""
+    ends = dict(zip(network.ends, COLLAPSED, strict=True))
+    layers, _, _ = network.report([name for name in names if name in ends])
+    return {name: ends[name] for name, alive, _ in layers if alive == 0}
 
 
 def _images(criterion: Criterion, data: Any, batches: int) -> list[tuple[Array, Array]]:
@@ -280,7 +291,7 @@ def _shares(amount: float, steps: int, begun: float) -> Iterator[float]:
 
 
 @contextmanager
-def _unless_it_fails(model: PromptIR) -> Iterator[None]:
+def _unless_it_fails(model: Network) -> Iterator[None]:
     """Keep a change of the network in several steps only as a whole."""
     state, mask = model.snapshot(), model.mask
     try:
@@ -312,7 +323,7 @@ def granularity_of(granularity: str) -> tuple[str, tuple[int, int]]:
 
 
 def rewind(
-    model: PromptIR,
+    model: Network,
     snapshot: Snapshot | Mapping[str, FloatArray],
     *,
     preset: Preset = "default",
@@ -330,7 +341,7 @@ def rewind(
     model
         The network to rewind, in place.
     snapshot
-        Of the same network, by `PromptIR.snapshot`; or a state dict.
+        Of the same network, by `Network.snapshot`; or a state dict.
     preset
         ``"default"`` or ``"paper-code"``; they agree on rewinding.
     biases, prompts, temperatures

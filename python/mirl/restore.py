@@ -21,7 +21,7 @@ from mirl.data.folder import files_of
 from mirl.errors import DivergenceError, FormatError
 from mirl.io import Image, check_absent, check_array, check_readable, read_image, write_image
 from mirl.machine import memory
-from mirl.models import PromptIR
+from mirl.models import Network
 from mirl.terminal import bar
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 Images: TypeAlias = NDArray[np.float32]
-Network: TypeAlias = Callable[[Images], Images]
-"""A `mirl.PromptIR`, or any function of images (N, 3, H, W)."""
+Restorer: TypeAlias = Callable[[Images], Images]
+"""A `mirl.Network`, or any function of images (N, 3, H, W)."""
 
 Pixels = TypeVar("Pixels", bound="NDArray[Any]")
 
@@ -46,13 +46,11 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """What a disk says that takes no other image either."""
 GPU_MAX_ELEMENTS = 2**31 - 2**10
 """Of an array: kernels of a GPU number them with 32 bits, some beyond the end included."""
-MULTIPLE = 8
-"""The network pads to a multiple of this; automatic tiles need no padding."""
 
 
 @overload
 def restore(
-    model: Network,
+    model: Restorer,
     image: Pixels,
     tile: int | None = ...,
     overlap: int = ...,
@@ -63,7 +61,7 @@ def restore(
 
 @overload
 def restore(
-    model: Network,
+    model: Restorer,
     image: SupportsDLPack,
     tile: int | None = ...,
     overlap: int = ...,
@@ -73,7 +71,7 @@ def restore(
 
 
 def restore(
-    model: Network,
+    model: Restorer,
     image: Any,
     tile: int | None = None,
     overlap: int = 32,
@@ -144,7 +142,7 @@ def restore(
 
 
 def restore_files(
-    model: Network,
+    model: Restorer,
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
@@ -290,13 +288,13 @@ def _white(image: NDArray[Any]) -> int:
 
 
 def _restore_batch(
-    model: Network, images: Images, tile: int | None, overlap: int, progress: bool
+    model: Restorer, images: Images, tile: int | None, overlap: int, progress: bool
 ) -> Images:
     """Restored images (N, 3, H, W), clipped to [0, 1]."""
     height, width = images.shape[2:]
-    largest = _largest_area(model)
+    largest, multiple = _limits(model)
     if tile is None and height * width > largest:
-        tile = max(int(largest**0.5) // MULTIPLE, 1) * MULTIPLE
+        tile = max(int(largest**0.5) // multiple, 1) * multiple
         overlap = min(overlap, tile // 2)
     rows = _spans(height, tile, overlap)
     columns = _spans(width, tile, overlap)
@@ -330,7 +328,7 @@ def check_callable(model: Any) -> None:
         raise TypeError(f"model must be a network or a function of images, got {kind}")
 
 
-def restored_by(model: Network, images: Images) -> Images:
+def restored_by(model: Restorer, images: Images) -> Images:
     """What a model makes of images (N, 3, H, W); what numpy would broadcast is refused."""
     restored = as_array(model(images), "what the model returned")
     shape = getattr(restored, "shape", type(restored).__name__)
@@ -347,7 +345,7 @@ def check_restored(images: NDArray[Any], name: str = "") -> None:
 
 
 def _blend(
-    model: Network,
+    model: Restorer,
     images: Images,
     rows: list[slice],
     columns: list[slice],
@@ -392,16 +390,20 @@ def _ramps(spans: list[slice]) -> list[NDArray[np.float64]]:
     return [weight / total[span] for span, weight in zip(spans, weights, strict=True)]
 
 
-def _largest_area(model: Any) -> int:
-    """Pixels that may be restored at once; what a function takes is not known."""
-    if not isinstance(model, PromptIR):
-        return sys.maxsize
+def _limits(model: Any) -> tuple[int, int]:
+    """Pixels that may be restored at once, and what tiles without padding are multiples of.
+
+    What a function takes is not known.
+    """
+    if not isinstance(model, Network):
+        return sys.maxsize, 1
     dim = int(model.config["dim"])
     on_gpu = model.device == "cuda"
     available = _mirl.gpu_memory() if on_gpu else memory() or MEMORY_UNKNOWN
     fits = int(available * MEMORY_SHARE) // (BYTES_PER_PIXEL * dim)
     # The decoder's first level has twice the channels.
-    return min(fits, GPU_MAX_ELEMENTS // (2 * dim)) if on_gpu else fits
+    largest = min(fits, GPU_MAX_ELEMENTS // (2 * dim)) if on_gpu else fits
+    return largest, model.multiple
 
 
 def _check_tiling(tile: int | None, overlap: int) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mirl.choices import LossName, Precision, Recompute
-    from mirl.models import PromptIR
+    from mirl.models import Network
 
 Images: TypeAlias = NDArray[np.float32]
 LossFunction: TypeAlias = Callable[[Images, Images], tuple[Any, Any]]
@@ -95,7 +95,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: PromptIR,
+        model: Network,
         lr: float = 2e-4,
         *,
         loss: LossName | Mapping[LossName, float] | LossFunction = "l1",

@@ -1,6 +1,6 @@
 //! Restoring on a GPU: recorded for the shape of the images, then replayed.
 
-use super::network::Forward;
+use super::forward::Forward;
 use crate::Result;
 use crate::kernels::Precision;
 use crate::nn::Parameters;
@@ -37,13 +37,13 @@ impl Restoration {
     /// Restored images of this height and width, from padded ones.
     pub fn run(
         &self,
-        (architecture, parameters): (&dyn Forward, &Parameters),
+        (network, parameters): (&dyn Forward, &Parameters),
         padded: &Array,
         (height, width): (usize, usize),
         precision: Precision,
     ) -> Result<Values> {
         let restore = |images: &Array| {
-            let restored = architecture.forward(&Tensor::constant(images.clone()))?;
+            let restored = network.forward(&Tensor::constant(images.clone()))?;
             let restored = ops::crop(restored, height, width)?;
             restored.values().cuda().cloned()
         };

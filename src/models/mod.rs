@@ -1,15 +1,19 @@
 //! Networks, one file a paper, and what all of them share: parameters with masks.
 
+mod architecture;
 mod cuda;
+mod forward;
 mod images;
 mod network;
 mod objective;
 mod pad;
-pub mod promptir;
+mod promptir;
 mod restored;
+mod restormer;
+mod sizes;
 
+pub use architecture::{Architecture, Declared};
 pub use images::Images;
-pub use network::{Declared, Network};
+pub use network::Network;
 pub use objective::{Loss, Objective};
-pub use promptir::PromptIrConfig;
 pub use restored::Restored;

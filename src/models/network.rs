@@ -1,9 +1,10 @@
 //! A network with its parameters and masks, whatever its architecture.
 
+use super::architecture::{Architecture, is_unused};
 use super::cuda::Restoration;
+use super::forward::Forward;
 use super::images::{Images, planes};
 use super::objective::{Loss, Objective};
-use super::promptir::{PromptIr, PromptIrConfig};
 use super::restored::Restored;
 use crate::kernels::Precision;
 use crate::nn::{Builder, Parameters, StateDict};
@@ -14,30 +15,17 @@ use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result};
 use candle_core::Device;
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::sync::Arc;
 
-/// What an architecture provides beside its constructor.
-pub trait Forward: Send + Sync {
-    /// Height and width must be multiples of this.
-    fn multiple(&self) -> usize;
-
-    /// Modules whose parameters the forward never uses.
-    fn unused(&self) -> &'static [&'static str];
-
-    /// Images in rows of channels, [n, h, 3, w] → the same
-    fn forward(&self, images: &Tensor) -> Result<Tensor>;
-}
-
 pub struct Network {
-    config: PromptIrConfig,
+    architecture: Architecture,
     /// Where it lies, unless on the processor.
     gpu: Option<Arc<Gpu>>,
     parameters: Parameters,
     masks: Masks,
     restoration: Restoration,
     /// Over the same values, one for each way to run them.
-    architectures: Vec<(Mode, Box<dyn Forward>)>,
+    forwards: Vec<(Mode, Box<dyn Forward>)>,
 }
 
 const MODES: [Mode; 7] = [
@@ -50,83 +38,67 @@ const MODES: [Mode; 7] = [
     Mode::Train(Keep::Nothing, Precision::BFloat16),
 ];
 
-/// The parameters of a network that is not there yet.
-pub struct Declared {
-    /// Names and shapes, in order.
-    pub parameters: Vec<(String, Vec<usize>)>,
-    /// Those that the forward never uses.
-    pub unused: HashSet<String>,
-}
-
 impl Network {
     /// On the processor. Initial values follow from `seed` and each parameter's name; without one all are zero.
-    pub fn new(config: PromptIrConfig, seed: Option<u64>) -> Result<Self> {
-        Self::declared(&config)?;
+    pub fn new(architecture: Architecture, seed: Option<u64>) -> Result<Self> {
+        architecture.declared()?;
         let parameters = RefCell::default();
         let mode = Mode::Infer(Precision::Full);
-        PromptIr::new(&config, &Builder::new(&parameters, seed, mode))?;
-        Self::over(config, parameters.into_inner(), Masks::default(), None)
-    }
-
-    /// What a network of these sizes has, without making one.
-    ///
-    /// # Errors
-    /// Sizes that do not go together, or that are far too large.
-    pub fn declared(config: &PromptIrConfig) -> Result<Declared> {
-        let rehearsal = RefCell::default();
-        let architecture = PromptIr::new(config, &Builder::rehearsal(&rehearsal))?;
-        let parameters = rehearsal.into_inner().parameters;
-        let modules = architecture.unused();
-        let unused = parameters
-            .iter()
-            .filter(|(name, _)| is_unused(modules, name));
-        Ok(Declared {
-            unused: unused.map(|(name, _)| name.clone()).collect(),
-            parameters,
-        })
+        architecture.build(&Builder::new(&parameters, seed, mode))?;
+        Self::over(
+            architecture,
+            parameters.into_inner(),
+            Masks::default(),
+            None,
+        )
     }
 
     /// Copied to a GPU, or to the processor.
     pub fn to(&self, gpu: Option<Arc<Gpu>>) -> Result<Self> {
         let parameters = self.parameters.to(gpu.as_ref())?;
-        Self::over(self.config.clone(), parameters, self.masks.clone(), gpu)
+        Self::over(
+            self.architecture.clone(),
+            parameters,
+            self.masks.clone(),
+            gpu,
+        )
     }
 
     /// Over parameters that are all declared.
     fn over(
-        config: PromptIrConfig,
+        architecture: Architecture,
         parameters: Parameters,
         masks: Masks,
         gpu: Option<Arc<Gpu>>,
     ) -> Result<Self> {
         let mut network = Self {
-            config,
+            architecture,
             gpu,
             parameters,
             masks,
             restoration: Restoration::default(),
-            architectures: vec![],
+            forwards: vec![],
         };
         network.build()?;
         Ok(network)
     }
 
-    /// Makes the architectures, which depend on the masks.
+    /// Makes the forwards, which depend on the masks.
     fn build(&mut self) -> Result<()> {
         self.parameters.set_masks(|name| self.masks.get(name));
         let parameters = RefCell::new(std::mem::take(&mut self.parameters));
         let build = |&mode| -> Result<(Mode, Box<dyn Forward>)> {
-            let architecture = PromptIr::new(&self.config, &Builder::new(&parameters, None, mode))?;
-            Ok((mode, Box::new(architecture)))
+            let builder = Builder::new(&parameters, None, mode);
+            Ok((mode, self.architecture.build(&builder)?))
         };
-        let architectures: Result<_> = MODES.iter().map(build).collect();
+        let forwards: Result<_> = MODES.iter().map(build).collect();
         self.parameters = parameters.into_inner();
-        self.architectures = architectures?;
+        self.forwards = forwards?;
         Ok(())
     }
 
-    pub fn config(&self) -> &PromptIrConfig {
-        &self.config
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
     }
 
     /// The GPU that it lies on.
@@ -145,16 +117,16 @@ impl Network {
     }
 
     /// The network as it runs in a mode.
-    fn architecture(&self, mode: Mode) -> Result<&dyn Forward> {
+    fn forward(&self, mode: Mode) -> Result<&dyn Forward> {
         self.check(mode)?;
-        let found = self.architectures.iter().find(|(of, _)| *of == mode);
-        let (_, architecture) = found.ok_or_else(|| Error::internal(format!("no {mode:?}")))?;
-        Ok(&**architecture)
+        let found = self.forwards.iter().find(|(of, _)| *of == mode);
+        let (_, forward) = found.ok_or_else(|| Error::internal(format!("no {mode:?}")))?;
+        Ok(&**forward)
     }
 
     /// What does not depend on the mode.
     fn any(&self) -> &dyn Forward {
-        &*self.architectures[0].1
+        &*self.forwards[0].1
     }
 
     pub fn parameters(&self) -> &Parameters {
@@ -163,6 +135,16 @@ impl Network {
 
     pub fn masks(&self) -> &Masks {
         &self.masks
+    }
+
+    /// Height and width of what it restores are padded to multiples of this.
+    pub fn multiple(&self) -> usize {
+        self.any().multiple()
+    }
+
+    /// See [`Forward::ends`].
+    pub fn ends(&self) -> [&'static str; 2] {
+        self.any().ends()
     }
 
     /// Whether the forward never uses this parameter.
@@ -202,16 +184,16 @@ impl Network {
     /// # Errors
     /// Images that do not fit; bfloat16 where the processor does not multiply it.
     pub fn restore(&self, images: Images, precision: Precision) -> Result<Vec<f32>> {
-        let architecture = self.architecture(Mode::Infer(precision))?;
-        let padded = images.values("images", architecture.multiple(), self.gpu())?;
+        let network = self.forward(Mode::Infer(precision))?;
+        let padded = images.values("images", network.multiple(), self.gpu())?;
         let [_, _, h, w] = images.shape;
         let restored = match &padded {
             Values::Cpu(_) => {
-                let restored = architecture.forward(&Tensor::constant(padded))?;
+                let restored = network.forward(&Tensor::constant(padded))?;
                 ops::crop(restored, h, w)?.values().clone()
             }
             Values::Cuda(padded) => {
-                let network = (architecture, &self.parameters);
+                let network = (network, &self.parameters);
                 self.restoration.run(network, padded, (h, w), precision)?
             }
         };
@@ -221,15 +203,13 @@ impl Network {
     /// Images restored for a loss of the caller's.
     pub fn restored(&self, degraded: Images, mode: Mode) -> Result<Restored> {
         let [_, _, h, w] = degraded.shape;
-        let padded = degraded.values("degraded", self.any().multiple(), self.gpu())?;
+        let padded = degraded.values("degraded", self.multiple(), self.gpu())?;
         Ok(Restored::new(self.run(padded, (h, w), mode)?))
     }
 
     /// Restored images of this height and width, with their graph, from padded ones.
     fn run(&self, padded: Values, (height, width): (usize, usize), mode: Mode) -> Result<Tensor> {
-        let restored = self
-            .architecture(mode)?
-            .forward(&Tensor::constant(padded))?;
+        let restored = self.forward(mode)?.forward(&Tensor::constant(padded))?;
         ops::crop(restored, height, width)
     }
 
@@ -249,7 +229,7 @@ impl Network {
     pub fn pair(&self, degraded: Images, clean: Images) -> Result<[Values; 2]> {
         degraded.check_clean(&clean)?;
         Ok([
-            degraded.values("degraded", self.any().multiple(), self.gpu())?,
+            degraded.values("degraded", self.multiple(), self.gpu())?,
             clean.values("clean", 1, self.gpu())?,
         ])
     }
@@ -294,9 +274,4 @@ impl Network {
         }
         Ok(state)
     }
-}
-
-fn is_unused(unused: &[&str], name: &str) -> bool {
-    let module = name.split('.').next();
-    unused.iter().any(|&unused| module == Some(unused))
 }

@@ -4,10 +4,15 @@
 //! Prompt block (eqs. 2 and 3): w = softmax(Linear(mean of F over pixels)), P = conv3×3 of the
 //! prompts' sum Σ wᵢ·Pᵢ, resized to F; then a transformer block on [F, P] and a 1×1 convolution back.
 
-use super::network::Forward;
-use crate::nn::{Builder, Conv1x1, Conv3x3, Init, Linear, StateDict, TransformerBlock};
+use super::forward::Forward;
+use super::restormer::RestormerConfig;
+use super::sizes;
+use crate::Result;
+use crate::nn::{
+    Builder, Conv1x1, Conv3x3, Downsample, Init, Level, Linear, StateDict, TransformerBlock,
+    Upsample,
+};
 use crate::ops::{self, Tensor};
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Convolutions that the published network declares and its forward never uses. They are parameters
@@ -20,12 +25,6 @@ const UNUSED: [&str; 6] = [
     "reduce_noise_channel_2",
     "reduce_noise_channel_3",
 ];
-
-/// No size of a network that fits into memory is larger; products of two stay far from overflow.
-const LARGEST_SIZE: usize = 1 << 16;
-
-/// Of a factor that is found from sizes.
-const DECIMALS: i32 = 6;
 
 /// The sizes of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,42 +62,26 @@ impl Default for PromptIrConfig {
 }
 
 impl PromptIrConfig {
-    pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|error| Error::value(error.to_string()))
+    /// The sizes of what is around the prompts.
+    fn restormer(&self) -> RestormerConfig {
+        RestormerConfig {
+            dim: self.dim,
+            num_blocks: self.num_blocks,
+            num_refinement_blocks: self.num_refinement_blocks,
+            heads: self.heads,
+            ffn_expansion_factor: self.ffn_expansion_factor,
+        }
     }
 
     /// # Errors
-    /// A size of zero, or channels that do not split into heads or halves.
+    /// A size of zero, an odd width, or a factor that is not positive.
     pub fn validate(&self) -> Result<()> {
-        let all = [
-            ("dim", vec![self.dim]),
-            ("num_blocks", self.num_blocks.to_vec()),
-            ("num_refinement_blocks", vec![self.num_refinement_blocks]),
-            ("heads", self.heads.to_vec()),
-            ("prompt_dims", self.prompt_dims.to_vec()),
-            ("prompt_sizes", self.prompt_sizes.to_vec()),
-            ("prompt_len", vec![self.prompt_len]),
-        ];
-        for (name, sizes) in all {
-            if let Some(size) = sizes
-                .iter()
-                .find(|size| !(1..=LARGEST_SIZE).contains(*size))
-            {
-                return Err(Error::value(format!(
-                    "{name} must be at least 1 and at most {LARGEST_SIZE}, got {size}"
-                )));
-            }
-        }
-        if !self.dim.is_multiple_of(2) {
-            return Err(Error::value(format!("dim must be even, got {}", self.dim)));
-        }
-        if !(self.ffn_expansion_factor.is_finite() && self.ffn_expansion_factor > 0.0) {
-            return Err(Error::value(format!(
-                "ffn_expansion_factor must be positive, got {}",
-                self.ffn_expansion_factor
-            )));
-        }
-        Ok(())
+        self.restormer().validate()?;
+        sizes::check([
+            ("prompt_dims", &self.prompt_dims[..]),
+            ("prompt_sizes", &self.prompt_sizes),
+            ("prompt_len", &[self.prompt_len]),
+        ])
     }
 
     /// The sizes of the network that a state dict belongs to.
@@ -106,86 +89,26 @@ impl PromptIrConfig {
     /// # Errors
     /// Names or shapes that are not PromptIR's.
     pub fn infer(state: &StateDict) -> Result<Self> {
-        let published = Self::default();
-        let size = |name: &str, axis: usize| -> Option<usize> {
-            state
-                .get(name)
-                .and_then(|values| values.shape.get(axis).copied())
+        let (around, published) = (RestormerConfig::infer(state)?, Self::default());
+        let prompt = |i: usize, axis: usize| {
+            sizes::axis(state, &format!("prompt{}.prompt_param", i + 1), axis)
         };
-        let embed = state
-            .get("patch_embed.proj.weight")
-            .map(|values| &values.shape[..]);
-        let Some(&[dim, 3, 3, 3]) = embed else {
-            let found = embed.map_or("is missing".into(), |shape| format!("has shape {shape:?}"));
-            return Err(Error::value(format!(
-                "these are not PromptIR's parameters: patch_embed.proj.weight {found}"
-            )));
-        };
-        let blocks = |level: &str| {
-            let prefix = format!("{level}.");
-            state
-                .iter()
-                .filter_map(|(name, _)| name.strip_prefix(&prefix)?.split('.').next()?.parse().ok())
-                .max()
-                .map_or(0, |last: usize| last.saturating_add(1))
-        };
-        let levels = [
-            "encoder_level1",
-            "encoder_level2",
-            "encoder_level3",
-            "latent",
-        ];
-        let heads = |i: usize| {
-            size(&format!("{}.0.attn.temperature", levels[i]), 0).unwrap_or(published.heads[i])
-        };
-        let prompt = |i: usize, axis: usize| size(&format!("prompt{}.prompt_param", i + 1), axis);
-        let prompt_dim = |i: usize| prompt(i, 2).unwrap_or(published.prompt_dims[i]);
-        let prompt_size = |i: usize| prompt(i, 3).unwrap_or(published.prompt_sizes[i]);
-        let hidden = state.iter().filter_map(|(name, values)| {
-            let is_first = name.ends_with(".ffn.project_in.weight");
-            let (&rows, &width) = (values.shape.first()?, values.shape.get(1)?);
-            is_first.then_some((width, rows / 2))
-        });
-        let ffn_expansion_factor =
-            expansion(&hidden.collect::<Vec<_>>(), published.ffn_expansion_factor);
+        let dim = |i: usize| prompt(i, 2).unwrap_or(published.prompt_dims[i]);
+        let size = |i: usize| prompt(i, 3).unwrap_or(published.prompt_sizes[i]);
+        let len = sizes::axis(state, "prompt1.linear_layer.weight", 0);
         let config = Self {
-            dim,
-            num_blocks: levels.map(blocks),
-            num_refinement_blocks: blocks("refinement"),
-            heads: [0, 1, 2, 3].map(heads),
-            ffn_expansion_factor,
-            prompt_dims: [0, 1, 2].map(prompt_dim),
-            prompt_sizes: [0, 1, 2].map(prompt_size),
-            prompt_len: size("prompt1.linear_layer.weight", 0).unwrap_or(published.prompt_len),
+            dim: around.dim,
+            num_blocks: around.num_blocks,
+            num_refinement_blocks: around.num_refinement_blocks,
+            heads: around.heads,
+            ffn_expansion_factor: around.ffn_expansion_factor,
+            prompt_dims: [0, 1, 2].map(dim),
+            prompt_sizes: [0, 1, 2].map(size),
+            prompt_len: len.unwrap_or(published.prompt_len),
         };
         config.validate()?;
         Ok(config)
     }
-}
-
-/// A factor by which every width comes to its hidden channels, int(width · factor): the published one where
-/// it does, or else the one with the fewest decimals in the middle of those that do.
-fn expansion(hidden: &[(usize, usize)], published: f64) -> f64 {
-    let fits = |factor: &f64| {
-        let mut all = hidden.iter();
-        all.all(|&(width, hidden)| TransformerBlock::hidden(width, *factor) == hidden)
-    };
-    let bound = |more: usize| {
-        hidden
-            .iter()
-            .map(move |&(w, h)| (h + more) as f64 / w as f64)
-    };
-    let (low, high) = (
-        bound(0).fold(0.0, f64::max),
-        bound(1).fold(f64::MAX, f64::min),
-    );
-    let middle = (low + high) / 2.0;
-    let decimals = (0..DECIMALS).map(|digits| {
-        let scale = 10f64.powi(digits);
-        (middle * scale).round() / scale
-    });
-    let mut candidates = [published].into_iter().chain(decimals);
-    candidates.find(fits).unwrap_or(middle)
 }
 
 /// One level of the decoder's way up: prompt, block on both, reduction.
@@ -226,31 +149,14 @@ impl Prompt {
     }
 }
 
-/// A stack of transformer blocks at one width.
-struct Level(Vec<TransformerBlock>);
-
-impl Level {
-    fn new(b: &Builder, depth: usize, dim: usize, heads: usize, expansion: f64) -> Result<Self> {
-        let block = |i| TransformerBlock::new(&b.pp(i), dim, heads, expansion);
-        Ok(Self((0..depth).map(block).collect::<Result<_>>()?))
-    }
-
-    /// Takes x, so that no level holds more than it needs.
-    fn forward(&self, x: Tensor) -> Result<Tensor> {
-        self.0.iter().try_fold(x, |x, block| block.forward(&x))
-    }
-}
-
 pub(super) struct PromptIr {
     patch_embed: Conv3x3,
     encoder: [Level; 3],
-    /// Half the channels, then four of them from each 2×2 pixels.
-    down: [Conv3x3; 3],
+    down: [Downsample; 3],
     latent: Level,
     /// Levels 1 to 3.
     prompted: [Prompted; 3],
-    /// Twice the channels, then 2×2 pixels from each four of them.
-    up: [Conv3x3; 3],
+    up: [Upsample; 3],
     reduce_chan: [Conv1x1; 2],
     decoder: [Level; 3],
     refinement: Level,
@@ -282,17 +188,17 @@ impl PromptIr {
         reduce("chnl_reduce3", p3, reduced3)?;
         reduce("reduce_noise_channel_1", d1 + p1, d1)?;
         let encoder1 = level("encoder_level1", c.num_blocks[0], d1, c.heads[0])?;
-        let down1 = Conv3x3::new(&b.pp("down1_2.body.0"), d1, d1 / 2)?;
+        let down1 = Downsample::new(&b.pp("down1_2"), d1)?;
         reduce("reduce_noise_channel_2", d2 + p2, d2)?;
         let encoder2 = level("encoder_level2", c.num_blocks[1], d2, c.heads[1])?;
-        let down2 = Conv3x3::new(&b.pp("down2_3.body.0"), d2, d2 / 2)?;
+        let down2 = Downsample::new(&b.pp("down2_3"), d2)?;
         reduce("reduce_noise_channel_3", d3 + reduced3, d3)?;
         let encoder3 = level("encoder_level3", c.num_blocks[2], d3, c.heads[2])?;
-        let down3 = Conv3x3::new(&b.pp("down3_4.body.0"), d3, d3 / 2)?;
+        let down3 = Downsample::new(&b.pp("down3_4"), d3)?;
         let latent = level("latent", c.num_blocks[3], d4, c.heads[3])?;
 
         // The block on level 3's prompt reduces to the width of level 3, so the way up starts there.
-        let up4 = Conv3x3::new(&b.pp("up4_3.body.0"), d3, 2 * d3)?;
+        let up4 = Upsample::new(&b.pp("up4_3"), d3)?;
         let reduce_chan3 = reduce("reduce_chan_level3", d2 + d3, d3)?;
         let block = |i: usize, dim| {
             let place = b.pp(format!("noise_level{i}"));
@@ -304,7 +210,7 @@ impl PromptIr {
             reduce: reduce("reduce_noise_level3", d4 + p3, d3)?,
         };
         let decoder3 = level("decoder_level3", c.num_blocks[2], d3, c.heads[2])?;
-        let up3 = Conv3x3::new(&b.pp("up3_2.body.0"), d3, 2 * d3)?;
+        let up3 = Upsample::new(&b.pp("up3_2"), d3)?;
         let reduce_chan2 = reduce("reduce_chan_level2", 2 * d2, d2)?;
         let prompted2 = Prompted {
             prompt: prompt2,
@@ -312,7 +218,7 @@ impl PromptIr {
             reduce: reduce("reduce_noise_level2", d3 + p2, d3)?,
         };
         let decoder2 = level("decoder_level2", c.num_blocks[1], d2, c.heads[1])?;
-        let up2 = Conv3x3::new(&b.pp("up2_1.body.0"), d2, 2 * d2)?;
+        let up2 = Upsample::new(&b.pp("up2_1"), d2)?;
         let prompted1 = Prompted {
             prompt: prompt1,
             block: block(1, d2 + p1)?,
@@ -334,19 +240,14 @@ impl PromptIr {
         })
     }
 
-    fn down(&self, level: usize, x: &Tensor) -> Result<Tensor> {
-        ops::pixel_unshuffle(&self.down[level].forward(x)?, 2)
-    }
-
     /// Twice the size, beside what the encoder had there.
-    fn up(&self, level: usize, x: Tensor, skip: &Tensor) -> Result<Tensor> {
-        let x = ops::pixel_shuffle(&self.up[level].forward(&x)?, 2)?;
-        ops::cat(&x, skip)
+    fn up(&self, level: usize, x: &Tensor, skip: &Tensor) -> Result<Tensor> {
+        ops::cat(&self.up[level].forward(x)?, skip)
     }
 
     /// Prompt, upsampling and decoder blocks of level 2 or 3.
     fn decode(&self, level: usize, x: Tensor, skip: &Tensor) -> Result<Tensor> {
-        let x = self.up(level - 1, self.prompted[level - 1].forward(x)?, skip)?;
+        let x = self.up(level - 1, &self.prompted[level - 1].forward(x)?, skip)?;
         let x = self.reduce_chan[level - 2].forward(&x)?;
         self.decoder[level - 1].forward(x)
     }
@@ -357,18 +258,22 @@ impl Forward for PromptIr {
         8
     }
 
+    fn ends(&self) -> [&'static str; 2] {
+        ["patch_embed.proj.weight", "output.weight"]
+    }
+
     fn unused(&self) -> &'static [&'static str] {
         &UNUSED
     }
 
     fn forward(&self, image: &Tensor) -> Result<Tensor> {
         let e1 = self.encoder[0].forward(self.patch_embed.forward(image)?)?; // [n, h, d, w]
-        let e2 = self.encoder[1].forward(self.down(0, &e1)?)?; // [n, h/2, 2d, w/2]
-        let e3 = self.encoder[2].forward(self.down(1, &e2)?)?; // [n, h/4, 4d, w/4]
-        let x = self.latent.forward(self.down(2, &e3)?)?; // [n, h/8, 8d, w/8]
+        let e2 = self.encoder[1].forward(self.down[0].forward(&e1)?)?; // [n, h/2, 2d, w/2]
+        let e3 = self.encoder[2].forward(self.down[1].forward(&e2)?)?; // [n, h/4, 4d, w/4]
+        let x = self.latent.forward(self.down[2].forward(&e3)?)?; // [n, h/8, 8d, w/8]
         let x = self.decode(3, x, &e3)?; // [n, h/4, 4d, w/4]
         let x = self.decode(2, x, &e2)?; // [n, h/2, 2d, w/2]
-        let x = self.up(0, self.prompted[0].forward(x)?, &e1)?; // [n, h, 2d, w]
+        let x = self.up(0, &self.prompted[0].forward(x)?, &e1)?; // [n, h, 2d, w]
         let x = self.refinement.forward(self.decoder[0].forward(x)?)?; // [n, h, 2d, w]
         ops::add(&self.output.forward(&x)?, image) // [n, h, 3, w]
     }

@@ -1,4 +1,4 @@
-//! The transformer block of Restormer (Zamir et al., CVPR 2022, arXiv 2111.09881).
+//! The transformer block of Restormer (Zamir et al., CVPR 2022, arXiv 2111.09881), and stacks of it.
 
 use super::{Builder, Init};
 use crate::ops::{self, Mode, Tensor};
@@ -60,5 +60,26 @@ impl TransformerBlock {
         let attention = (&self.attention, self.heads);
         let feed_forward = (&self.feed_forward, self.hidden);
         ops::block(x, attention, feed_forward, self.mode)
+    }
+}
+
+/// Transformer blocks one after the other, at one width.
+pub struct Level(Vec<TransformerBlock>);
+
+impl Level {
+    pub fn new(
+        b: &Builder,
+        depth: usize,
+        dim: usize,
+        heads: usize,
+        expansion: f64,
+    ) -> Result<Self> {
+        let block = |i| TransformerBlock::new(&b.pp(i), dim, heads, expansion);
+        Ok(Self((0..depth).map(block).collect::<Result<_>>()?))
+    }
+
+    /// [n, h, dim, w] → the same. Takes x, so that no level holds more than it needs.
+    pub fn forward(&self, x: Tensor) -> Result<Tensor> {
+        self.0.iter().try_fold(x, |x, block| block.forward(&x))
     }
 }

@@ -7,7 +7,7 @@ use super::prune::{Report, alive_of, counts, granularity_of, scope_of, threshold
 use super::shared::Shared;
 use crate::Error;
 use crate::kernels::Mask;
-use crate::models::{self, PromptIrConfig};
+use crate::models::{self, Architecture};
 use crate::nn::StateDict;
 use crate::prune::{self, Masks, PruneOptions, RewindOptions};
 use crate::runtime::buffer::try_room;
@@ -34,13 +34,13 @@ impl From<models::Network> for Network {
 
 #[pymethods]
 impl Network {
-    /// A PromptIR of the sizes in `config` (JSON), initialised from `seed`; without one all values are zero.
+    /// A network by its name, of the sizes in `config` (JSON), initialised from `seed`; without one all
+    /// values are zero.
     #[new]
-    #[pyo3(signature = (config, seed))]
-    fn new(py: Python<'_>, config: &str, seed: Option<u64>) -> PyResult<Self> {
-        let config: PromptIrConfig = serde_json::from_str(config)
-            .map_err(|error| Error::value(format!("network sizes: {error}")))?;
-        enter(py, move || models::Network::new(config, seed)).map(Self::from)
+    #[pyo3(signature = (name, config, seed))]
+    fn new(py: Python<'_>, name: &str, config: &str, seed: Option<u64>) -> PyResult<Self> {
+        let architecture = Architecture::from_json(name, config)?;
+        enter(py, move || models::Network::new(architecture, seed)).map(Self::from)
     }
 
     /// The network in a safetensors file.
@@ -49,17 +49,24 @@ impl Network {
         enter(py, move || ticket::load(&path)).map(Self::from)
     }
 
-    /// The sizes (JSON) of the network that a state dict belongs to.
+    /// Name and sizes (JSON) of the network that a state dict belongs to.
     #[staticmethod]
     #[pyo3(signature = (state: "dict[str, NDArray[numpy.float32]]"))]
-    fn infer(state: &Bound<'_, PyDict>) -> PyResult<String> {
-        Ok(PromptIrConfig::infer(&state_from_dict(state)?)?.to_json()?)
+    fn infer(state: &Bound<'_, PyDict>) -> PyResult<(&'static str, String)> {
+        let found = Architecture::infer(&state_from_dict(state)?)?;
+        Ok((found.name(), found.to_json()?))
+    }
+
+    /// "PromptIR" or another.
+    #[getter]
+    fn name(&self, py: Python<'_>) -> PyResult<&'static str> {
+        peek(py, &self.shared, |network| network.architecture().name())
     }
 
     #[getter]
     fn config(&self, py: Python<'_>) -> PyResult<String> {
         Ok(peek(py, &self.shared, |network| {
-            network.config().to_json()
+            network.architecture().to_json()
         })??)
     }
 
@@ -91,6 +98,19 @@ impl Network {
             all.map(|(name, parameter)| (name.to_owned(), parameter.shape().to_vec()))
                 .collect()
         })
+    }
+
+    /// Height and width of what it restores are padded to multiples of this.
+    #[getter]
+    fn multiple(&self, py: Python<'_>) -> PyResult<usize> {
+        peek(py, &self.shared, models::Network::multiple)
+    }
+
+    /// Names of the first and the last convolution's weights, which all goes through on its way to what is
+    /// added to the images.
+    #[getter]
+    fn ends(&self, py: Python<'_>) -> PyResult<[&'static str; 2]> {
+        peek(py, &self.shared, models::Network::ends)
     }
 
     fn is_unused(&self, py: Python<'_>, name: &str) -> PyResult<bool> {

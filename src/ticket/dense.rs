@@ -3,7 +3,7 @@
 use super::{DAMAGED, MASK};
 use crate::io::safetensors::{File, Tensors};
 use crate::kernels::Mask;
-use crate::models::{Network, PromptIrConfig};
+use crate::models::{Architecture, Network};
 use crate::nn::StateDict;
 use crate::prune::Masks;
 use crate::{Error, Result};
@@ -21,13 +21,13 @@ pub fn pack(network: &Network) -> Result<Tensors> {
     Ok(file)
 }
 
-pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
+pub fn unpack(file: &File, architecture: Architecture) -> Result<Network> {
     // Files of before there were checksums have none.
     if file.is_intact() == Some(false) {
         return Err(Error::value(DAMAGED));
     }
     // Sizes are compared before any memory is asked for.
-    for (name, shape) in Network::declared(&config)?.parameters {
+    for (name, shape) in architecture.declared()?.parameters {
         match file.floats(&name) {
             Some((found, _)) if *found == shape => {}
             Some((found, _)) => {
@@ -37,7 +37,7 @@ pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
             None => return Err(Error::value(format!("{name} is missing"))),
         }
     }
-    let mut network = Network::new(config, None)?;
+    let mut network = Network::new(architecture, None)?;
     for name in file.names() {
         if let Some(masked) = name.strip_prefix(MASK) {
             network.parameters().require(masked)?;

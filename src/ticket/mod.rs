@@ -11,11 +11,10 @@ mod rounding;
 pub use self::rounding::rounded;
 
 use crate::io::safetensors::{CHECKSUM, File, Float, HEADER_CHECKSUM, Tensors};
-use crate::models::{Network, PromptIrConfig};
+use crate::models::{Architecture, Network};
 use crate::{Error, Result};
 use std::path::Path;
 
-const NETWORK: &str = "PromptIR";
 /// Before the name of a parameter: its mask.
 const MASK: &str = "mask.";
 const DENSE: &str = "mirl";
@@ -65,11 +64,12 @@ pub fn pack(network: &Network, storage: Storage) -> Result<Tensors> {
             packed::VERSION,
         ),
     };
-    let config = network.config().to_json()?;
+    let architecture = network.architecture();
+    let config = architecture.to_json()?;
     let about = [
         ("format", format),
         ("version", version),
-        ("network", NETWORK),
+        ("network", architecture.name()),
         ("config", &config),
     ];
     file.metadata
@@ -95,20 +95,18 @@ pub fn unpack(file: &File) -> Result<Network> {
         let value = file.metadata.get(key).map(String::as_str);
         value.ok_or_else(|| wrong(format!("no {key} in the metadata")))
     };
-    let (version, read): (_, fn(&File, PromptIrConfig) -> Result<Network>) =
+    let (version, read): (_, fn(&File, Architecture) -> Result<Network>) =
         match file.metadata.get("format").map(String::as_str) {
             Some(DENSE) => (dense::VERSION, dense::unpack),
             Some(PACKED) => (packed::VERSION, packed::unpack),
             None => return Err(wrong("no network of mirl".into())),
             Some(other) => return Err(wrong(format!("unknown format {other:?}"))),
         };
-    for (key, expected) in [("version", version), ("network", NETWORK)] {
-        let got = about(key)?;
-        if got != expected {
-            return Err(wrong(format!("{key} {got:?} is not known to this mirl")));
-        }
+    let got = about("version")?;
+    if got != version {
+        return Err(wrong(format!("version {got:?} is not known to this mirl")));
     }
-    let config = serde_json::from_str(about("config")?)
-        .map_err(|error| wrong(format!("config: {error}")))?;
-    read(file, config).map_err(|error| wrong(error.to_string()))
+    let (name, sizes) = (about("network")?, about("config")?);
+    let read = || read(file, Architecture::from_json(name, sizes)?);
+    read().map_err(|error| wrong(error.to_string()))
 }

@@ -4,7 +4,7 @@
 use super::{DAMAGED, MASK, rice};
 use crate::io::safetensors::{File, Float, Floats, Tensors};
 use crate::kernels::Mask;
-use crate::models::{Network, PromptIrConfig};
+use crate::models::{Architecture, Network};
 use crate::prune::Masks;
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -49,12 +49,12 @@ struct Entry<'a> {
     mask: Option<Mask>,
 }
 
-pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
+pub fn unpack(file: &File, architecture: Architecture) -> Result<Network> {
     if file.is_intact() != Some(true) {
         return Err(Error::value(DAMAGED));
     }
     // All sizes are compared before the memory of the network is asked for.
-    let declared = Network::declared(&config)?;
+    let declared = architecture.declared()?;
     let entries = declared.parameters.into_par_iter().map(|(name, shape)| {
         let unused = declared.unused.contains(&name);
         entry(file, name, &shape, unused)
@@ -68,7 +68,7 @@ pub fn unpack(file: &File, config: PromptIrConfig) -> Result<Network> {
     if let Some(name) = file.names().find(|name| !known.contains(name)) {
         return Err(Error::value(format!("{name} is no part of the network")));
     }
-    let mut network = Network::new(config, None)?;
+    let mut network = Network::new(architecture, None)?;
     entries
         .par_iter()
         .try_for_each(|entry| entry.put(&network))?;

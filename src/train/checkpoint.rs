@@ -88,7 +88,7 @@ pub fn load(network: &mut Network, trainer: &mut Trainer, path: &Path) -> Result
         return Err(wrong(format!("{STEPS}: {steps} are too many")));
     }
     let saved = ticket::unpack(&file)?;
-    if saved.config() != network.config() {
+    if saved.architecture() != network.architecture() {
         return Err(wrong("the checkpoint of a network of other sizes".into()));
     }
     let state = |prefix: &str| {

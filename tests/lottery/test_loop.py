@@ -385,7 +385,7 @@ def test_seconds_between_checkpoints_are_checked_first(tmp_path, seconds, error)
 
 
 def test_what_is_no_network_is_named(batch, tmp_path):
-    with pytest.raises(TypeError, match=r"model must be a mirl\.PromptIR, got NoneType"):
+    with pytest.raises(TypeError, match=r"model must be a mirl\.Network, got NoneType"):
         mirl.find_ticket(None, [batch], out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -65,7 +65,9 @@ def bench(
     model: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE", help="A network; by default the published sizes.", show_default=False
+            metavar="FILE",
+            help="A network; by default PromptIR of the published sizes.",
+            show_default=False,
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Images to restore: height and width.")] = 256,

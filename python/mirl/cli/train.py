@@ -13,6 +13,10 @@ from mirl.data.folder import existing, place_of, there_of
 from mirl.loggers import WeightsAndBiases, default_loggers
 from mirl.lottery import Experiment
 from mirl.lottery.experiment import as_toml, parse_toml, places_of
+from mirl.models import NETWORKS
+
+SETTINGS = {"task": "tasks", "network": "name"}
+"""Of recipes, by the parameters here that are called otherwise."""
 
 
 def train(
@@ -73,6 +77,7 @@ def train(
     on_error: Annotated[str, typer.Option(help="Bad image: raise or skip.")] = "raise",
     evaluate: Annotated[bool, typer.Option(help="Measure the test split after each round.")] = True,
     seed: Annotated[int, typer.Option(help="Of the initial values and of the data.")] = 0,
+    network: Annotated[str, typer.Option(help=f"{' or '.join(sorted(NETWORKS))}.")] = "PromptIR",
     dim: Annotated[int, typer.Option(help="Channels of the first level.")] = 48,
     num_blocks: Annotated[
         tuple[int, int, int, int],
@@ -85,11 +90,11 @@ def train(
     ] = (1, 2, 4, 8),
     prompt_dims: Annotated[
         tuple[int, int, int],
-        typer.Option(metavar="INT INT INT", help="Channels of the three prompts."),
+        typer.Option(metavar="INT INT INT", help="Of PromptIR: channels of the three prompts."),
     ] = (64, 128, 320),
     prompt_sizes: Annotated[
         tuple[int, int, int],
-        typer.Option(metavar="INT INT INT", help="Height and width of the three prompts."),
+        typer.Option(metavar="INT INT INT", help="Of PromptIR: their height and width."),
     ] = (64, 32, 16),
     changes: Annotated[
         list[str] | None,
@@ -124,12 +129,12 @@ def train(
                 "on_error": on_error,
             },
             network={
+                "name": network,
                 "dim": dim,
                 "num_blocks": num_blocks,
                 "num_refinement_blocks": num_refinement_blocks,
                 "heads": heads,
-                "prompt_dims": prompt_dims,
-                "prompt_sizes": prompt_sizes,
+                **_prompts(context, network, prompt_dims=prompt_dims, prompt_sizes=prompt_sizes),
             },
             ticket={
                 "rounds": rounds,
@@ -187,6 +192,11 @@ def _measured(data: Path, tasks: list[str] | None) -> dict[str, Any]:
     return {"root": data, "tasks": tuple(there)}
 
 
+def _prompts(context: typer.Context, network: str, **sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Sizes of prompts, which only PromptIR has; what is said for another is refused elsewhere."""
+    return {k: v for k, v in sizes.items() if network == "PromptIR" or _is_said(context, k)}
+
+
 def _values(changes: Iterable[str]) -> dict[str, Any]:
     """What --set says, by key."""
     values = {}
@@ -213,7 +223,7 @@ def _only(context: typer.Context, *names: str) -> None:
             continue
         change = "--set"
         if not isinstance(value, bool):  # a switch stands for something else
-            key = "tasks" if name == "task" else name
+            key = SETTINGS.get(name, name)
             place = key if key == "seed" else places_of(key)[0]
             change += f" {shlex.quote(f'{place}={as_toml(place, value)}')}"
         option = f"--{name.replace('_', '-')}"
@@ -226,8 +236,9 @@ def _once(context: typer.Context, said: Experiment, changed: Experiment) -> None
         {**each.data, **each.network, **each.ticket, "seed": each.seed, "device": each.device}
         for each in (said, changed)
     )
+    parameters = {setting: parameter for parameter, setting in SETTINGS.items()}
     for name in {**before, **after}:
-        parameter = "task" if name == "tasks" else name
+        parameter = parameters.get(name, name)
         if before.get(name) != after.get(name) and _is_said(context, parameter):
             option = f"--{parameter.replace('_', '-')}"
             raise ValueError(f"{option}: --set says something else; say it once")

@@ -13,16 +13,16 @@ from mirl.models import check_model
 if TYPE_CHECKING:
     import os
 
-    from mirl.models import PromptIR
+    from mirl.models import Network
 
 WRITERS = {".onnx": write_onnx, ".pth": write_state_dict}
 """What writes a network under a name with this ending."""
 
 
-def export(model: PromptIR, path: str | os.PathLike[str]) -> None:
+def export(model: Network, path: str | os.PathLike[str]) -> None:
     """Write a network for other programs: dense, pruned weights as zeros, in float32.
 
-    Equal networks give equal files, whatever they run on. `PromptIR.save` writes safetensors files.
+    Equal networks give equal files, whatever they run on. `Network.save` writes safetensors files.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def export(model: PromptIR, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        Not a `mirl.PromptIR`.
+        Not a network.
     ValueError
         Another ending, or a network too large for an ONNX file (2 GiB).
     OSError
@@ -61,6 +61,6 @@ def export(model: PromptIR, path: str | os.PathLike[str]) -> None:
     check_model(model)
     if path.suffix not in WRITERS:
         endings = " or ".join(WRITERS)
-        raise ValueError(f"{path}: must end with {endings}; PromptIR.save writes .safetensors")
+        raise ValueError(f"{path}: must end with {endings}; Network.save writes .safetensors")
     with atomic(path) as temporary:
         WRITERS[path.suffix](model, temporary)

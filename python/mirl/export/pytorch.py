@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mirl.models import PromptIR
+    from mirl.models import Network
 
 ROOT = "archive"
 """The folder within the zip. torch.save names it after the file, but then names would change files."""
@@ -34,7 +34,7 @@ PADDING_ID = int.from_bytes(b"FB", "little")
 """The identifier of the extra field that PyTorch pads with."""
 
 
-def write_state_dict(model: PromptIR, path: Path) -> None:
+def write_state_dict(model: Network, path: Path) -> None:
     """Write the parameters as torch.save writes a state dict."""
     shapes = model.shapes
     with path.open("wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:

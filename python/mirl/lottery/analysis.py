@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mirl.models import PromptIR
+    from mirl.models import Network
 
 WIDTH_STEP = 2
 """Channels of the first level come in pairs."""
@@ -37,7 +37,7 @@ class Overlap:
     """The Jaccard index of each parameter that was compared; 1 where nothing is left in either."""
 
 
-def mask_overlap(first: PromptIR, second: PromptIR) -> Overlap:
+def mask_overlap(first: Network, second: Network) -> Overlap:
     """Compare the masks of two networks.
 
     Which weights do the tickets of two tasks share, those of two seeds, or two rounds?
@@ -64,13 +64,13 @@ def mask_overlap(first: PromptIR, second: PromptIR) -> Overlap:
     return _overlap(_masks(first), _masks(second))
 
 
-def _check_sizes(*networks: PromptIR) -> None:
+def _check_sizes(*networks: Network) -> None:
     shapes = [network.shapes for network in networks]
     if any(each != shapes[0] for each in shapes):
         raise ValueError("networks of different sizes cannot be compared weight by weight")
 
 
-def _masks(model: PromptIR) -> dict[str, NDArray[np.bool_]]:
+def _masks(model: Network) -> dict[str, NDArray[np.bool_]]:
     """Masks of all that is pruned or prunable, but for what the forward never uses."""
     network, masks = model._network, model.mask
     counted = {*prunable(network, "default"), *masks}
@@ -132,7 +132,7 @@ def mask_stability(
     }
 
 
-def overlap_matrix(networks: Mapping[str, PromptIR]) -> NDArray[np.float64]:
+def overlap_matrix(networks: Mapping[str, Network]) -> NDArray[np.float64]:
     """Jaccard indices between all of some networks, in their order.
 
     Parameters
@@ -176,7 +176,7 @@ class Connectivity:
 
 
 def linear_connectivity(
-    first: PromptIR, second: PromptIR, data: Any, *, points: int = 11, batches: int = 8
+    first: Network, second: Network, data: Any, *, points: int = 11, batches: int = 8
 ) -> Connectivity:
     """The loss along the straight line between the weights of two networks.
 
@@ -224,7 +224,7 @@ def linear_connectivity(
     return Connectivity(positions, np.array(losses))
 
 
-def dense_sizes(ticket: PromptIR) -> dict[str, Any]:
+def dense_sizes(ticket: Network) -> dict[str, Any]:
     """Sizes of a dense network with as many parameters as a ticket has left.
 
     The same depth, and all widths narrower by one factor: the control that asks whether a small
@@ -238,7 +238,7 @@ def dense_sizes(ticket: PromptIR) -> dict[str, Any]:
     Returns
     -------
     dict
-        Arguments of `mirl.PromptIR`: of all widths the one whose count comes nearest.
+        Arguments of the network's class: of all widths the one whose count comes nearest.
     """
     config = ticket.config
     wanted = ticket.density().all * ticket.num_parameters
@@ -255,8 +255,11 @@ def dense_sizes(ticket: PromptIR) -> dict[str, Any]:
 
 
 def _narrowed(config: dict[str, Any], dim: int) -> dict[str, Any]:
-    factor = dim / config["dim"]
-    # Blocks on features and prompts split their channels into the heads of their level.
-    step = max(config["heads"])
-    dims = [max(step, round(factor * width / step) * step) for width in config["prompt_dims"]]
-    return config | {"dim": dim, "prompt_dims": dims}
+    narrowed = config | {"dim": dim}
+    if "prompt_dims" in config:
+        factor = dim / config["dim"]
+        # Blocks on features and prompts split their channels into the heads of their level.
+        step = max(config["heads"])
+        dims = [max(step, round(factor * width / step) * step) for width in config["prompt_dims"]]
+        narrowed["prompt_dims"] = dims
+    return narrowed

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mirl.choices import Control
-    from mirl.models import PromptIR, Snapshot
+    from mirl.models import Network, Snapshot
 
 
 def controlled_masks(
     control: Control | None,
     masks: Mapping[str, NDArray[np.bool_]],
     names: Sequence[str],
-    model: PromptIR,
+    model: Network,
     seed: Sequence[int],
 ) -> dict[str, NDArray[np.bool_]]:
     """Masks of a ticket as a control has them.
@@ -58,7 +58,7 @@ def controlled_masks(
     return dict(masks)
 
 
-def reinitialised(model: PromptIR, seed: Sequence[int]) -> Snapshot:
+def reinitialised(model: Network, seed: Sequence[int]) -> Snapshot:
     """Initial values of a network of the same sizes, drawn anew."""
     (drawn,) = np.random.SeedSequence(list(seed)).generate_state(1)
     return type(model)(**model.config, seed=int(drawn)).snapshot()

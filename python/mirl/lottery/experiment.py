@@ -26,7 +26,7 @@ from mirl.lottery.loop import find_ticket
 from mirl.lottery.naming import as_text
 from mirl.lottery.recipe import Recipe
 from mirl.machine import DEVICES
-from mirl.models import PromptIR
+from mirl.models import NETWORKS, Network, PromptIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ class Experiment:
 
         seed = 0
 
-        [network]            # sizes of mirl.PromptIR
+        [network]            # its name, PromptIR by default, and sizes
         dim = 16
 
         [data]               # arguments of mirl.Loader.from_folder
@@ -73,7 +73,7 @@ class Experiment:
     """Arguments of `mirl.Loader.from_folder`, or with ``stages`` of
     `mirl.data.Progressive.from_folder`."""
     network: dict[str, Any] = field(default_factory=dict)
-    """Sizes, as `mirl.PromptIR` takes them."""
+    """Sizes, as `mirl.PromptIR` takes them; with ``name = "Restormer"`` as `mirl.Restormer` does."""
     ticket: dict[str, Any] = field(default_factory=dict)
     """Arguments of `mirl.find_ticket`, but for what is not of the science: `out` and the like."""
     evaluate: dict[str, Any] | None = None
@@ -85,7 +85,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Raise where a setting is unknown or cannot be, as far as that shows without data."""
-        for name, defaults in _settings().items():
+        for name, defaults in _settings(_class_of(self.network)).items():
             table = getattr(self, name)
             if table is None and name == "evaluate":
                 continue
@@ -279,7 +279,9 @@ class Experiment:
             make = Progressive.from_folder if "stages" in self.data else Loader.from_folder
             data: Loader | Progressive = make(**{"seed": self.seed, **self.data})
             sets = None if self.evaluate is None else test_sets(**self.evaluate)
-            model = PromptIR(**{"seed": self.seed, **self.network, "device": self.device})
+            sizes = {key: value for key, value in self.network.items() if key != "name"}
+            network = _class_of(self.network)
+            model = network(**{"seed": self.seed, **sizes, "device": self.device})
         if loggers is None:
             loggers = default_loggers(out, progress=progress)
         return find_ticket(
@@ -328,13 +330,20 @@ def _recipe(ticket: Mapping[str, Any]) -> Recipe:
 
 def places_of(key: str) -> list[str]:
     """The settings that end in this name: ``["ticket.lr"]`` of ``"lr"``."""
-    return [f"{table}.{key}" for table, keys in _settings().items() if key in keys]
+    return [f"{table}.{key}" for table, keys in _settings(PromptIR).items() if key in keys]
 
 
-def _settings() -> dict[str, dict[str, Any]]:
+def _class_of(network: Any) -> Callable[..., Network]:
+    """The class that the table of a network names, by default PromptIR's."""
+    name = network.get("name", "PromptIR") if isinstance(network, dict) else "PromptIR"
+    check_choice("network.name", name, tuple(sorted(NETWORKS)))
+    return NETWORKS[name]
+
+
+def _settings(network: Callable[..., Network]) -> dict[str, dict[str, Any]]:
     """What each table may hold, and the defaults."""
     functions: dict[str, Callable[..., Any]] = {
-        "network": PromptIR,
+        "network": network,
         "data": Loader.from_folder,
         "ticket": find_ticket,
         "evaluate": test_sets,
@@ -343,7 +352,7 @@ def _settings() -> dict[str, dict[str, Any]]:
         name: {key: given.default for key, given in signature(function).parameters.items()}
         for name, function in functions.items()
     }
-    found["data"]["stages"] = Parameter.empty
+    found["network"]["name"] = found["data"]["stages"] = Parameter.empty
     del found["network"]["device"]
     for name in ("model", "data", "evaluate", "out", "loggers", "progress"):
         del found["ticket"][name]

@@ -19,7 +19,7 @@ from mirl.load import load_native
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mirl.models import PromptIR
+    from mirl.models import Network
 
 TRAINED = (
     " A network that was trained is no start: make it anew, or load initial.safetensors of the"
@@ -92,6 +92,9 @@ class RunFolder:
             raise FormatError(f"{self.recipe}: no recipe of a run: {error}") from error
         if not _is_description(described):
             raise FormatError(f"{self.recipe}: no recipe of a run: it lacks settings or network")
+        # Which runs did not tell before there were several networks.
+        for each in (described, described.get("masks_of", described)):
+            each["network"].setdefault("name", "PromptIR")
         return described
 
     def records(self) -> list[dict[str, Any]]:
@@ -110,7 +113,7 @@ class RunFolder:
         except (AttributeError, ValueError) as error:
             raise FormatError(f"{self.record}: no record of a run: {error}") from error
 
-    def network(self, round_: int) -> PromptIR:
+    def network(self, round_: int) -> Network:
         """The network at the end of a round."""
         return load_native(self.ticket_of(round_))
 
@@ -285,7 +288,7 @@ def differences(place: str, held: Any, wanted: Any) -> list[str]:
     if isinstance(held, dict) and isinstance(wanted, dict):
         lines = [
             line
-            for key in held.keys() | wanted.keys()
+            for key in {**held, **wanted}
             for line in differences(f"{place}.{key}".lstrip("."), held.get(key), wanted.get(key))
         ]
         # The samples of a loader are in the order of its tasks.

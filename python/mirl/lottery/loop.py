@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from mirl.criteria import Score
     from mirl.loggers import Logger
-    from mirl.models import PromptIR
+    from mirl.models import Network
     from mirl.train import LossFunction
 
 
@@ -51,7 +51,7 @@ MASKED = (
 class Result:
     """What a run found."""
 
-    model: PromptIR
+    model: Network
     """The network after the last round: the ticket, trained."""
     rounds: list[dict[str, Any]]
     """One record a round, as in ``record.jsonl``."""
@@ -116,7 +116,7 @@ class Result:
 
 
 def find_ticket(
-    model: PromptIR,
+    model: Network,
     data: Any,
     *,
     rounds: int = 15,

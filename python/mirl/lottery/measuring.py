@@ -12,7 +12,7 @@ from mirl.evaluate import Evaluation, check_data
 from mirl.evaluate import evaluate as by_data
 
 if TYPE_CHECKING:
-    from mirl.models import PromptIR
+    from mirl.models import Network
 
 Metrics = dict[str, dict[str, float]]
 """Numbers by their names, by task."""
@@ -49,7 +49,7 @@ def check_evaluate(evaluate: Any) -> None:
             raise TypeError(f"evaluate must be iterable anew after each round; {kind} is but once")
 
 
-def measure(evaluate: Any, model: PromptIR) -> Metrics:
+def measure(evaluate: Any, model: Network) -> Metrics:
     """What a network comes to, as JSON holds it.
 
     Raises

@@ -204,7 +204,7 @@ def summary(table: DataFrame) -> DataFrame:
     """Means over the seeds, with half the width of their 95 % confidence intervals.
 
     Warns where several runs of a method have one seed: an interval over repetitions of one run tells
-    nothing of others. Seeds are those of `mirl.PromptIR` and `mirl.Loader`; that of
+    nothing of others. Seeds are those of networks and `mirl.Loader`; that of
     `mirl.find_ticket` is of what criteria and controls draw, no more.
 
     Parameters
@@ -232,7 +232,7 @@ def summary(table: DataFrame) -> DataFrame:
     if again:
         warnings.warn(
             f"several runs of {', '.join(again)} have one seed: runs that are alike are no"
-            " replicates (PromptIR and Loader have seeds of their own)",
+            " replicates (networks and Loader have seeds of their own)",
             stacklevel=2,
         )
     keys = ["method", *points(table), "round", "task"]

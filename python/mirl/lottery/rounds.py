@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mirl.choices import Of
     from mirl.lottery.folder import RunFolder
     from mirl.lottery.recipe import Recipe
-    from mirl.models import PromptIR, Snapshot
+    from mirl.models import Network, Snapshot
     from mirl.train import Trainer
 
 GRADUAL_PRUNINGS = 20
@@ -47,7 +47,7 @@ class Rounds:
 
     def __init__(
         self,
-        model: PromptIR,
+        model: Network,
         recipe: Recipe,
         competing: list[str],
         initial: Snapshot,
@@ -172,7 +172,7 @@ class Rounds:
         masks = {name: masks[name] for name in names if name in masks}
         model.mask = controlled_masks(recipe.control, masks, names, model, (recipe.seed, round_))
 
-    def _start_of_parent(self, parent: RunFolder, round_: int) -> PromptIR | Snapshot:
+    def _start_of_parent(self, parent: RunFolder, round_: int) -> Network | Snapshot:
         """What the parent pruned to begin a round."""
         pruning = parent.description()["recipe"]["pruning"]
         if pruning in ("initial", "gradual"):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mirl.loggers import Logger
     from mirl.lottery.folder import RunFolder
     from mirl.lottery.recipe import Recipe
-    from mirl.models import PromptIR
+    from mirl.models import Network
 
 Batches = Iterator[tuple["NDArray[np.float32]", "NDArray[np.float32]"]]
 
@@ -69,7 +69,7 @@ class Run:
 
     def __init__(
         self,
-        model: PromptIR,
+        model: Network,
         data: Any,
         recipe: Recipe,
         parent: RunFolder | None,
@@ -136,7 +136,7 @@ class Run:
                 here = list(here)
             if here != there and (name != "rewind" or isinstance(here, int)):
                 raise ValueError(f"{parent.path}: its {name} is {there!r}, not {here!r}")
-        sizes = differences("", theirs["network"], self.model.config)
+        sizes = differences("", theirs["network"], self._network())
         if sizes:
             raise ValueError(f"{parent.path}: its network is another: {'; '.join(sizes)}")
         missing = [number for number in range(rounds + 1) if not parent.ticket_of(number).exists()]
@@ -148,11 +148,14 @@ class Run:
                 f" {rounds} that are wanted of it"
             )
 
+    def _network(self) -> dict[str, Any]:
+        return {"name": self.model._network.name, **self.model.config}
+
     def _describe(self) -> dict[str, Any]:
         describe = getattr(self.data, "describe", None)
         description = {
             "recipe": self.recipe.to_dict(),
-            "network": self.model.config,
+            "network": self._network(),
             "data": describe() if describe else {"batches": self.steps},
         }
         if self.parent is not None:

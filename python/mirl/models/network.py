@@ -1,4 +1,4 @@
-"""Networks: parameters, masks, and images in and out."""
+"""What all networks have in common: parameters, masks, and images in and out."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ import numpy as np
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, SupportsDLPack, as_array
-from mirl.checks import check_choice, finite, whole, wholes
+from mirl.checks import check_choice, whole
 from mirl.choices import Precision, Preset
 from mirl.errors import DeviceError
-from mirl.groups import prunable, select
+from mirl.groups import prunable
 from mirl.machine import device_choice
 from mirl.pytorch import own_names
 from mirl.rounding import cost_of_rounding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from mirl.choices import Device
 
@@ -56,7 +55,7 @@ class Density(NamedTuple):
 class Snapshot:
     """The values of all parameters at one moment: what `mirl.rewind` goes back to.
 
-    Made by `PromptIR.snapshot`; or from a state dict.
+    Made by `Network.snapshot`; or from a state dict.
 
     Parameters
     ----------
@@ -90,91 +89,50 @@ class Snapshot:
         self._snapshot = _mirl.Snapshot(state)
 
 
-class PromptIR:
-    """PromptIR (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090), the network of MIR-L.
+NETWORKS: dict[str, type[Network]] = {}
+"""The class of each network, by the name that files and recipes call it."""
 
-    Restormer's encoder and decoder with prompts that the decoder's features pick. With the published
-    sizes it has 548 tensors and 35,592,263 parameters, named as in the published checkpoints.
 
-    Parameters
-    ----------
-    seed
-        Seed of the initial values, PyTorch's defaults for each kind of layer. Every parameter draws
-        from a stream of its own that follows from the seed and its name.
-    dim
-        Channels of the first level, an even number; each further level doubles them.
-    num_blocks
-        Transformer blocks of the four levels, the latent one last.
-    num_refinement_blocks
-        Transformer blocks after the decoder.
-    heads
-        Attention heads of the four levels. The blocks on the prompts use those of level 3.
-    ffn_expansion_factor
-        Hidden channels of the feed-forward networks: ``int(channels * factor)``.
-    prompt_dims, prompt_sizes
-        Channels, and height and width, of the prompts of levels 1 to 3.
-    prompt_len
-        Prompts of each level.
-    device
-        Where the network runs; see `mirl.devices`.
+class Network:
+    """A network that restores images, with its masks: `mirl.PromptIR` or `mirl.Restormer`.
 
-    Raises
-    ------
-    ValueError
-        Sizes that are zero or that do not split into heads; an unknown device.
-    TypeError
-        Sizes that are not whole numbers.
-    mirl.errors.DeviceError
-        A device that is not there.
-
-    Examples
-    --------
-    >>> import numpy as np, mirl
-    >>> model = mirl.PromptIR(
-    ...     dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1,
-    ...     prompt_dims=(8, 16, 40), prompt_sizes=(8, 4, 2),
-    ... )
-    >>> model(np.zeros((1, 3, 20, 33), np.float32)).shape
-    (1, 3, 20, 33)
+    What all of them can do. Which one is in a file or a state dict, `mirl.load` and
+    `Network.from_state_dict` find by the parameters.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        dim: int = 48,
-        num_blocks: Sequence[int] = (4, 6, 6, 8),
-        num_refinement_blocks: int = 4,
-        heads: Sequence[int] = (1, 2, 4, 8),
-        ffn_expansion_factor: float = 2.66,
-        prompt_dims: Sequence[int] = (64, 128, 320),
-        prompt_sizes: Sequence[int] = (64, 32, 16),
-        prompt_len: int = 5,
-        device: Device = "cpu",
+    _network: _mirl.Network
+    _precision: Precision = "float32"
+    seed: int | None = None
+    """Seed of the initial values; None where they came from a file."""
+
+    def __init_subclass__(cls, architecture: str | None = None) -> None:
+        """Note the class of an architecture of the core."""
+        super().__init_subclass__()
+        if architecture is not None:
+            NETWORKS[architecture] = cls
+
+    def __init__(self, **sizes: Any) -> None:
+        """Raise a TypeError: there is no network without an architecture."""
+        raise TypeError(
+            f"mirl.Network is no network by itself; there are {', '.join(sorted(NETWORKS))}"
+        )
+
+    def _initialise(
+        self, architecture: str, config: Mapping[str, Any], seed: int, device: Device
     ) -> None:
-        config = {
-            "dim": whole("dim", dim),
-            "num_blocks": wholes("num_blocks", num_blocks, 4),
-            "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
-            "heads": wholes("heads", heads, 4),
-            "ffn_expansion_factor": finite("ffn_expansion_factor", ffn_expansion_factor),
-            "prompt_dims": wholes("prompt_dims", prompt_dims, 3),
-            "prompt_sizes": wholes("prompt_sizes", prompt_sizes, 3),
-            "prompt_len": whole("prompt_len", prompt_len),
-        }
-        seed = whole("seed", seed)
-        self._network = _mirl.Network(json.dumps(config), seed)
-        self._precision: Precision = "float32"
-        self.seed: int | None = seed
-        """Seed of the initial values; None where they came from a file."""
+        """Become a new network of these sizes."""
+        self.seed = whole("seed", seed)
+        self._network = _mirl.Network(architecture, json.dumps(config), self.seed)
         self.to(device)
 
     @classmethod
-    def _wrap(cls, network: _mirl.Network) -> PromptIR:
-        model = cls.__new__(cls)
+    def _wrap(cls, network: _mirl.Network) -> Self:
+        kind = NETWORKS[network.name]
+        own = cls if issubclass(cls, kind) else kind  # cls may be a class of somebody else's
+        model = own.__new__(own)
+        if not isinstance(model, cls):
+            raise ValueError(f"these are parameters of {network.name}, not of {cls.__name__}")  # noqa: TRY004
         model._network = network
-        model._precision = "float32"
-        model.seed = None
         return model
 
     @classmethod
@@ -184,8 +142,10 @@ class PromptIR:
         mask: Mapping[str, NDArray[np.bool_] | SupportsDLPack] | None = None,
         *,
         strict: bool = True,
-    ) -> PromptIR:
+    ) -> Self:
         """A network with these values; its sizes follow from their shapes.
+
+        Of `Network` itself, which network it is follows from them, too.
 
         Parameters
         ----------
@@ -201,18 +161,18 @@ class PromptIR:
 
         Returns
         -------
-        PromptIR
+        Network
             On the processor.
 
         Raises
         ------
         ValueError
-            Missing, unexpected or misshapen parameters, by name; several networks.
+            Missing, unexpected or misshapen parameters, by name; several networks, or another one.
         TypeError
             Something else than float32 arrays.
         """
         arrays = own_names(_arrays(state))
-        network = _mirl.Network(_mirl.Network.infer(arrays), None if strict else 0)
+        network = _mirl.Network(*_mirl.Network.infer(arrays), None if strict else 0)
         network.load_state_dict(arrays, strict)
         if mask is None:
             network.masks_from_zeros()
@@ -225,7 +185,7 @@ class PromptIR:
         """Where the network runs, ``"cpu"`` or ``"cuda"``."""
         return cast("Device", self._network.device)
 
-    def to(self, device: str) -> PromptIR:
+    def to(self, device: str) -> Self:
         """Move the network to a device, with its masks.
 
         Trainers of the network have to be made after it has moved.
@@ -237,7 +197,7 @@ class PromptIR:
 
         Returns
         -------
-        PromptIR
+        Network
             The network itself.
 
         Raises
@@ -259,6 +219,11 @@ class PromptIR:
         return config
 
     @property
+    def multiple(self) -> int:
+        """Height and width of images are padded to multiples of this, by reflection."""
+        return self._network.multiple
+
+    @property
     def num_parameters(self) -> int:
         """The number of values of all parameters, pruned ones included."""
         return sum(int(np.prod(shape)) for _, shape in self._network.parameters())
@@ -275,7 +240,8 @@ class PromptIR:
         ----------
         images
             float32, shape (N, 3, H, W) with any H and W ≥ 1, RGB in [0, 1]; noise may come to
-            [-1, 2]. Sizes that are no multiple of 8 are padded by reflection and cropped back.
+            [-1, 2]. Sizes that are no multiple of `multiple` are padded by reflection and cropped
+            back.
             Whatever DLPack views, a torch tensor say, is viewed without a copy.
 
         Returns
@@ -412,8 +378,9 @@ class PromptIR:
         return Density(alive / total, sum(living for _, living, _ in layers) / counts)
 
     def _density_without_unused(self) -> Density:
-        """What is left without the convolutions that the forward never uses."""
-        layers, _, total = self._network.report(select(self._network, ("dead",)))
+        """What is left without what the forward never uses."""
+        unused = [name for name in self.shapes if self._network.is_unused(name)]
+        layers, _, total = self._network.report(unused)
         density = self.density()
         return density._replace(all=density.all - sum(alive for _, alive, _ in layers) / total)
 
@@ -454,8 +421,8 @@ class PromptIR:
             ``"float16"`` or ``"bfloat16"``. What rounding costs, measured on a small noisy image, is
             written down in the file.
         unused
-            Whether a packed file keeps the six convolutions that the forward never uses. Loaded
-            without them, they are pruned whole.
+            Whether a packed file keeps what the forward never uses, six convolutions of PromptIR.
+            Loaded without them, they are pruned whole.
 
         Raises
         ------
@@ -486,15 +453,14 @@ class PromptIR:
             return
         about["dtype"] = dtype
         if dtype != "float32":
-            exact, rounded = (
-                PromptIR._wrap(self._network.rounded(to)) for to in ("float32", dtype)
-            )
+            exact, rounded = (Network._wrap(self._network.rounded(to)) for to in ("float32", dtype))
             about["rounding"] = json.dumps(cost_of_rounding(exact, rounded))
         self._network.save_packed(os.fspath(path), dtype, unused, _joined(about, metadata))
 
     def __getstate__(self) -> dict[str, Any]:
         """All that a copy or a pickle needs, attributes of subclasses too."""
         return {
+            "network": self._network.name,
             "config": self.config,
             "state": self.state_dict(),
             "mask": self.mask,
@@ -504,7 +470,7 @@ class PromptIR:
 
     def __setstate__(self, held: dict[str, Any]) -> None:
         """Become the network that was copied or pickled."""
-        self._network = _mirl.Network(json.dumps(held["config"]), None)
+        self._network = _mirl.Network(held["network"], json.dumps(held["config"]), None)
         self._network.load_state_dict(held["state"], True)
         self._network.set_masks(held["mask"])
         vars(self).update(held["own"])
@@ -513,7 +479,7 @@ class PromptIR:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={value}" for name, value in self.config.items())
         _, alive, total = self._network.report([])
-        return f"PromptIR({total:,} parameters, {alive / total:.2%} alive; {sizes})"
+        return f"{type(self).__name__}({total:,} parameters, {alive / total:.2%} alive; {sizes})"
 
 
 def _joined(about: dict[str, str], metadata: Mapping[str, str] | None) -> dict[str, str]:
@@ -538,8 +504,8 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_model(model: Any) -> None:
     """Raise a TypeError for what is no network."""
-    if not isinstance(model, PromptIR):
-        raise TypeError(f"model must be a mirl.PromptIR, got {type(model).__name__}")
+    if not isinstance(model, Network):
+        raise TypeError(f"model must be a mirl.Network, got {type(model).__name__}")
 
 
 def check_precision(precision: str, device: str) -> None:

@@ -1,0 +1,27 @@
+"""Networks: what all have in common, and a file for each."""
+
+from mirl.models.network import (
+    NETWORKS,
+    PACKED_SUFFIX,
+    Density,
+    Network,
+    Snapshot,
+    check_model,
+    check_precision,
+    preset_choice,
+)
+from mirl.models.promptir import PromptIR
+from mirl.models.restormer import Restormer
+
+__all__ = [
+    "NETWORKS",
+    "PACKED_SUFFIX",
+    "Density",
+    "Network",
+    "PromptIR",
+    "Restormer",
+    "Snapshot",
+    "check_model",
+    "check_precision",
+    "preset_choice",
+]

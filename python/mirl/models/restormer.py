@@ -1,0 +1,87 @@
+"""Restormer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mirl.checks import finite, whole, wholes
+from mirl.models.network import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mirl.choices import Device
+
+
+class Restormer(Network, architecture="Restormer"):
+    """Restormer (Zamir et al., CVPR 2022, arXiv 2111.09881), which PromptIR is made of.
+
+    An encoder and a decoder of transformer blocks over four resolutions. With the published sizes it
+    has 494 tensors and 26,126,644 parameters, named as in the published checkpoints of deraining and
+    deblurring. Those of denoising have layer norms without bias, which it has not.
+
+    Parameters
+    ----------
+    seed
+        Seed of the initial values, PyTorch's defaults for each kind of layer. Every parameter draws
+        from a stream of its own that follows from the seed and its name.
+    dim
+        Channels of the first level, an even number; each further level doubles them.
+    num_blocks
+        Transformer blocks of the four levels, the latent one last.
+    num_refinement_blocks
+        Transformer blocks after the decoder.
+    heads
+        Attention heads of the four levels.
+    ffn_expansion_factor
+        Hidden channels of the feed-forward networks: ``int(channels * factor)``.
+    device
+        Where the network runs; see `mirl.devices`.
+
+    Raises
+    ------
+    ValueError
+        Sizes that are zero or that do not split into heads; an unknown device.
+    TypeError
+        Sizes that are not whole numbers.
+    mirl.errors.DeviceError
+        A device that is not there.
+
+    Examples
+    --------
+    >>> import numpy as np, mirl
+    >>> model = mirl.Restormer(dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1)
+    >>> model(np.zeros((1, 3, 20, 33), np.float32)).shape
+    (1, 3, 20, 33)
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        dim: int = 48,
+        num_blocks: Sequence[int] = (4, 6, 6, 8),
+        num_refinement_blocks: int = 4,
+        heads: Sequence[int] = (1, 2, 4, 8),
+        ffn_expansion_factor: float = 2.66,
+        device: Device = "cpu",
+    ) -> None:
+        sizes = checked(dim, num_blocks, num_refinement_blocks, heads, ffn_expansion_factor)
+        self._initialise("Restormer", sizes, seed, device)
+
+
+def checked(
+    dim: int,
+    num_blocks: Sequence[int],
+    num_refinement_blocks: int,
+    heads: Sequence[int],
+    ffn_expansion_factor: float,
+) -> dict[str, Any]:
+    """The sizes by name, each of its type; raises TypeError or ValueError for one that is not."""
+    return {
+        "dim": whole("dim", dim),
+        "num_blocks": wholes("num_blocks", num_blocks, 4),
+        "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
+        "heads": wholes("heads", heads, 4),
+        "ffn_expansion_factor": finite("ffn_expansion_factor", ffn_expansion_factor),
+    }

@@ -1,0 +1,69 @@
+//! Sizes of networks: checked, and found from the shapes of parameters.
+
+use crate::nn::{StateDict, TransformerBlock};
+use crate::{Error, Result};
+
+/// No size of a network that fits into memory is larger; products of two stay far from overflow.
+const LARGEST: usize = 1 << 16;
+
+/// Of a factor that is found from sizes.
+const DECIMALS: i32 = 6;
+
+/// # Errors
+/// Names the first size that is zero or far too large.
+pub fn check<'a>(all: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Result<()> {
+    for (name, sizes) in all {
+        if let Some(size) = sizes.iter().find(|size| !(1..=LARGEST).contains(*size)) {
+            return Err(Error::value(format!(
+                "{name} must be at least 1 and at most {LARGEST}, got {size}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The size of a parameter along an axis, where it is there.
+pub fn axis(state: &StateDict, name: &str, axis: usize) -> Option<usize> {
+    state.get(name)?.shape.get(axis).copied()
+}
+
+/// How many modules there are below a path, which are numbered.
+pub fn depth(state: &StateDict, path: &str) -> usize {
+    let index = |name: &str| -> Option<usize> {
+        let below = name.strip_prefix(path)?.strip_prefix('.')?;
+        below.split('.').next()?.parse().ok()
+    };
+    let last = state.iter().filter_map(|(name, _)| index(name)).max();
+    last.map_or(0, |last| last.saturating_add(1))
+}
+
+/// The factor by which every feed-forward network comes to its hidden channels, int(width · factor): the
+/// published one where it does, or else the one with the fewest decimals in the middle of those that do.
+pub fn expansion(state: &StateDict, published: f64) -> f64 {
+    let hidden = state.iter().filter_map(|(name, values)| {
+        let is_first = name.ends_with(".ffn.project_in.weight");
+        let (&rows, &width) = (values.shape.first()?, values.shape.get(1)?);
+        is_first.then_some((width, rows / 2))
+    });
+    let hidden: Vec<(usize, usize)> = hidden.collect();
+    let fits = |factor: &f64| {
+        let mut all = hidden.iter();
+        all.all(|&(width, hidden)| TransformerBlock::hidden(width, *factor) == hidden)
+    };
+    let bound = |more: usize| {
+        hidden
+            .iter()
+            .map(move |&(w, h)| (h + more) as f64 / w as f64)
+    };
+    let (low, high) = (
+        bound(0).fold(0.0, f64::max),
+        bound(1).fold(f64::MAX, f64::min),
+    );
+    let middle = (low + high) / 2.0;
+    let decimals = (0..DECIMALS).map(|digits| {
+        let scale = 10f64.powi(digits);
+        (middle * scale).round() / scale
+    });
+    let mut candidates = [published].into_iter().chain(decimals);
+    candidates.find(fits).unwrap_or(middle)
+}

@@ -1,0 +1,267 @@
+"""What holds for each network, PromptIR and Restormer; and what is Restormer's own."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import mirl
+from dataset import write_dataset
+from float64 import restormer
+from lottery_run import Noise, quality
+from mirl.errors import CollapseWarning, FormatError
+from mirl.lottery import Experiment
+from mirl.lottery.analysis import dense_sizes, mask_overlap
+from mirl.models import NETWORKS
+from reference import SMALL, SMALL_RESTORMER, golden_state, random_images
+from same import assert_same_run, assert_same_state
+
+SIZES = {"PromptIR": SMALL, "Restormer": SMALL_RESTORMER}
+OTHERS = {"PromptIR": "Restormer", "Restormer": "PromptIR"}
+
+
+def made(name, **changes):
+    return NETWORKS[name](**({"seed": 2} | SIZES[name] | changes))
+
+
+@pytest.fixture(params=sorted(NETWORKS))
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def model(name):
+    return made(name)
+
+
+def test_all_networks_are_tested():
+    assert NETWORKS.keys() == SIZES.keys()
+    assert all(getattr(mirl, name) is network for name, network in NETWORKS.items())
+
+
+# Restormer's own
+
+
+def test_restormer_has_the_published_size():
+    """Its paper's code: 26.13 M parameters, 494 of them tensors."""
+    model = mirl.Restormer()
+    shapes = model.shapes
+    assert model.num_parameters == 26_126_644
+    assert len(shapes) == 494
+    assert shapes["latent.7.ffn.project_in.weight"] == (2 * int(384 * 2.66), 384, 1, 1)
+    assert shapes["up4_3.body.0.weight"] == (768, 384, 3, 3)
+    assert shapes["decoder_level1.0.attn.temperature"] == (1, 1, 1)
+    order = ["patch_embed", "encoder_level1", "down1_2", "encoder_level2", "down2_3"]
+    order += ["encoder_level3", "down3_4", "latent", "up4_3", "reduce_chan_level3"]
+    order += ["decoder_level3", "up3_2", "reduce_chan_level2", "decoder_level2", "up2_1"]
+    order += ["decoder_level1", "refinement", "output"]
+    assert list(dict.fromkeys(name.partition(".")[0] for name in shapes)) == order
+    # All of it may be pruned but for biases of layer norms and temperatures.
+    assert model.density("paper-code") == model.density() == (1, 1)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"num_blocks": (1, 2, 1, 2), "heads": (2, 1, 4, 8)}])
+def test_restormer_is_its_equations(device, sizes):
+    model = made("Restormer", device=device, **sizes)
+    model.load_state_dict(golden_state(model.shapes))
+    images = random_images(7, (2, 3, 16, 24))
+    expected = [restormer(model.state_dict(), image) for image in images]
+    np.testing.assert_allclose(model(images), expected, rtol=0, atol=2e-5)
+
+
+def test_layer_norms_without_bias_are_told():
+    """As in the published weights of denoising."""
+    model = made("Restormer")
+    state = {key: value for key, value in model.state_dict().items() if "body.bias" not in key}
+    with pytest.raises(ValueError, match=r"missing parameters: .*norm1\.body\.bias"):
+        mirl.Network.from_state_dict(state)
+
+
+# Each
+
+
+def test_gradients_are_the_slopes_of_the_loss(model):
+    image = random_images(0, (1, 3, 16, 8))
+    clean = image + 0.5  # far from the corner of the absolute value
+    start, gradients = model.state_dict(), model.gradients(image, clean)
+    unused = {key for key in start if model._network.is_unused(key)}
+    assert gradients.keys() == start.keys() - unused
+    rng = np.random.default_rng(0)
+    along = {key: rng.standard_normal(value.shape, np.float32) for key, value in start.items()}
+
+    def loss(step):
+        moved = {key: value + np.float32(step) * along[key] for key, value in start.items()}
+        model.load_state_dict(moved)
+        return np.abs(model(image) - clean).mean(dtype=np.float64)
+
+    slope = sum(np.vdot(along[key], gradient) for key, gradient in gradients.items())
+    assert (loss(1e-3) - loss(-1e-3)) / 2e-3 == pytest.approx(slope, rel=2e-2)
+
+
+def test_sides_are_padded_by_reflection(model):
+    image = random_images(1, (1, 3, 13, 18))
+    padded = np.pad(image, ((0, 0), (0, 0), (0, 3), (0, 6)), mode="reflect")
+    assert model.multiple == 8
+    np.testing.assert_array_equal(model(image), model(padded)[..., :13, :18])
+
+
+def test_it_is_found_by_its_parameters(name, model):
+    state = model.state_dict()
+    image = random_images(2, (1, 3, 8, 16))
+    for kind in (mirl.Network, type(model)):
+        again = kind.from_state_dict({f"net.{key}": value for key, value in state.items()})
+        assert type(again) is type(model)
+        assert again.config == model.config
+        np.testing.assert_array_equal(again(image), model(image))
+    with pytest.raises(ValueError, match=f"parameters of {name}, not of {OTHERS[name]}"):
+        NETWORKS[OTHERS[name]].from_state_dict(state)
+    part = {key: value for key, value in state.items() if not key.startswith("refinement")}
+    part["refinement.0.norm1.body.bias"] = np.ones(16, np.float32)
+    again = mirl.Network.from_state_dict(part, strict=False)
+    assert type(again) is type(model)
+    np.testing.assert_array_equal(again.state_dict()["refinement.0.norm1.body.bias"], 1)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".mirl.safetensors", ".pth"])
+def test_files_tell_which_it_is(name, model, tmp_path, ending):
+    path = tmp_path / f"x{ending}"
+    mirl.prune(model, 0.6)
+    model.save(path) if ending != ".pth" else mirl.export(model, path)
+    again = mirl.load(path)
+    assert type(again) is type(model)
+    image = random_images(3, (1, 3, 24, 8))
+    np.testing.assert_array_equal(again(image), model(image))
+    inspection = mirl.inspect(path)
+    assert (inspection.network, inspection.config) == (name, model.config)
+    assert not inspection.missing
+    assert not inspection.unexpected
+    assert inspection.density.prunable == pytest.approx(model.density().prunable, abs=1e-6)
+
+
+def test_onnx_runtime_restores_the_same(model, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    mirl.export(model, tmp_path / "x.onnx")
+    run = onnxruntime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
+    images = random_images(4, (2, 3, 24, 40))
+    (restored,) = run.run(["restored"], {"image": images})
+    np.testing.assert_allclose(restored, model(images), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_are_of_its_class(name, model, copied):
+    mirl.prune(model, 0.5)
+    twin = copied(model)
+    assert type(twin) is type(model)
+    assert_same_state(twin.mask, model.mask)
+    assert repr(twin) == repr(model)
+    assert repr(twin).startswith(f"{name}(")
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_a_pruned_one_runs_and_trains_as_its_dense_twin(name, device, scope):
+    model = made(name, device=device, dim=16)
+    mirl.prune(model, 0.8, scope)
+    dense = made(name, device=device, dim=16)
+    dense.load_state_dict(model.state_dict())
+    image = random_images(5, (1, 3, 40, 24))
+    np.testing.assert_allclose(model(image), dense(image), rtol=0, atol=1e-5)
+    losses = [mirl.Trainer(each, eps=1e-3).step(image, image / 2) for each in (model, dense)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_checkpoints_continue_to_the_bit_and_are_of_one_network(name, batch, device, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    first, again = (made(name, device=device, seed=seed) for seed in (1, 2))
+    trainer, resumed = (mirl.Trainer(each, lr=1e-3) for each in (first, again))
+    trainer.step(*batch)
+    trainer.save_checkpoint(path)
+    resumed.load_checkpoint(path)
+    assert trainer.step(*batch) == resumed.step(*batch)
+    assert_same_state(again.state_dict(), first.state_dict())
+    with pytest.raises(FormatError, match="of a network of other sizes"):
+        mirl.Trainer(made(OTHERS[name])).load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("end", "what"), [("first", "adds the same"), ("last", "returns its input")]
+)
+def test_a_collapse_is_told(model, end, what):
+    weights = dict(zip(("first", "last"), model._network.ends, strict=True))[end]
+    scores = {weights: np.zeros(model.shapes[weights], np.float32)}
+    scores["latent.0.attn.qkv.weight"] = np.ones((192, 64, 1, 1), np.float32)
+    amount = scores[weights].size / sum(score.size for score in scores.values())
+    with pytest.warns(CollapseWarning, match=rf"nothing is left of {weights}: the network {what}"):
+        mirl.prune(model, amount, criterion=scores, include=list(scores))
+
+
+@pytest.mark.parametrize("preset", ["default", "paper-code"])
+def test_tickets_are_found_and_go_on(name, tmp_path, preset):
+    settings = {"epochs": 2, "amount": 0.3, "lr": 1e-3, "evaluate": quality, "loggers": ()}
+    settings["preset"] = preset
+    for folder, parts in (("at once", [2]), ("in parts", [1, 2])):
+        for rounds in parts:
+            out = tmp_path / folder
+            found = mirl.find_ticket(made(name), Noise(), rounds=rounds, out=out, **settings)
+    assert_same_run(tmp_path / "in parts", tmp_path / "at once")
+    assert found.model.density(preset).prunable == pytest.approx(0.49, abs=1e-3)
+    with pytest.raises(ValueError, match=rf"network\.name is '{name}' there and"):
+        mirl.find_ticket(made(OTHERS[name]), Noise(), rounds=2, out=out, **settings)
+
+
+def test_a_control_has_its_masks(name, tmp_path):
+    settings = {"rounds": 1, "epochs": 1, "amount": 0.5, "loggers": ()}
+    mirl.find_ticket(made(name), Noise(), out=tmp_path / "ticket", **settings)
+    for control in ("reinit", "shuffle", "random"):
+        found = mirl.find_ticket(
+            made(name), Noise(), masks_of=tmp_path / "ticket", control=control, **settings
+        )
+        assert found.model.density().prunable == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(ValueError, match=f"its network is another: name is '{name}' there"):
+        mirl.find_ticket(made(OTHERS[name]), Noise(), masks_of=tmp_path / "ticket", **settings)
+
+
+def test_a_recipe_names_it(name, tmp_path):
+    write_dataset(tmp_path / "data")
+    sizes = {key: list(v) if isinstance(v, tuple) else v for key, v in SIZES[name].items()}
+    experiment = Experiment(
+        data={"root": tmp_path / "data", "patch_size": 16},
+        network={"name": name} | sizes,
+        ticket={"rounds": 0, "epochs": 1},
+    )
+    experiment.save(tmp_path / "recipe.toml")
+    again = Experiment.load(tmp_path / "recipe.toml")
+    assert again.hash() == experiment.hash()
+    assert type(again.run(tmp_path / "run", progress=False).model) is NETWORKS[name]
+
+
+def test_recipes_refuse_what_a_network_has_not(tmp_path):
+    data = {"root": tmp_path}
+    with pytest.raises(ValueError, match="unknown in network: prompt_len"):
+        Experiment(data, network={"name": "Restormer", "prompt_len": 3})
+    for other in ("Other", 5, [], None):
+        with pytest.raises(ValueError, match=r"network\.name must be one of \('Prompt"):
+            Experiment(data, network={"name": other})
+
+
+def test_a_run_of_before_there_were_several_is_promptirs(tmp_path):
+    settings = {"epochs": 1, "amount": 0.3, "loggers": (), "out": tmp_path}
+    mirl.find_ticket(made("PromptIR"), Noise(), rounds=0, **settings)
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(recipe.read_text().replace('"name": "PromptIR",', ""))
+    assert '"PromptIR"' not in recipe.read_text()
+    assert len(mirl.find_ticket(made("PromptIR"), Noise(), rounds=1, **settings).rounds) == 2
+
+
+def test_a_dense_one_of_a_tickets_size(name):
+    ticket = made(name, dim=16)
+    mirl.prune(ticket, 0.7)
+    dense = NETWORKS[name](**dense_sizes(ticket))
+    wanted = ticket.density().all * ticket.num_parameters
+    assert abs(dense.num_parameters - wanted) < 0.3 * wanted
+    assert mask_overlap(ticket, ticket).jaccard == 1
+
+
+def test_there_is_no_network_without_an_architecture():
+    with pytest.raises(TypeError, match="no network by itself; there are PromptIR, Restormer"):
+        mirl.Network()
