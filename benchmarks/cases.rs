@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor as Values};
 use mirl::Result;
 use mirl::kernels::Mask;
-use mirl::ops::{self, Mode, Tensor};
+use mirl::ops::{self, LayerNorm, Mode, Tensor};
 use std::time::Instant;
 
 const REPEATS: usize = 7;
@@ -37,14 +37,18 @@ pub fn cases() -> Result<Vec<Case>> {
             name: format!("attention, {c} channels, {heads} heads, {side}x{side}"),
             operations,
             inputs: vec![x.clone(), values(&[4 * c * c + 29 * c + heads], None)?],
-            run: Box::new(move |t, mode| ops::attention(&t[0], &t[1], heads, mode)),
+            run: Box::new(move |t, mode| {
+                ops::attention(&t[0], &t[1], heads, LayerNorm::WithBias, mode)
+            }),
         });
         let hidden = (c as f64 * 2.66) as usize;
         cases.push(Case {
             name: format!("feed-forward, {c} to {hidden} channels, {side}x{side}"),
             operations: 2 * pixels * (3 * hidden * c + 18 * hidden),
             inputs: vec![x, values(&[3 * hidden * c + 18 * hidden + 2 * c], None)?],
-            run: Box::new(move |t, mode| ops::feed_forward(&t[0], &t[1], hidden, mode)),
+            run: Box::new(move |t, mode| {
+                ops::feed_forward(&t[0], &t[1], hidden, LayerNorm::WithBias, mode)
+            }),
         });
     }
     for (ci, co, side) in [(3, 48, 256), (48, 24, 256), (192, 96, 64), (96, 3, 256)] {

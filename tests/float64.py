@@ -60,9 +60,11 @@ def block(at, place, x):
 
 
 def layer_norm(at, place, x):
-    centred = x - x.mean(axis=0)
-    normal = centred / np.sqrt((centred**2).mean(axis=0) + LAYER_NORM_EPSILON)
-    return normal * at[f"{place}weight"][:, None, None] + at[f"{place}bias"][:, None, None]
+    """γ·(x - μ)/√(σ² + ε) + β, or without β γ·x/√(σ² + ε)."""
+    scale = at[f"{place}weight"][:, None, None] / np.sqrt(x.var(axis=0) + LAYER_NORM_EPSILON)
+    if f"{place}bias" not in at:
+        return x * scale
+    return (x - x.mean(axis=0)) * scale + at[f"{place}bias"][:, None, None]
 
 
 def conv(weight, x):

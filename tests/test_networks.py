@@ -19,6 +19,7 @@ from same import assert_same_run, assert_same_state
 
 SIZES = {"PromptIR": SMALL, "Restormer": SMALL_RESTORMER}
 OTHERS = {"PromptIR": "Restormer", "Restormer": "PromptIR"}
+BIAS_FREE = {"layer_norm": "BiasFree"}
 
 
 def made(name, **changes):
@@ -30,9 +31,17 @@ def name(request):
     return request.param
 
 
+@pytest.fixture(params=[*sorted(NETWORKS), "Restormer without biases"])
+def model(request):
+    """One of each kind."""
+    name, *variant = request.param.split(" ")
+    return made(name, **(BIAS_FREE if variant else {}))
+
+
 @pytest.fixture
-def model(name):
-    return made(name)
+def kind(model):
+    """What it is called."""
+    return type(model).__name__
 
 
 def test_all_networks_are_tested():
@@ -61,7 +70,9 @@ def test_restormer_has_the_published_size():
     assert model.density("paper-code") == model.density() == (1, 1)
 
 
-@pytest.mark.parametrize("sizes", [{}, {"num_blocks": (1, 2, 1, 2), "heads": (2, 1, 4, 8)}])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"num_blocks": (1, 2, 1, 2), "heads": (2, 1, 4, 8)}, BIAS_FREE]
+)
 def test_restormer_is_its_equations(device, sizes):
     model = made("Restormer", device=device, **sizes)
     model.load_state_dict(golden_state(model.shapes))
@@ -70,11 +81,17 @@ def test_restormer_is_its_equations(device, sizes):
     np.testing.assert_allclose(model(images), expected, rtol=0, atol=2e-5)
 
 
-def test_layer_norms_without_bias_are_told():
-    """As in the published weights of denoising."""
-    model = made("Restormer")
-    state = {key: value for key, value in model.state_dict().items() if "body.bias" not in key}
-    with pytest.raises(ValueError, match=r"missing parameters: .*norm1\.body\.bias"):
+def test_layer_norms_may_have_no_bias():
+    """As in the published weights of denoising, 26.11 M."""
+    model = mirl.Restormer(layer_norm="BiasFree")
+    assert model.num_parameters == 26_111_668
+    assert len(model.shapes) == 406
+    assert not [name for name in model.shapes if "bias" in name]
+    with pytest.raises(ValueError, match="layer_norm must be one of"):
+        mirl.Restormer(layer_norm="without")
+    state = made("Restormer").state_dict()
+    del state["latent.0.norm1.body.bias"]
+    with pytest.raises(ValueError, match=r"missing parameters: latent\.0\.norm1\.body\.bias"):
         mirl.Network.from_state_dict(state)
 
 
@@ -106,25 +123,25 @@ def test_sides_are_padded_by_reflection(model):
     np.testing.assert_array_equal(model(image), model(padded)[..., :13, :18])
 
 
-def test_it_is_found_by_its_parameters(name, model):
+def test_it_is_found_by_its_parameters(kind, model):
     state = model.state_dict()
     image = random_images(2, (1, 3, 8, 16))
-    for kind in (mirl.Network, type(model)):
-        again = kind.from_state_dict({f"net.{key}": value for key, value in state.items()})
+    for network in (mirl.Network, type(model)):
+        again = network.from_state_dict({f"net.{key}": value for key, value in state.items()})
         assert type(again) is type(model)
         assert again.config == model.config
         np.testing.assert_array_equal(again(image), model(image))
-    with pytest.raises(ValueError, match=f"parameters of {name}, not of {OTHERS[name]}"):
-        NETWORKS[OTHERS[name]].from_state_dict(state)
+    with pytest.raises(ValueError, match=f"parameters of {kind}, not of {OTHERS[kind]}"):
+        NETWORKS[OTHERS[kind]].from_state_dict(state)
     part = {key: value for key, value in state.items() if not key.startswith("refinement")}
-    part["refinement.0.norm1.body.bias"] = np.ones(16, np.float32)
+    part["refinement.0.norm1.body.weight"] = np.full(16, 3, np.float32)
     again = mirl.Network.from_state_dict(part, strict=False)
     assert type(again) is type(model)
-    np.testing.assert_array_equal(again.state_dict()["refinement.0.norm1.body.bias"], 1)
+    np.testing.assert_array_equal(again.state_dict()["refinement.0.norm1.body.weight"], 3)
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".mirl.safetensors", ".pth"])
-def test_files_tell_which_it_is(name, model, tmp_path, ending):
+def test_files_tell_which_it_is(kind, model, tmp_path, ending):
     path = tmp_path / f"x{ending}"
     mirl.prune(model, 0.6)
     model.save(path) if ending != ".pth" else mirl.export(model, path)
@@ -133,7 +150,7 @@ def test_files_tell_which_it_is(name, model, tmp_path, ending):
     image = random_images(3, (1, 3, 24, 8))
     np.testing.assert_array_equal(again(image), model(image))
     inspection = mirl.inspect(path)
-    assert (inspection.network, inspection.config) == (name, model.config)
+    assert (inspection.network, inspection.config) == (kind, model.config)
     assert not inspection.missing
     assert not inspection.unexpected
     assert inspection.density.prunable == pytest.approx(model.density().prunable, abs=1e-6)
@@ -149,20 +166,23 @@ def test_onnx_runtime_restores_the_same(model, tmp_path):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_copies_are_of_its_class(name, model, copied):
+def test_copies_are_of_its_class(kind, model, copied):
     mirl.prune(model, 0.5)
     twin = copied(model)
     assert type(twin) is type(model)
     assert_same_state(twin.mask, model.mask)
     assert repr(twin) == repr(model)
-    assert repr(twin).startswith(f"{name}(")
+    assert repr(twin).startswith(f"{kind}(")
 
 
 @pytest.mark.parametrize("scope", ["global", "layerwise"])
-def test_a_pruned_one_runs_and_trains_as_its_dense_twin(name, device, scope):
-    model = made(name, device=device, dim=16)
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("PromptIR", {}), ("Restormer", {}), ("Restormer", BIAS_FREE)]
+)
+def test_a_pruned_one_runs_and_trains_as_its_dense_twin(name, sizes, device, scope):
+    model = made(name, device=device, dim=16, **sizes)
     mirl.prune(model, 0.8, scope)
-    dense = made(name, device=device, dim=16)
+    dense = made(name, device=device, dim=16, **sizes)
     dense.load_state_dict(model.state_dict())
     image = random_images(5, (1, 3, 40, 24))
     np.testing.assert_allclose(model(image), dense(image), rtol=0, atol=1e-5)

@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 """See `mirl.devices`."""
+LayerNorm: TypeAlias = Literal["WithBias", "BiasFree"]
+"""See `mirl.Restormer`."""
 MatmulPrecision: TypeAlias = Literal["highest", "high"]
 """See `mirl.set_float32_matmul_precision`."""
 Precision: TypeAlias = Literal["float32", "bfloat16"]

@@ -12,7 +12,7 @@ use crate::nn::{
     Builder, Conv1x1, Conv3x3, Downsample, Init, Level, Linear, StateDict, TransformerBlock,
     Upsample,
 };
-use crate::ops::{self, Tensor};
+use crate::ops::{self, LayerNorm, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Convolutions that the published network declares and its forward never uses. They are parameters
@@ -70,6 +70,7 @@ impl PromptIrConfig {
             num_refinement_blocks: self.num_refinement_blocks,
             heads: self.heads,
             ffn_expansion_factor: self.ffn_expansion_factor,
+            layer_norm: LayerNorm::WithBias,
         }
     }
 
@@ -170,7 +171,14 @@ impl PromptIr {
         let [d1, d2, d3, d4] = [c.dim, 2 * c.dim, 4 * c.dim, 8 * c.dim];
         let [p1, p2, p3] = c.prompt_dims;
         let level = |name: &str, depth, dim, heads| {
-            Level::new(&b.pp(name), depth, dim, heads, c.ffn_expansion_factor)
+            Level::new(
+                &b.pp(name),
+                depth,
+                dim,
+                heads,
+                c.ffn_expansion_factor,
+                LayerNorm::WithBias,
+            )
         };
         let patch_embed = Conv3x3::new(&b.pp("patch_embed.proj"), 3, d1)?;
         let prompt = |i: usize, features| {
@@ -202,7 +210,13 @@ impl PromptIr {
         let reduce_chan3 = reduce("reduce_chan_level3", d2 + d3, d3)?;
         let block = |i: usize, dim| {
             let place = b.pp(format!("noise_level{i}"));
-            TransformerBlock::new(&place, dim, c.heads[2], c.ffn_expansion_factor)
+            TransformerBlock::new(
+                &place,
+                dim,
+                c.heads[2],
+                c.ffn_expansion_factor,
+                LayerNorm::WithBias,
+            )
         };
         let prompted3 = Prompted {
             prompt: prompt3,

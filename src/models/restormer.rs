@@ -4,7 +4,7 @@
 use super::forward::Forward;
 use super::sizes;
 use crate::nn::{Builder, Conv1x1, Conv3x3, Downsample, Level, StateDict, Upsample};
-use crate::ops::{self, Tensor};
+use crate::ops::{self, LayerNorm, Tensor};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub struct RestormerConfig {
     /// Attention heads of the levels.
     pub heads: [usize; 4],
     pub ffn_expansion_factor: f64,
+    /// Published is one with biases for deraining and deblurring, one without for denoising.
+    pub layer_norm: LayerNorm,
 }
 
 impl Default for RestormerConfig {
@@ -30,6 +32,7 @@ impl Default for RestormerConfig {
             num_refinement_blocks: 4,
             heads: [1, 2, 4, 8],
             ffn_expansion_factor: 2.66,
+            layer_norm: LayerNorm::WithBias,
         }
     }
 }
@@ -79,12 +82,18 @@ impl RestormerConfig {
             let temperature = format!("{}.0.attn.temperature", levels[i]);
             sizes::axis(state, &temperature, 0).unwrap_or(published.heads[i])
         };
+        let norm = |name| state.get(&format!("encoder_level1.0.norm1.body.{name}"));
+        let layer_norm = match (norm("weight"), norm("bias")) {
+            (Some(_), None) => LayerNorm::BiasFree,
+            _ => LayerNorm::WithBias,
+        };
         let config = Self {
             dim,
             num_blocks: levels.map(|level| sizes::depth(state, level)),
             num_refinement_blocks: sizes::depth(state, "refinement"),
             heads: [0, 1, 2, 3].map(heads),
             ffn_expansion_factor: sizes::expansion(state, published.ffn_expansion_factor),
+            layer_norm,
         };
         config.validate()?;
         Ok(config)
@@ -109,7 +118,14 @@ impl Restormer {
         c.validate()?;
         let [d1, d2, d3, d4] = [c.dim, 2 * c.dim, 4 * c.dim, 8 * c.dim];
         let level = |name: &str, depth, dim, heads| {
-            Level::new(&b.pp(name), depth, dim, heads, c.ffn_expansion_factor)
+            Level::new(
+                &b.pp(name),
+                depth,
+                dim,
+                heads,
+                c.ffn_expansion_factor,
+                c.layer_norm,
+            )
         };
         let patch_embed = Conv3x3::new(&b.pp("patch_embed.proj"), 3, d1)?;
         let encoder1 = level("encoder_level1", c.num_blocks[0], d1, c.heads[0])?;

@@ -1,7 +1,7 @@
 //! The transformer block of Restormer (Zamir et al., CVPR 2022, arXiv 2111.09881), and stacks of it.
 
 use super::{Builder, Init};
-use crate::ops::{self, Mode, Tensor};
+use crate::ops::{self, LayerNorm, Mode, Tensor};
 use crate::{Error, Result};
 
 /// x ← x + MDTA(LN(x)); x ← x + GDFN(LN(x)).
@@ -10,11 +10,18 @@ pub struct TransformerBlock {
     heads: usize,
     feed_forward: Tensor,
     hidden: usize,
+    norm: LayerNorm,
     mode: Mode,
 }
 
 impl TransformerBlock {
-    pub fn new(b: &Builder, dim: usize, heads: usize, expansion: f64) -> Result<Self> {
+    pub fn new(
+        b: &Builder,
+        dim: usize,
+        heads: usize,
+        expansion: f64,
+        norm: LayerNorm,
+    ) -> Result<Self> {
         if heads == 0 || !dim.is_multiple_of(heads) {
             return Err(Error::value(format!(
                 "{dim} channels do not split into {heads} heads"
@@ -27,9 +34,14 @@ impl TransformerBlock {
             )));
         }
         let from = |fan_in| Init::KaimingUniform { fan_in };
+        let is_there = |name: &str| norm == LayerNorm::WithBias || !name.ends_with(".body.bias");
+        let declare = |parts: &[(&str, &[usize], Init)]| {
+            let parts = parts.iter().filter(|(name, ..)| is_there(name));
+            b.parameters(&parts.copied().collect::<Vec<_>>())
+        };
         // The order is that of the published names and of the operators' parameters.
         Ok(Self {
-            attention: b.parameters(&[
+            attention: declare(&[
                 ("norm1.body.weight", &[dim], Init::Ones),
                 ("norm1.body.bias", &[dim], Init::Zeros),
                 ("attn.temperature", &[heads, 1, 1], Init::Ones),
@@ -38,7 +50,7 @@ impl TransformerBlock {
                 ("attn.project_out.weight", &[dim, dim, 1, 1], from(dim)),
             ])?,
             heads,
-            feed_forward: b.parameters(&[
+            feed_forward: declare(&[
                 ("norm2.body.weight", &[dim], Init::Ones),
                 ("norm2.body.bias", &[dim], Init::Zeros),
                 ("ffn.project_in.weight", &[2 * hidden, dim, 1, 1], from(dim)),
@@ -46,6 +58,7 @@ impl TransformerBlock {
                 ("ffn.project_out.weight", &[dim, hidden, 1, 1], from(hidden)),
             ])?,
             hidden,
+            norm,
             mode: b.mode(),
         })
     }
@@ -59,7 +72,7 @@ impl TransformerBlock {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let attention = (&self.attention, self.heads);
         let feed_forward = (&self.feed_forward, self.hidden);
-        ops::block(x, attention, feed_forward, self.mode)
+        ops::block(x, attention, feed_forward, self.norm, self.mode)
     }
 }
 
@@ -73,8 +86,9 @@ impl Level {
         dim: usize,
         heads: usize,
         expansion: f64,
+        norm: LayerNorm,
     ) -> Result<Self> {
-        let block = |i| TransformerBlock::new(&b.pp(i), dim, heads, expansion);
+        let block = |i| TransformerBlock::new(&b.pp(i), dim, heads, expansion, norm);
         Ok(Self((0..depth).map(block).collect::<Result<_>>()?))
     }
 

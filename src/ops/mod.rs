@@ -32,7 +32,7 @@ pub mod weighted_sum;
 
 pub use adapter::{Operator, View, same_shape, sizes};
 pub use add::add;
-pub use block::{attention, block, feed_forward};
+pub use block::{LayerNorm, attention, block, feed_forward};
 pub use cat::cat;
 pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;

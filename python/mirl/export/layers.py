@@ -39,10 +39,23 @@ def block(graph: Graph, x: str) -> str:
 def _layer_norm(graph: Graph, x: str) -> str:
     """Over channels, which ONNX wants last."""
     body = graph.at("body")
+    if f"{body.place}bias" not in graph.parameters:
+        return _bias_free(body, x)
     weight, bias = body.parameter("weight"), body.parameter("bias")
     rows = graph.add("Transpose", x, perm=[0, 2, 3, 1])
     rows = graph.add("LayerNormalization", rows, weight, bias, epsilon=LAYER_NORM_EPSILON)
     return graph.add("Transpose", rows, perm=[0, 3, 1, 2])
+
+
+def _bias_free(graph: Graph, x: str) -> str:
+    """γ·x/√(σ² + ε), for which ONNX has no operator."""
+    weight = graph.parameters[f"{graph.place}weight"].reshape(-1, 1, 1)
+    channels = graph.integers(1)
+    centred = graph.add("Sub", x, graph.add("ReduceMean", x, channels))
+    variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), channels)
+    deviation = graph.add("Sqrt", graph.add("Add", variance, graph.scalar(LAYER_NORM_EPSILON)))
+    scaled = graph.add("Div", x, deviation)
+    return graph.add("Mul", scaled, graph.constant(f"{graph.place}weight", weight))
 
 
 def _attention(graph: Graph, x: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from mirl.checks import finite, whole, wholes
+from mirl.checks import check_choice, finite, whole, wholes
+from mirl.choices import LayerNorm
 from mirl.models.network import Network
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ class Restormer(Network, architecture="Restormer"):
     """Restormer (Zamir et al., CVPR 2022, arXiv 2111.09881), which PromptIR is made of.
 
     An encoder and a decoder of transformer blocks over four resolutions. With the published sizes it
-    has 494 tensors and 26,126,644 parameters, named as in the published checkpoints of deraining and
-    deblurring. Those of denoising have layer norms without bias, which it has not.
+    has 494 tensors and 26,126,644 parameters, named as in the published checkpoints; without biases
+    in its layer norms 406 and 26,111,668.
 
     Parameters
     ----------
@@ -35,13 +36,16 @@ class Restormer(Network, architecture="Restormer"):
         Attention heads of the four levels.
     ffn_expansion_factor
         Hidden channels of the feed-forward networks: ``int(channels * factor)``.
+    layer_norm
+        ``"WithBias"``, γ (x - μ) / √(σ² + 1e-5) + β, as the published weights of deraining and
+        deblurring have it; or ``"BiasFree"``, γ x / √(σ² + 1e-5), as those of denoising.
     device
         Where the network runs; see `mirl.devices`.
 
     Raises
     ------
     ValueError
-        Sizes that are zero or that do not split into heads; an unknown device.
+        Sizes that are zero or that do not split into heads; an unknown layer norm or device.
     TypeError
         Sizes that are not whole numbers.
     mirl.errors.DeviceError
@@ -64,10 +68,12 @@ class Restormer(Network, architecture="Restormer"):
         num_refinement_blocks: int = 4,
         heads: Sequence[int] = (1, 2, 4, 8),
         ffn_expansion_factor: float = 2.66,
+        layer_norm: LayerNorm = "WithBias",
         device: Device = "cpu",
     ) -> None:
         sizes = checked(dim, num_blocks, num_refinement_blocks, heads, ffn_expansion_factor)
-        self._initialise("Restormer", sizes, seed, device)
+        check_choice("layer_norm", layer_norm, get_args(LayerNorm))
+        self._initialise("Restormer", sizes | {"layer_norm": layer_norm}, seed, device)
 
 
 def checked(

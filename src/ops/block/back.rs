@@ -87,7 +87,7 @@ impl<'a, T: Real> Back<'a, T> {
     fn no_sums(&self, strips: usize) -> Sums<'_, T> {
         Sums {
             taps: vec![T::zero(); 9 * self.expand.wide],
-            affine: vec![T::zero(); 2 * self.expand.dim],
+            affine: vec![T::zero(); self.expand.affine_len()],
             weight: self.gradient.part(self.expand.grid, strips),
         }
     }
@@ -149,6 +149,7 @@ struct Scratch<T> {
     tiles: Vec<T>,
     dn: Vec<T>,
     scales: Vec<T>,
+    shifts: Vec<T>,
 }
 
 impl<T: Real> Expand<'_, T> {
@@ -186,15 +187,21 @@ impl<T: Real> Expand<'_, T> {
         dp: &[T],
         weight: &Matrix<T>,
         (dx, affine): (&mut [T], &mut [T]),
-        Scratch { tiles, dn, scales }: &mut Scratch<T>,
+        Scratch {
+            tiles,
+            dn,
+            scales,
+            shifts,
+        }: &mut Scratch<T>,
     ) {
         let (grid, dim) = (self.grid, self.dim);
         let rows = x.len() / self.x_row();
         let count = grid.tiles(rows);
         tiles.resize(count * dim * TILE, T::zero());
         scales.resize(count * TILE, T::zero());
+        shifts.resize(count * TILE, T::zero());
         load_tiles(grid, rows, dim, x, tiles);
-        self.normalise(rows, tiles, scales);
+        self.normalise(rows, tiles, scales, shifts);
         product_tiles(grid, rows, weight, dn, dp);
         // Columns without a pixel have gradients of the window's overhang.
         clear_missing(grid, rows, dim, dn);
@@ -204,6 +211,7 @@ impl<T: Real> Expand<'_, T> {
             let x = &tiles[t * dim * TILE..][..dim * TILE];
             let dn = &mut dn[t * dim * TILE..][..dim * TILE];
             let scale = &scales[t * TILE..][..TILE];
+            let shift = &shifts[t * TILE..][..TILE];
             dispatch(
                 #[inline(always)]
                 || {
@@ -211,7 +219,9 @@ impl<T: Real> Expand<'_, T> {
                     let (x, dn) = (x.as_chunks::<TILE>().0, dn.as_chunks_mut::<TILE>().0);
                     for (c, (x, dn)) in x.iter().zip(&mut *dn).enumerate() {
                         affine[c] += dot(dn, x);
-                        affine[dim + c] += sum(&dn[..]);
+                        if self.beta.is_some() {
+                            affine[dim + c] += sum(&dn[..]);
+                        }
                         for i in 0..TILE {
                             dn[i] *= self.gamma[c];
                             g_mean[i] += dn[i];
@@ -221,6 +231,12 @@ impl<T: Real> Expand<'_, T> {
                     for i in 0..TILE {
                         g_mean[i] *= share;
                         gx_mean[i] *= share;
+                    }
+                    if self.beta.is_none() {
+                        // μ is in σ alone: ∂x̂/∂x has (x̂ − shift) where it had x̂, and no mean of g.
+                        for i in 0..TILE {
+                            g_mean[i] = -shift[i] * gx_mean[i];
+                        }
                     }
                     for (x, dn) in x.iter().zip(dn) {
                         for i in 0..TILE {
@@ -241,26 +257,6 @@ impl<T: Real> Expand<'_, T> {
             }
         }
         self.affine(rows, tiles);
-    }
-
-    /// γ·x̂ + β, in place; 0 where there is no pixel.
-    fn affine(&self, rows: usize, tiles: &mut [T]) {
-        for tile in self.tiles_mut(rows, tiles) {
-            dispatch(
-                #[inline(always)]
-                || {
-                    let lines = tile.as_chunks_mut::<TILE>().0;
-                    for (line, (&gamma, &beta)) in
-                        lines.iter_mut().zip(self.gamma.iter().zip(self.beta))
-                    {
-                        for value in line {
-                            *value = value.mul_add(gamma, beta);
-                        }
-                    }
-                },
-            );
-        }
-        clear_missing(self.grid, rows, self.dim, tiles);
     }
 
     /// Adds to the gradient of the taps, from some rows of `dh`, while these lie in cache. `rows` holds what

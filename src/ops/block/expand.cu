@@ -39,38 +39,43 @@ struct Norm {
 
 } // namespace
 
-// x [channels][pixels] to γ·x̂ + β, and where there is room for it a copy of x.
+// x [channels][pixels] to γ·x̂ + β, or without β to γ·x/√(σ² + ε); and where there is room for it a copy of x.
 COOPERATIVE(layer_norm, (Element *y, Element *copy, const Element *x, const float *gamma, const float *beta,
                          int channels, int pixels)) {
     Index pixel = (Index)blockIdx.x * PIXELS + threadIdx.x;
     int end = pixel < pixels ? channels : 0;
     Norm norm(x + pixel, end, channels, pixels);
+    float mean = beta ? norm.mean : 0;
     for (int c = threadIdx.y; c < end; c += GROUPS) {
         Index i = (Index)c * pixels + pixel;
         Element own = x[i];
-        y[i] = fmaf((value(own) - norm.mean) * norm.scale, gamma[c], beta[c]);
+        y[i] = fmaf((value(own) - mean) * norm.scale, gamma[c], beta ? beta[c] : 0);
         if (copy) copy[i] = own;
     }
 }
 
 // dx = dy + the gradient by way of the norm, whose results have the gradient dn, and dγ and dβ of a block's
-// pixels, [blocks][2][channels]. A block takes `tiles` of 32 pixels one after the other.
+// pixels, [blocks][count][channels]: without β `count` is 1. A block takes `tiles` of
+// 32 pixels one after the other.
 COOPERATIVE(layer_norm_backward, (Element *dx, float *sums, const Element *x, const Element *dn, const Element *dy,
-                                  const float *gamma, int channels, int pixels, int tiles)) {
-    float *by_gamma = sums + (Index)blockIdx.x * 2 * channels, *by_beta = by_gamma + channels;
+                                  const float *gamma, int count, int channels, int pixels, int tiles)) {
+    float *by_gamma = sums + (Index)blockIdx.x * count * channels, *by_beta = by_gamma + channels;
+    bool biased = count > 1;
     for (int tile = 0; tile < tiles; tile++) {
         Index pixel = ((Index)blockIdx.x * tiles + tile) * PIXELS + threadIdx.x;
         int end = pixel < pixels ? channels : 0;
         Norm norm(x + pixel, end, channels, pixels);
-        float g_mean = 0, gx_mean = 0;
+        float mean = biased ? norm.mean : 0, g_mean = 0, gx_mean = 0;
         for (int c = threadIdx.y; c < end; c += GROUPS) {
             Index i = (Index)c * pixels + pixel;
             float g = value(dn[i]) * gamma[c];
             g_mean += g;
-            gx_mean = fmaf(g, (value(x[i]) - norm.mean) * norm.scale, gx_mean);
+            gx_mean = fmaf(g, (value(x[i]) - mean) * norm.scale, gx_mean);
         }
         g_mean = pixel_sum(g_mean) / channels;
         gx_mean = pixel_sum(gx_mean) / channels;
+        // Without β, μ is in σ alone: ∂x̂/∂x has x̂ − μ/√(σ² + ε) where it had x̂, and no mean of g.
+        if (!biased) g_mean = -norm.mean * norm.scale * gx_mean;
         // As many rounds for all threads, since warps sum up as a whole.
         for (int round = 0; round < channels; round += GROUPS * TOGETHER) {
             int first = round + threadIdx.y;
@@ -79,7 +84,7 @@ COOPERATIVE(layer_norm_backward, (Element *dx, float *sums, const Element *x, co
                 int c = first + k * GROUPS;
                 Index i = (Index)c * pixels + pixel;
                 bool there = c < end;
-                normal[k] = there ? (value(x[i]) - norm.mean) * norm.scale : 0;
+                normal[k] = there ? (value(x[i]) - mean) * norm.scale : 0;
                 d[k] = there ? value(dn[i]) : 0;
                 along[k] = there ? value(dy[i]) : 0;
             }
@@ -97,7 +102,7 @@ COOPERATIVE(layer_norm_backward, (Element *dx, float *sums, const Element *x, co
                 int c = first + k * GROUPS;
                 if (c >= channels) break;
                 by_gamma[c] = tile > 0 ? by_gamma[c] + both[k] : both[k];
-                by_beta[c] = tile > 0 ? by_beta[c] + both[TOGETHER + k] : both[TOGETHER + k];
+                if (biased) by_beta[c] = tile > 0 ? by_beta[c] + both[TOGETHER + k] : both[TOGETHER + k];
             }
         }
     }

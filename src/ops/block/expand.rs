@@ -1,18 +1,13 @@
 //! The front of both halves of a block: layer normalisation, 1×1 convolution, depthwise 3×3.
 
 use super::layout::Layout;
-use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{TILE, Target};
 use crate::kernels::{Known, Matrix, Precision, Real, Strided};
-use crate::ops::rows::{Grid, Place, Rows, Stored, clear_borders, clear_missing, load_tiles};
+use crate::ops::rows::{Grid, Place, Rows, Stored, clear_borders, load_tiles};
 use crate::runtime::buffer::Buffer;
 use num_traits::Zero;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::slice::ChunksExactMut;
-
-/// PyTorch's default, as the published network uses it.
-const EPSILON: f64 = 1e-5;
 
 /// Sizes and parameters: x of `dim` channels to `wide` ones.
 pub struct Expand<'a, T> {
@@ -20,7 +15,8 @@ pub struct Expand<'a, T> {
     pub dim: usize,
     pub wide: usize,
     pub gamma: &'a [T],
-    pub beta: &'a [T],
+    /// Where the layer norm has it.
+    pub beta: Option<&'a [T]>,
     /// [wide, dim]
     pub weight: Matrix<'a, T>,
     /// [wide, 9]
@@ -41,11 +37,16 @@ impl<'a, T: Real> Expand<'a, T> {
             grid,
             dim,
             wide,
-            gamma: &parameters[..layout.beta()],
-            beta: &parameters[layout.beta()..layout.temperatures()],
+            gamma: &parameters[..dim],
+            beta: layout.beta().map(|beta| &parameters[beta..beta + dim]),
             weight: Matrix::new(precision, (wide, dim), weight, known, grid.pixels()),
             taps: &parameters[layout.taps()..layout.out()],
         }
+    }
+
+    /// How many γ and β there are.
+    pub fn affine_len(&self) -> usize {
+        self.gamma.len() + self.beta.map_or(0, <[T]>::len)
     }
 
     /// Elements of x in one row.
@@ -142,74 +143,4 @@ impl<'a, T: Real> Expand<'a, T> {
     pub fn zeros<R: Zero + Clone>(&self) -> Vec<R> {
         vec![R::zero(); self.padded_row()]
     }
-
-    /// The layer norm, in place; 0 where there is no pixel.
-    fn norm(&self, rows: usize, tiles: &mut [T]) {
-        for tile in self.tiles_mut(rows, tiles) {
-            dispatch(
-                #[inline(always)]
-                || {
-                    let lines = tile.as_chunks_mut::<TILE>().0;
-                    let (mean, scale) = moments(lines);
-                    for (line, (&gamma, &beta)) in
-                        lines.iter_mut().zip(self.gamma.iter().zip(self.beta))
-                    {
-                        for i in 0..TILE {
-                            line[i] = ((line[i] - mean[i]) * scale[i]).mul_add(gamma, beta);
-                        }
-                    }
-                },
-            );
-        }
-        clear_missing(self.grid, rows, self.dim, tiles);
-    }
-
-    /// x̂ = (x − μ)/√(σ² + ε) over the channels of each pixel, in place, and 1/√(σ² + ε) to `scales`.
-    pub fn normalise(&self, rows: usize, tiles: &mut [T], scales: &mut [T]) {
-        let scales = scales.as_chunks_mut::<TILE>().0;
-        for (tile, scales) in self.tiles_mut(rows, tiles).zip(scales) {
-            dispatch(
-                #[inline(always)]
-                || {
-                    let lines = tile.as_chunks_mut::<TILE>().0;
-                    let (mean, scale) = moments(lines);
-                    for line in lines {
-                        for i in 0..TILE {
-                            line[i] = (line[i] - mean[i]) * scale[i];
-                        }
-                    }
-                    *scales = scale;
-                },
-            );
-        }
-    }
-
-    /// The tiles of so many rows.
-    pub fn tiles_mut<'b>(&self, rows: usize, tiles: &'b mut [T]) -> ChunksExactMut<'b, T> {
-        let tile = self.dim * TILE;
-        tiles[..self.grid.tiles(rows) * tile].chunks_exact_mut(tile)
-    }
-}
-
-/// μ and 1/√(σ² + ε) over the channels of each pixel of a tile.
-#[inline(always)]
-fn moments<T: Real>(lines: &[[T; TILE]]) -> ([T; TILE], [T; TILE]) {
-    let share = T::c(1.0 / lines.len() as f64);
-    let (mut mean, mut scale) = ([T::zero(); TILE], [T::zero(); TILE]);
-    for line in lines {
-        for i in 0..TILE {
-            mean[i] += line[i];
-        }
-    }
-    mean.iter_mut().for_each(|mean| *mean *= share);
-    for line in lines {
-        for i in 0..TILE {
-            let centred = line[i] - mean[i];
-            scale[i] = centred.mul_add(centred, scale[i]);
-        }
-    }
-    for scale in &mut scale {
-        *scale = scale.mul_add(share, T::c(EPSILON)).sqrt().recip();
-    }
-    (mean, scale)
 }

@@ -3,6 +3,7 @@
 use super::back::{Back, Image};
 use super::expand::Expand;
 use super::layout::Layout;
+use super::norm::LayerNorm;
 use super::stream::{Projected, Ring, Runs, Source, held};
 use crate::kernels::simd::dispatch;
 use crate::kernels::tiles::{GROUP, TILE};
@@ -29,11 +30,11 @@ impl<'a, T: Real> FeedForward<'a, T> {
     /// Splits the parameters [γ, β, W_in, taps, W_out] of `hidden` gated channels.
     pub fn new(
         grid: Grid,
-        (dim, hidden): (usize, usize),
+        (dim, hidden, norm): (usize, usize, LayerNorm),
         (parameters, known): (&'a [T], Known<'a>),
         precision: Precision,
     ) -> Self {
-        let layout = Layout::feed_forward(dim, hidden);
+        let layout = Layout::feed_forward(dim, hidden, norm);
         let first = layout.out();
         let project_out = Matrix::new(
             precision,

@@ -1,17 +1,18 @@
-//! The attention half by its number of heads.
+//! The attention half by its number of heads and its layer norm.
 
 use super::attention::{Attention, Kept};
 use super::compact::Remains;
 use super::cuda;
 use super::half::{Call, Inner};
 use super::layout::Layout;
+use super::norm::LayerNorm;
 use crate::kernels::{Mask, Real};
 use crate::ops::rows::{Grid, Stored};
 use crate::runtime::gpu::Array;
 use crate::{Error, Result};
 use std::iter;
 
-pub struct Heads(pub usize);
+pub struct Heads(pub usize, pub LayerNorm);
 
 impl Heads {
     pub fn of<'a, T: Real>(&self, call: &Call<'a, T>) -> Attention<'a, T> {
@@ -23,7 +24,7 @@ impl Heads {
         let parameters = (part.values(), part.known);
         Attention::new(
             Grid::new(h, w),
-            (c, self.0),
+            (c, self.0, self.1),
             values,
             parameters,
             call.precision,
@@ -44,12 +45,12 @@ impl Inner for Heads {
                 self.0
             )));
         }
-        Ok(4 * c * c + 29 * c + self.0)
+        Ok(Layout::attention(c, self.0, c, self.1).out() + c * c)
     }
 
     /// Of the channels of v.
     fn remains(&self, c: usize, mask: &Mask) -> Remains {
-        let layout = Layout::attention(c, self.0, c);
+        let layout = Layout::attention(c, self.0, c, self.1);
         let out = layout.out()..mask.len();
         let mut living: Vec<usize> = (0..c).filter(|v| layout.lives(mask, 2 * c + v)).collect();
         if mask.count(out.start, out.len()) == 0 {
@@ -78,6 +79,6 @@ impl Inner for Heads {
     }
 
     fn on_gpu(&self, x: Array, shape: [usize; 4], part: cuda::Part) -> cuda::Attention {
-        cuda::Attention::new((x, part), shape, self.0)
+        cuda::Attention::new((x, part), shape, (self.0, self.1))
     }
 }

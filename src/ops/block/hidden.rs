@@ -1,10 +1,11 @@
-//! The feed-forward half by its number of hidden channels.
+//! The feed-forward half by its number of hidden channels and its layer norm.
 
 use super::compact::{Remains, living_columns};
 use super::cuda;
 use super::feed_forward::FeedForward;
 use super::half::{Call, Inner};
 use super::layout::Layout;
+use super::norm::LayerNorm;
 use super::stream::held;
 use crate::Result;
 use crate::kernels::{Mask, Real};
@@ -12,14 +13,14 @@ use crate::ops::rows::{Grid, Stored};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::Array;
 
-pub struct Hidden(pub usize);
+pub struct Hidden(pub usize, pub LayerNorm);
 
 impl Hidden {
     pub fn of<'a, T: Real>(&self, call: &Call<'a, T>, grid: Grid) -> FeedForward<'a, T> {
         let ([_, _, c, _], part) = (call.shape, call.part);
         let hidden = part.channels.map_or(self.0, <[usize]>::len);
         let parameters = (part.values(), part.known);
-        FeedForward::new(grid, (c, hidden), parameters, call.precision)
+        FeedForward::new(grid, (c, hidden, self.1), parameters, call.precision)
     }
 }
 
@@ -31,13 +32,13 @@ impl Inner for Hidden {
     type Cuda = cuda::FeedForward;
 
     fn parameters(&self, c: usize) -> Result<usize> {
-        Ok(3 * self.0 * c + 18 * self.0 + 2 * c)
+        Ok(Layout::feed_forward(c, self.0, self.1).out() + c * self.0)
     }
 
     /// Of the hidden channels.
     fn remains(&self, c: usize, mask: &Mask) -> Remains {
         let hidden = self.0;
-        let layout = Layout::feed_forward(c, hidden);
+        let layout = Layout::feed_forward(c, hidden, self.1);
         let used = living_columns(mask, layout.out(), c, hidden);
         let lives = |&i: &usize| used[i] && layout.lives(mask, i) && layout.lives(mask, hidden + i);
         let living = (0..hidden).filter(lives).collect();
@@ -74,6 +75,6 @@ impl Inner for Hidden {
     }
 
     fn on_gpu(&self, x: Array, shape: [usize; 4], part: cuda::Part) -> cuda::FeedForward {
-        cuda::FeedForward::new((x, part), shape, self.0)
+        cuda::FeedForward::new((x, part), shape, (self.0, self.1))
     }
 }

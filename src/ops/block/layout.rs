@@ -1,42 +1,46 @@
 //! Where the parameters of a half lie in their vector.
 
+use super::norm::LayerNorm;
 use crate::kernels::Mask;
 use std::iter;
 use std::ops::Range;
 
-/// γ, β, the temperatures of the `heads`, W [wide, dim], the taps of the `wide` channels, W_out.
+/// γ, β where the layer norm has it, the temperatures of the `heads`, W [wide, dim], the taps of the `wide` channels, W_out.
 #[derive(Clone, Copy)]
 pub struct Layout {
     pub dim: usize,
     pub wide: usize,
     /// None in a feed-forward half.
     pub heads: usize,
+    pub norm: LayerNorm,
 }
 
 impl Layout {
     /// That of an attention half with so many channels of v.
-    pub fn attention(dim: usize, heads: usize, values: usize) -> Self {
+    pub fn attention(dim: usize, heads: usize, values: usize, norm: LayerNorm) -> Self {
         Self {
             dim,
             wide: 2 * dim + values,
             heads,
+            norm,
         }
     }
 
-    pub fn feed_forward(dim: usize, hidden: usize) -> Self {
+    pub fn feed_forward(dim: usize, hidden: usize, norm: LayerNorm) -> Self {
         Self {
             dim,
             wide: 2 * hidden,
             heads: 0,
+            norm,
         }
     }
 
-    pub fn beta(self) -> usize {
-        self.dim
+    pub fn beta(self) -> Option<usize> {
+        (self.norm == LayerNorm::WithBias).then_some(self.dim)
     }
 
     pub fn temperatures(self) -> usize {
-        2 * self.dim
+        self.beta().map_or(self.dim, |beta| beta + self.dim)
     }
 
     pub fn weight(self) -> usize {

@@ -70,7 +70,11 @@ impl Loss {
             return Ok(vec![dx]);
         }
         let dt = dx.like()?;
-        dt.each("difference", dt.len(), arguments![&dt, None, &dx, dt.len()])?;
+        dt.each(
+            "difference",
+            dt.len(),
+            arguments![&dt, None::<&Array>, &dx, dt.len()],
+        )?;
         Ok(vec![dx, dt])
     }
 

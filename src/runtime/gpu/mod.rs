@@ -102,9 +102,12 @@ impl From<&Array> for Argument {
     }
 }
 
-impl From<Option<&Array>> for Argument {
-    fn from(array: Option<&Array>) -> Self {
-        array.map_or(Self::Nothing, Self::from)
+impl<A> From<Option<A>> for Argument
+where
+    Self: From<A>,
+{
+    fn from(argument: Option<A>) -> Self {
+        argument.map_or(Self::Nothing, Self::from)
     }
 }
 

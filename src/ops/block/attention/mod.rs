@@ -10,6 +10,7 @@ pub use self::scores::Scores;
 
 use super::expand::Expand;
 use super::layout::Layout;
+use super::norm::LayerNorm;
 use super::stream::{Projected, Runs, Source, held};
 use crate::kernels::reduce::sum_squares;
 use crate::kernels::simd::dispatch;
@@ -64,12 +65,12 @@ impl<'a, T: Real> Attention<'a, T> {
     /// Splits the parameters [γ, β, τ, W_qkv, taps, W_out], which hold some of v's channels.
     pub fn new(
         grid: Grid,
-        (dim, heads): (usize, usize),
+        (dim, heads, norm): (usize, usize, LayerNorm),
         values: Vec<usize>,
         (parameters, known): (&'a [T], Known<'a>),
         precision: Precision,
     ) -> Self {
-        let layout = Layout::attention(dim, heads, values.len());
+        let layout = Layout::attention(dim, heads, values.len(), norm);
         let first = layout.out();
         // Only a sparse one meets any tiles, in full precision: a dense one is folded.
         let project_out = Matrix::new(

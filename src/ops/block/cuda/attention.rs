@@ -5,6 +5,7 @@ use super::expand::Expand;
 use crate::Result;
 use crate::ops::block::half::CudaHalf;
 use crate::ops::block::layout::Layout;
+use crate::ops::block::norm::LayerNorm;
 use crate::runtime::gpu::{Address, Argument, Array, DType, Product, Side, arguments};
 
 /// Pixels that one matrix product sums up, at most.
@@ -91,7 +92,11 @@ impl CudaHalf for Attention {
 }
 
 impl Attention {
-    pub fn new((x, part): (Array, Part), [n, h, dim, w]: [usize; 4], heads: usize) -> Self {
+    pub fn new(
+        (x, part): (Array, Part),
+        [n, h, dim, w]: [usize; 4],
+        (heads, norm): (usize, LayerNorm),
+    ) -> Self {
         let values = part.channels;
         let front = Expand {
             x,
@@ -99,7 +104,7 @@ impl Attention {
             n,
             h,
             w,
-            layout: Layout::attention(dim, heads, values.as_ref().map_or(dim, Array::len)),
+            layout: Layout::attention(dim, heads, values.as_ref().map_or(dim, Array::len), norm),
         };
         Self {
             front,

@@ -71,7 +71,7 @@ impl Expand {
     /// LN(x); x to `copy`, too, where there is one.
     fn normalised(&self, copy: Option<&Array>) -> Result<Array> {
         let (y, gamma) = (self.planes(self.layout.dim)?, &self.parameters);
-        let beta = self.parameters.at(self.layout.beta());
+        let beta = self.layout.beta().map(|beta| self.parameters.at(beta));
         let (x, c, p) = (&self.x, self.layout.dim, self.pixels());
         self.by_tiles("layer_norm", 1, arguments![&y, copy, x, gamma, beta, c, p])?;
         Ok(y)
@@ -160,8 +160,10 @@ impl Expand {
 
         let (dx, x, c) = (self.x.like()?, &self.x, self.layout.dim);
         let tiles = (p / (PIXELS * BLOCKS)).clamp(1, TILES);
-        let each = Array::new(gpu, &[p.div_ceil(PIXELS * tiles), 2, c])?;
-        let all = arguments![&dx, &each, x, &dn, dy, &self.parameters, c, p, tiles];
+        // Of γ, and of β where it is there.
+        let sums = self.layout.temperatures() / c;
+        let each = Array::new(gpu, &[p.div_ceil(PIXELS * tiles), sums, c])?;
+        let all = arguments![&dx, &each, x, &dn, dy, &self.parameters, sums, c, p, tiles];
         self.by_tiles("layer_norm_backward", tiles, all)?;
         each.sum_parts(gradient)?;
         Ok(dx)

@@ -5,12 +5,17 @@ use super::expand::Expand;
 use crate::Result;
 use crate::ops::block::half::CudaHalf;
 use crate::ops::block::layout::Layout;
+use crate::ops::block::norm::LayerNorm;
 use crate::runtime::gpu::{Array, Product, Side, arguments};
 
 pub struct FeedForward(Expand);
 
 impl FeedForward {
-    pub fn new((x, part): (Array, Part), [n, h, dim, w]: [usize; 4], hidden: usize) -> Self {
+    pub fn new(
+        (x, part): (Array, Part),
+        [n, h, dim, w]: [usize; 4],
+        (hidden, norm): (usize, LayerNorm),
+    ) -> Self {
         let hidden = part.channels.map_or(hidden, |channels| channels.len());
         Self(Expand {
             x,
@@ -18,7 +23,7 @@ impl FeedForward {
             n,
             h,
             w,
-            layout: Layout::feed_forward(dim, hidden),
+            layout: Layout::feed_forward(dim, hidden, norm),
         })
     }
 
