@@ -215,6 +215,17 @@ def test_a_collapse_is_told(model, end, what):
         mirl.prune(model, amount, criterion=scores, include=list(scores))
 
 
+def test_a_network_may_have_nothing_of_a_group():
+    """What is in one recipe for all networks."""
+    model = made("Restormer", **BIAS_FREE)
+    report = mirl.prune(model, include=("weights", "prompts"), exclude=("dead", "norms", "biases"))
+    assert len(report) == sum("weight" in key and ".norm" not in key for key in model.shapes)
+    with pytest.raises(ValueError, match="leave no parameter"):
+        mirl.prune(model, include=("prompts",))
+    with pytest.raises(ValueError, match=r"no parameter matches 'prompt\*'"):
+        mirl.prune(model, include=("weights", "prompt*"))
+
+
 @pytest.mark.parametrize("preset", ["default", "paper-code"])
 def test_tickets_are_found_and_go_on(name, tmp_path, preset):
     settings = {"epochs": 2, "amount": 0.3, "lr": 1e-3, "evaluate": quality, "loggers": ()}

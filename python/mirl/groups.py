@@ -68,7 +68,8 @@ def _matching(network: _mirl.Network, names: list[str], wanted: Iterable[str]) -
             continue
         shape = GROUPS.get(pattern, pattern)
         matching = [name for name in names if fnmatchcase(name, shape)]
-        if not matching:
+        # A network may have none of a group, like Restormer of prompts; a pattern is mistyped then.
+        if not matching and pattern not in GROUPS:
             raise ValueError(f"no parameter matches {pattern!r}; groups: dead, {', '.join(GROUPS)}")
         found.update(matching)
     return found
