@@ -129,7 +129,7 @@ def test_another_network_is_trained_by_its_name(folder, tmp_path, monkeypatch):
         mirl_command(*run, "Restormer", "--dim", 16)
     assert made[0].network["name"] == "Restormer"
     assert "prompt_dims" not in made[0].network
-    with pytest.raises(ValueError, match="unknown in network: prompt_dims"):
+    with pytest.raises(ValueError, match=r"unknown in network \(of Restormer\): prompt_dims"):
         mirl_command(*run, "Restormer", "--prompt-dims", 8, 16, 40)
     with pytest.raises(ValueError, match=r"network\.name must be .*'Restormer'.*got 'Other'"):
         mirl_command(*run, "Other")

@@ -268,7 +268,9 @@ def test_a_recipe_names_it(name, tmp_path):
 
 def test_recipes_refuse_what_a_network_has_not(tmp_path):
     data = {"root": tmp_path}
-    with pytest.raises(ValueError, match="unknown in network: prompt_len"):
+    with pytest.raises(ValueError, match=r"no layer_norm; network\.layer_norm\?$"):
+        Experiment(data).changed({"layer_norm": "BiasFree"})
+    with pytest.raises(ValueError, match=r"unknown in network \(of Restormer\): prompt_len"):
         Experiment(data, network={"name": "Restormer", "prompt_len": 3})
     for other in ("Other", 5, [], None):
         with pytest.raises(ValueError, match=r"network\.name must be one of \('Prompt"):

@@ -442,5 +442,5 @@ def test_an_amount_of_all_is_a_density(small, scope, granularity):
         assert report.alive == pytest.approx(expected.alive, rel=0.01)
     else:
         assert [layer.alive for layer in report] == [layer.alive for layer in expected]
-    with pytest.raises(ValueError, match='of must be "alive" or "all", got \'both\''):
+    with pytest.raises(ValueError, match=r"of must be one of \('alive', 'all'\), got 'both'"):
         mirl.prune(small, 0.1, of="both")

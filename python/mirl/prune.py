@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from mirl.checks import check_switches, finite, whole
+from mirl.checks import check_choice, check_switches, finite, whole
 from mirl.choices import Of
 from mirl.criteria import Array, Criterion, criterion_of, scores_of
 from mirl.data.batches import first_batches
@@ -208,8 +208,7 @@ def prune(
     amount = finite("amount", amount)
     network = model._network
     names = select(network, include, excluded(preset) if exclude is None else exclude)
-    if of not in get_args(Of):
-        raise ValueError(f'of must be "alive" or "all", got {of!r}')
+    check_choice("of", of, get_args(Of))
     units = granularity_of(granularity)
     threshold = threshold or ("percentile" if paper else "exact")
     alive = alive or ("nonzero" if paper else "mask")

@@ -93,7 +93,7 @@ def test_changes_are_named_and_hashed(place):
         ("[data]\nroot = 'x'\n[ticket]\nrouns = 1", "unknown in ticket: rouns"),
         ("[data]\nroot = 'x'\n[ticket]\nout = 'y'", "unknown in ticket: out"),
         ("[data]\nroot = 'x'\nstages = []\nsize = 3", "unknown in data: size"),
-        ("[data]\nroot = 'x'\n[network]\ndepth = 1", "unknown in network: depth"),
+        ("[data]\nroot = 'x'\n[network]\ndepth = 1", r"unknown in network \(of PromptIR\): depth"),
         ("evaluate = 3\n[data]\nroot = 'x'", "evaluate must be a table"),
         ("[data]\nroot = 'x'\n[ticket]\namount = '20%'", "amount must be a number, got '20%'"),
         ("[data]\nroot = 'x'\n[ticket]\nrounds = 1.5", "rounds must be a whole number"),

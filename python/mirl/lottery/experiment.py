@@ -26,7 +26,7 @@ from mirl.lottery.loop import find_ticket
 from mirl.lottery.naming import as_text
 from mirl.lottery.recipe import Recipe
 from mirl.machine import DEVICES
-from mirl.models import NETWORKS, Network, PromptIR
+from mirl.models import NETWORKS, Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +85,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Raise where a setting is unknown or cannot be, as far as that shows without data."""
-        for name, defaults in _settings(_class_of(self.network)).items():
+        network = _class_of(self.network)
+        for name, defaults in _settings(network).items():
             table = getattr(self, name)
             if table is None and name == "evaluate":
                 continue
@@ -93,7 +94,8 @@ class Experiment:
                 raise TypeError(f"{name} must be a table, got {table!r}")
             unknown = sorted(table.keys() - defaults.keys())
             if unknown:
-                raise ValueError(f"unknown in {name}: {', '.join(unknown)}")
+                whose = f" (of {network.__name__})" if name == "network" else ""
+                raise ValueError(f"unknown in {name}{whose}: {', '.join(unknown)}")
             said = {
                 key: _plain(value)
                 for key, value in table.items()
@@ -330,17 +332,18 @@ def _recipe(ticket: Mapping[str, Any]) -> Recipe:
 
 def places_of(key: str) -> list[str]:
     """The settings that end in this name: ``["ticket.lr"]`` of ``"lr"``."""
-    return [f"{table}.{key}" for table, keys in _settings(PromptIR).items() if key in keys]
+    tables = [table for network in NETWORKS.values() for table in _settings(network).items()]
+    return list(dict.fromkeys(f"{table}.{key}" for table, keys in tables if key in keys))
 
 
-def _class_of(network: Any) -> Callable[..., Network]:
+def _class_of(network: Any) -> type[Network]:
     """The class that the table of a network names, by default PromptIR's."""
     name = network.get("name", "PromptIR") if isinstance(network, dict) else "PromptIR"
     check_choice("network.name", name, tuple(sorted(NETWORKS)))
     return NETWORKS[name]
 
 
-def _settings(network: Callable[..., Network]) -> dict[str, dict[str, Any]]:
+def _settings(network: type[Network]) -> dict[str, dict[str, Any]]:
     """What each table may hold, and the defaults."""
     functions: dict[str, Callable[..., Any]] = {
         "network": network,
