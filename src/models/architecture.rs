@@ -9,10 +9,54 @@ use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-#[derive(Clone, Debug, PartialEq)]
-pub enum Architecture {
-    PromptIr(PromptIrConfig),
-    Restormer(RestormerConfig),
+/// Makes the enum, and all that goes network by network.
+macro_rules! architectures {
+    ($($name:literal: $network:ident, $config:ident;)*) => {
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Architecture {
+            $($network($config),)*
+        }
+
+        impl Architecture {
+            const ALL: &[Infer] = &[$(|state| $config::infer(state).map(Self::$network),)*];
+
+            /// As in papers, in files and in Python.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$network(_) => $name,)*
+                }
+            }
+
+            /// # Errors
+            /// An unknown name, or sizes that are none of that network's.
+            pub fn from_json(name: &str, sizes: &str) -> Result<Self> {
+                match name {
+                    $($name => parse(sizes).map(Self::$network),)*
+                    _ => Err(Error::value(format!("network {name:?} is not known to this mirl"))),
+                }
+            }
+
+            /// The sizes.
+            pub fn to_json(&self) -> Result<String> {
+                let sizes = match self {
+                    $(Self::$network(sizes) => serde_json::to_string(sizes),)*
+                };
+                sizes.map_err(|error| Error::value(error.to_string()))
+            }
+
+            pub(super) fn build(&self, b: &Builder) -> Result<Box<dyn Forward>> {
+                Ok(match self {
+                    $(Self::$network(sizes) => Box::new($network::new(sizes, b)?),)*
+                })
+            }
+        }
+    };
+}
+
+// Where a state dict fits several equally well, it is taken for the first.
+architectures! {
+    "PromptIR": PromptIr, PromptIrConfig;
+    "Restormer": Restormer, RestormerConfig;
 }
 
 /// Makes one of the sizes that a state dict has.
@@ -27,63 +71,31 @@ pub struct Declared {
 }
 
 impl Architecture {
-    /// Where a state dict fits several equally well, the first.
-    const ALL: [Infer; 2] = [
-        |state| PromptIrConfig::infer(state).map(Self::PromptIr),
-        |state| RestormerConfig::infer(state).map(Self::Restormer),
-    ];
-
-    /// As in papers, in files and in Python.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::PromptIr(_) => "PromptIR",
-            Self::Restormer(_) => "Restormer",
-        }
-    }
-
-    /// # Errors
-    /// An unknown name, or sizes that are none of that network's.
-    pub fn from_json(name: &str, sizes: &str) -> Result<Self> {
-        match name {
-            "PromptIR" => parse(sizes).map(Self::PromptIr),
-            "Restormer" => parse(sizes).map(Self::Restormer),
-            _ => Err(Error::value(format!(
-                "network {name:?} is not known to this mirl"
-            ))),
-        }
-    }
-
-    /// The sizes.
-    pub fn to_json(&self) -> Result<String> {
-        let sizes = match self {
-            Self::PromptIr(config) => serde_json::to_string(config),
-            Self::Restormer(config) => serde_json::to_string(config),
-        };
-        sizes.map_err(|error| Error::value(error.to_string()))
-    }
-
     /// The network that a state dict, whole or in part, belongs to: the one with the most of its
     /// parameters.
     ///
     /// # Errors
     /// Names or shapes that are those of none.
     pub fn infer(state: &StateDict) -> Result<Self> {
-        let (mut best, mut wrong) = (None, None);
+        let (mut best, mut wrong) = (None, vec![]);
         for infer in Self::ALL {
             let fitting = infer(state).and_then(|found| Ok((found.shared(state)?, found)));
-            match (fitting, &best) {
-                (Ok((shared, _)), Some((most, _))) if shared <= *most => {}
-                (Ok(better), _) => best = Some(better),
-                (Err(error), _) => wrong = wrong.or(Some(error)),
+            match fitting {
+                Err(error) => wrong.push(error.to_string()),
+                Ok((shared, found)) => {
+                    if best.as_ref().is_none_or(|(most, _)| shared > *most) {
+                        best = Some((shared, found));
+                    }
+                }
             }
         }
-        match (best, wrong) {
-            (Some((_, found)), _) => Ok(found),
-            (None, Some(error)) => Err(Error::value(format!(
-                "these are no network's parameters: {error}"
-            ))),
-            (None, None) => Err(Error::internal("no network")),
-        }
+        wrong.dedup();
+        best.map(|(_, found)| found).ok_or_else(|| {
+            Error::value(format!(
+                "these are no network's parameters: {}",
+                wrong.join("; ")
+            ))
+        })
     }
 
     /// How many parameters a state dict has of this network.
@@ -110,13 +122,6 @@ impl Architecture {
         Ok(Declared {
             unused: unused.map(|(name, _)| name.clone()).collect(),
             parameters,
-        })
-    }
-
-    pub(super) fn build(&self, b: &Builder) -> Result<Box<dyn Forward>> {
-        Ok(match self {
-            Self::PromptIr(config) => Box::new(PromptIr::new(config, b)?),
-            Self::Restormer(config) => Box::new(Restormer::new(config, b)?),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,11 +131,16 @@ def train(
             },
             network={
                 "name": network,
-                "dim": dim,
-                "num_blocks": num_blocks,
-                "num_refinement_blocks": num_refinement_blocks,
-                "heads": heads,
-                **_prompts(context, network, prompt_dims=prompt_dims, prompt_sizes=prompt_sizes),
+                **_sizes(
+                    context,
+                    network,
+                    dim=dim,
+                    num_blocks=num_blocks,
+                    num_refinement_blocks=num_refinement_blocks,
+                    heads=heads,
+                    prompt_dims=prompt_dims,
+                    prompt_sizes=prompt_sizes,
+                ),
             },
             ticket={
                 "rounds": rounds,
@@ -192,9 +198,11 @@ def _measured(data: Path, tasks: list[str] | None) -> dict[str, Any]:
     return {"root": data, "tasks": tuple(there)}
 
 
-def _prompts(context: typer.Context, network: str, **sizes: tuple[int, ...]) -> dict[str, Any]:
-    """Sizes of prompts, which only PromptIR has; what is said for another is refused elsewhere."""
-    return {k: v for k, v in sizes.items() if network == "PromptIR" or _is_said(context, k)}
+def _sizes(context: typer.Context, network: str, **sizes: Any) -> dict[str, Any]:
+    """What is said, and the network's own sizes for the rest; what it has not is refused elsewhere."""
+    own = signature(NETWORKS[network]).parameters if network in NETWORKS else {}
+    said = {name: size for name, size in sizes.items() if _is_said(context, name)}
+    return {name: own[name].default for name in sizes if name in own} | said
 
 
 def _values(changes: Iterable[str]) -> dict[str, Any]:

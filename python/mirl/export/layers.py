@@ -24,7 +24,8 @@ def level(graph: Graph, x: str) -> str:
     """All the blocks that there are."""
     for index in count():
         place = graph.at(str(index))
-        if f"{place.place}norm1.body.weight" not in graph.parameters:
+        # There is a first one: without, it is an error to look for it.
+        if index > 0 and f"{place.place}norm1.body.weight" not in graph.parameters:
             break
         x = block(place, x)
     return x
@@ -111,7 +112,11 @@ def down(graph: Graph, x: str) -> str:
     return graph.add("Gather", x, graph.constant(f"{graph.place}order", order), axis=1)
 
 
-def up(graph: Graph, x: str, skip: str) -> str:
-    """Twice the size, beside what the encoder had there."""
-    x = graph.add("DepthToSpace", conv(graph.at("body.0"), x), blocksize=2, mode="CRD")
-    return graph.add("Concat", x, skip, axis=1)
+def up(graph: Graph, x: str) -> str:
+    """Twice the channels, then 2×2 pixels from each four of them."""
+    return graph.add("DepthToSpace", conv(graph.at("body.0"), x), blocksize=2, mode="CRD")
+
+
+def cat(graph: Graph, *parts: str) -> str:
+    """Channels beside channels."""
+    return graph.add("Concat", *parts, axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mirl.export.layers import block, conv, down, level, up
+from mirl.export.layers import block, cat, conv, down, level, up
 
 if TYPE_CHECKING:
     from mirl.export.graph import Graph
@@ -16,18 +16,18 @@ def promptir(graph: Graph, image: str) -> None:
     e2 = level(graph.at("encoder_level2"), down(graph.at("down1_2"), e1))
     e3 = level(graph.at("encoder_level3"), down(graph.at("down2_3"), e2))
     x = level(graph.at("latent"), down(graph.at("down3_4"), e3))  # [n, 8d, h/8, w/8]
-    x = up(graph.at("up4_3"), _prompted(graph, 3, x), e3)
+    x = cat(graph, up(graph.at("up4_3"), _prompted(graph, 3, x)), e3)
     x = level(graph.at("decoder_level3"), conv(graph.at("reduce_chan_level3"), x))
-    x = up(graph.at("up3_2"), _prompted(graph, 2, x), e2)
+    x = cat(graph, up(graph.at("up3_2"), _prompted(graph, 2, x)), e2)
     x = level(graph.at("decoder_level2"), conv(graph.at("reduce_chan_level2"), x))
-    x = up(graph.at("up2_1"), _prompted(graph, 1, x), e1)
+    x = cat(graph, up(graph.at("up2_1"), _prompted(graph, 1, x)), e1)
     x = level(graph.at("refinement"), level(graph.at("decoder_level1"), x))  # [n, 2d, h, w]
     graph.add("Add", conv(graph.at("output"), x), image)
 
 
 def _prompted(graph: Graph, i: int, x: str) -> str:
     """Prompt, block on both, reduction; on level i."""
-    x = graph.add("Concat", x, _prompt(graph.at(f"prompt{i}"), x), axis=1)
+    x = cat(graph, x, _prompt(graph.at(f"prompt{i}"), x))
     return conv(graph.at(f"reduce_noise_level{i}"), block(graph.at(f"noise_level{i}"), x))
 
 
