@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from peers.blocks import Block, Resample, conv3x3, level, pointwise
+from peers.blocks import Block, Resample, conv3x3, pointwise
+from peers.restormer import Restormer
 
 
 class Prompt(nn.Module):
@@ -25,50 +26,29 @@ class Prompt(nn.Module):
         return self.conv3x3(resized)
 
 
-class PromptIR(nn.Module):
+class PromptIR(Restormer):
     """The parts that the forward uses; images of a multiple of 8."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        d, heads, blocks = config["dim"], config["heads"], config["num_blocks"]
-        expansion = config["ffn_expansion_factor"]
+        super().__init__(config)
+        d, heads, expansion = config["dim"], config["heads"], config["ffn_expansion_factor"]
         p, length, sizes = config["prompt_dims"], config["prompt_len"], config["prompt_sizes"]
-        d1, d2, d3, d4 = d, 2 * d, 4 * d, 8 * d
-
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = conv3x3(3, d1)
+        d2, d3, d4 = 2 * d, 4 * d, 8 * d
         self.prompt1 = Prompt(p[0], length, d2, sizes[0])
         self.prompt2 = Prompt(p[1], length, d3, sizes[1])
         self.prompt3 = Prompt(p[2], length, d4, sizes[2])
-        self.encoder_level1 = level(blocks[0], d1, heads[0], expansion)
-        self.encoder_level2 = level(blocks[1], d2, heads[1], expansion)
-        self.encoder_level3 = level(blocks[2], d3, heads[2], expansion)
-        self.latent = level(blocks[3], d4, heads[3], expansion)
-        self.down1_2 = Resample(d1, d1 // 2, nn.PixelUnshuffle(2))
-        self.down2_3 = Resample(d2, d2 // 2, nn.PixelUnshuffle(2))
-        self.down3_4 = Resample(d3, d3 // 2, nn.PixelUnshuffle(2))
-        self.up4_3 = Resample(d3, 2 * d3, nn.PixelShuffle(2))
-        self.up3_2 = Resample(d3, 2 * d3, nn.PixelShuffle(2))
-        self.up2_1 = Resample(d2, 2 * d2, nn.PixelShuffle(2))
         self.noise_level3 = Block(d4 + p[2], heads[2], expansion)
         self.noise_level2 = Block(d3 + p[1], heads[2], expansion)
         self.noise_level1 = Block(d2 + p[0], heads[2], expansion)
         self.reduce_noise_level3 = pointwise(d4 + p[2], d3)
         self.reduce_noise_level2 = pointwise(d3 + p[1], d3)
         self.reduce_noise_level1 = pointwise(d2 + p[0], d2)
+        # The block on level 3's prompt reduces to the width of level 3, so the way up starts there.
+        self.up4_3 = Resample(d3, 2 * d3, nn.PixelShuffle(2))
         self.reduce_chan_level3 = pointwise(d2 + d3, d3)
-        self.reduce_chan_level2 = pointwise(2 * d2, d2)
-        self.decoder_level3 = level(blocks[2], d3, heads[2], expansion)
-        self.decoder_level2 = level(blocks[1], d2, heads[1], expansion)
-        self.decoder_level1 = level(blocks[0], d2, heads[0], expansion)
-        self.refinement = level(config["num_refinement_blocks"], d2, heads[0], expansion)
-        self.output = conv3x3(d2, 3)
 
     def forward(self, image: Tensor) -> Tensor:
-        e1 = self.encoder_level1(self.patch_embed.proj(image))
-        e2 = self.encoder_level2(self.down1_2(e1))
-        e3 = self.encoder_level3(self.down2_3(e2))
-        x = self.latent(self.down3_4(e3))
+        e1, e2, e3, x = self.encode(image)
         x = self.reduce_noise_level3(self.noise_level3(torch.cat((x, self.prompt3(x)), 1)))
         x = self.reduce_chan_level3(torch.cat((self.up4_3(x), e3), 1))
         x = self.decoder_level3(x)

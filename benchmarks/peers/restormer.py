@@ -39,11 +39,14 @@ class Restormer(nn.Module):
         self.refinement = level(config["num_refinement_blocks"], d2, heads[0], expansion)
         self.output = conv3x3(d2, 3)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         e1 = self.encoder_level1(self.patch_embed.proj(image))
         e2 = self.encoder_level2(self.down1_2(e1))
         e3 = self.encoder_level3(self.down2_3(e2))
-        x = self.latent(self.down3_4(e3))
+        return e1, e2, e3, self.latent(self.down3_4(e3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        e1, e2, e3, x = self.encode(image)
         x = self.reduce_chan_level3(torch.cat((self.up4_3(x), e3), 1))
         x = self.decoder_level3(x)
         x = self.reduce_chan_level2(torch.cat((self.up3_2(x), e2), 1))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mirl.export.layers import block, cat, conv, down, level, up
+from mirl.export.layers import block, cat, conv, level, up
+from mirl.export.restormer import encoder
 
 if TYPE_CHECKING:
     from mirl.export.graph import Graph
@@ -12,10 +13,7 @@ if TYPE_CHECKING:
 
 def promptir(graph: Graph, image: str) -> None:
     """Add the network, whose last node gives the restored image."""
-    e1 = level(graph.at("encoder_level1"), conv(graph.at("patch_embed.proj"), image))
-    e2 = level(graph.at("encoder_level2"), down(graph.at("down1_2"), e1))
-    e3 = level(graph.at("encoder_level3"), down(graph.at("down2_3"), e2))
-    x = level(graph.at("latent"), down(graph.at("down3_4"), e3))  # [n, 8d, h/8, w/8]
+    e1, e2, e3, x = encoder(graph, image)  # the last [n, 8d, h/8, w/8]
     x = cat(graph, up(graph.at("up4_3"), _prompted(graph, 3, x)), e3)
     x = level(graph.at("decoder_level3"), conv(graph.at("reduce_chan_level3"), x))
     x = cat(graph, up(graph.at("up3_2"), _prompted(graph, 2, x)), e2)

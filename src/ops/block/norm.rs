@@ -29,22 +29,11 @@ impl<T: Real> Expand<'_, T> {
                 || {
                     let lines = tile.as_chunks_mut::<TILE>().0;
                     let (mean, scale) = moments(lines);
-                    match self.beta {
-                        Some(beta) => {
-                            for (line, (&gamma, &beta)) in
-                                lines.iter_mut().zip(self.gamma.iter().zip(beta))
-                            {
-                                for i in 0..TILE {
-                                    line[i] = ((line[i] - mean[i]) * scale[i]).mul_add(gamma, beta);
-                                }
-                            }
-                        }
-                        None => {
-                            for (line, &gamma) in lines.iter_mut().zip(self.gamma) {
-                                for i in 0..TILE {
-                                    line[i] = line[i] * scale[i] * gamma;
-                                }
-                            }
+                    let (offset, _) = self.split(&mean);
+                    for (c, line) in lines.iter_mut().enumerate() {
+                        let (gamma, beta) = self.affine_of(c);
+                        for i in 0..TILE {
+                            line[i] = ((line[i] - offset[i]) * scale[i]).mul_add(gamma, beta);
                         }
                     }
                 },
@@ -66,20 +55,15 @@ impl<T: Real> Expand<'_, T> {
                 #[inline(always)]
                 || {
                     let lines = tile.as_chunks_mut::<TILE>().0;
-                    let (mut mean, scale) = moments(lines);
-                    for i in 0..TILE {
-                        shifts[i] = match self.beta {
-                            Some(_) => T::zero(),
-                            None => mean[i] * scale[i],
-                        };
-                    }
-                    if self.beta.is_none() {
-                        mean = [T::zero(); TILE];
-                    }
+                    let (mean, scale) = moments(lines);
+                    let (offset, rest) = self.split(&mean);
                     for line in lines {
                         for i in 0..TILE {
-                            line[i] = (line[i] - mean[i]) * scale[i];
+                            line[i] = (line[i] - offset[i]) * scale[i];
                         }
+                    }
+                    for i in 0..TILE {
+                        shifts[i] = rest[i] * scale[i];
                     }
                     *scales = scale;
                 },
@@ -93,29 +77,36 @@ impl<T: Real> Expand<'_, T> {
             dispatch(
                 #[inline(always)]
                 || {
-                    let lines = tile.as_chunks_mut::<TILE>().0;
-                    match self.beta {
-                        Some(beta) => {
-                            for (line, (&gamma, &beta)) in
-                                lines.iter_mut().zip(self.gamma.iter().zip(beta))
-                            {
-                                for value in line {
-                                    *value = value.mul_add(gamma, beta);
-                                }
-                            }
-                        }
-                        None => {
-                            for (line, &gamma) in lines.iter_mut().zip(self.gamma) {
-                                for value in line {
-                                    *value *= gamma;
-                                }
-                            }
+                    for (c, line) in tile.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+                        let (gamma, beta) = self.affine_of(c);
+                        for value in line {
+                            *value = value.mul_add(gamma, beta);
                         }
                     }
                 },
             );
         }
         clear_missing(self.grid, rows, self.dim, tiles);
+    }
+
+    /// γ and β of a channel; β is 0 where there is none.
+    #[inline(always)]
+    fn affine_of(&self, channel: usize) -> (T, T) {
+        let beta = match self.beta {
+            Some(beta) => beta[channel],
+            None => T::zero(),
+        };
+        (self.gamma[channel], beta)
+    }
+
+    /// What of μ is taken off x, and what is not.
+    #[inline(always)]
+    fn split(&self, mean: &[T; TILE]) -> ([T; TILE], [T; TILE]) {
+        let none = [T::zero(); TILE];
+        match self.beta {
+            Some(_) => (*mean, none),
+            None => (none, *mean),
+        }
     }
 
     /// The tiles of so many rows.
