@@ -1,4 +1,4 @@
-"""What holds for each network, PromptIR and Restormer; and what is Restormer's own."""
+"""What holds for each network; and what is Restormer's and SymUNet's own."""
 
 import copy
 import pickle
@@ -8,16 +8,16 @@ import pytest
 
 import mirl
 from dataset import write_dataset
-from float64 import restormer
+from float64 import restormer, symunet
 from lottery_run import Noise, quality
 from mirl.errors import CollapseWarning, FormatError
 from mirl.lottery import Experiment
 from mirl.lottery.analysis import dense_sizes, mask_overlap
 from mirl.models import NETWORKS
-from reference import SMALL, SMALL_RESTORMER, golden_state, random_images
+from reference import SMALL, SMALL_RESTORMER, SMALL_SYMUNET, golden_state, random_images
 from same import assert_same_run, assert_same_state
 
-SIZES = {"PromptIR": SMALL, "Restormer": SMALL_RESTORMER}
+SIZES = {"PromptIR": SMALL, "Restormer": SMALL_RESTORMER, "SymUNet": SMALL_SYMUNET}
 OTHERS = dict(zip(SIZES, [*list(SIZES)[1:], *SIZES], strict=False))
 BIAS_FREE = {"layer_norm": "BiasFree"}
 
@@ -95,6 +95,35 @@ def test_layer_norms_may_have_no_bias():
         mirl.Network.from_state_dict(state)
 
 
+# SymUNet's own
+
+
+def test_symunet_has_the_published_size():
+    """As its code declares them."""
+    model = mirl.SymUNet()
+    shapes = model.shapes
+    assert model.num_parameters == 22_288_827
+    assert len(shapes) == 453
+    assert shapes["downs.2.weight"] == (384, 192, 2, 2)
+    assert shapes["downs.2.bias"] == (384,)
+    assert shapes["ups.0.0.weight"] == (768, 384, 1, 1)
+    assert shapes["decoders.0.5.attn.temperature"] == (4, 1, 1)
+    order = ["intro", "ending", "encoders", "decoders", "ups", "downs", "middle_blks"]
+    assert list(dict.fromkeys(name.partition(".")[0] for name in shapes)) == order
+    assert model.multiple == 32
+
+
+@pytest.mark.parametrize(
+    "sizes", [{}, {"num_blocks": (1, 2, 1, 2), "heads": (2, 1, 4, 8), "dim": 6}, BIAS_FREE]
+)
+def test_symunet_is_its_equations(device, sizes):
+    model = made("SymUNet", device=device, **sizes)
+    model.load_state_dict(golden_state(model.shapes))
+    images = random_images(7, (2, 3, 32, 64))
+    expected = [symunet(model.state_dict(), image) for image in images]
+    np.testing.assert_allclose(model(images), expected, rtol=0, atol=2e-5)
+
+
 # Each
 
 
@@ -163,7 +192,7 @@ def test_onnx_runtime_restores_the_same(model, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     mirl.export(model, tmp_path / "x.onnx")
     run = onnxruntime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
-    images = random_images(4, (2, 3, 24, 40))
+    images = random_images(4, (2, 3, 32, 64))
     (restored,) = run.run(["restored"], {"image": images})
     np.testing.assert_allclose(restored, model(images), rtol=0, atol=1e-4)
 
@@ -206,11 +235,12 @@ def test_checkpoints_continue_to_the_bit_and_are_of_one_network(name, batch, dev
         mirl.Trainer(made(OTHERS[name])).load_checkpoint(path)
 
 
-@pytest.mark.parametrize(
-    ("end", "what"), [("first", "adds the same"), ("last", "returns its input")]
-)
-def test_a_collapse_is_told(model, end, what):
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_collapse_is_told(model, end):
     weights = dict(zip(("first", "last"), model._network.ends, strict=True))[end]
+    what = "adds the same" if end == "first" else "returns its input"
+    if "ending.bias" in model.shapes and end == "last":
+        what = "adds one colour"
     largest = max(model.shapes, key=lambda key: np.prod(model.shapes[key]))
     scores = {weights: np.zeros(model.shapes[weights], np.float32)}
     scores[largest] = np.ones(model.shapes[largest], np.float32)

@@ -30,12 +30,11 @@ if TYPE_CHECKING:
 
 OUTPUT_RATE = 0.5
 """Layerwise, what the tensor named ``output`` loses beside the others, in the published code."""
-COLLAPSED = (
-    "the network adds the same to every image of one size",
-    "the network returns its input",
-)
-"""What a network does without its first and without its last convolution. All goes through them on its
-way to what is added to the input; blocks can be gone around."""
+WITHOUT_FIRST = "the network adds the same to every image of one size"
+WITHOUT_LAST = "the network returns its input"
+BIAS_ALONE = "the network adds one colour to every image"
+"""What a network does without its first or its last convolution, which may have a bias. All goes
+through them on its way to what is added to the input; blocks can be gone around."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +188,9 @@ def prune(
     Warns
     -----
     mirl.errors.CollapseWarning
-        Nothing is left of the last convolution: the network returns its input. Or of the first: it
-        adds the same to every image of one size.
+        Nothing is left of the last convolution: the network returns its input, or where that
+        convolution has a bias its input and one colour. Or of the first: it adds the same to every
+        image of one size.
 
     Examples
     --------
@@ -259,7 +259,9 @@ def prune(
 
 def _emptied(network: _mirl.Network, names: Sequence[str]) -> dict[str, str]:
     """The ends of the network that nothing is alive of, and what it does without them."""
-    ends = dict(zip(network.ends, COLLAPSED, strict=True))
+    first, last = network.ends
+    has_bias = f"{last.removesuffix('weight')}bias" in dict(network.parameters())
+    ends = {first: WITHOUT_FIRST, last: BIAS_ALONE if has_bias else WITHOUT_LAST}
     layers, _, _ = network.report([name for name in names if name in ends])
     return {name: ends[name] for name, alive, _ in layers if alive == 0}
 

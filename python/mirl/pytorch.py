@@ -65,8 +65,8 @@ DAMAGE = (
 WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model")
 """Keys under which Lightning, BasicSR (averaged weights before others) and PyTorch's tutorials keep the
 state dict."""
-LANDMARK = "patch_embed.proj.weight"
-"""A parameter of every network, whatever its sizes: what stands before it is a prefix."""
+LANDMARKS = ("patch_embed.proj.weight", "intro.weight")
+"""A parameter of each network, whatever its sizes: what stands before it is a prefix."""
 PREFERRED = ("", "net.")
 """Prefixes that are taken where there are several: none, and that of the published LightningModule."""
 
@@ -156,7 +156,10 @@ def own_names(state: Mapping[str, Any]) -> dict[str, Any]:
     """
     state = _unpruned(state)
     prefixes = [
-        name.removesuffix(LANDMARK) for name in state if f".{name}".endswith(f".{LANDMARK}")
+        name.removesuffix(landmark)
+        for name in state
+        for landmark in LANDMARKS
+        if f".{name}".endswith(f".{landmark}")
     ]
     likely = [prefix for prefix in PREFERRED if prefix in prefixes][:1] or prefixes
     if len(likely) > 1:

@@ -3,6 +3,7 @@
 use super::forward::Forward;
 use super::promptir::{PromptIr, PromptIrConfig};
 use super::restormer::{Restormer, RestormerConfig};
+use super::symunet::{SymUNet, SymUNetConfig};
 use crate::nn::{Builder, StateDict};
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -57,6 +58,7 @@ macro_rules! architectures {
 architectures! {
     "PromptIR": PromptIr, PromptIrConfig;
     "Restormer": Restormer, RestormerConfig;
+    "SymUNet": SymUNet, SymUNetConfig;
 }
 
 /// Makes one of the sizes that a state dict has.

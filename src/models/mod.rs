@@ -11,6 +11,7 @@ mod promptir;
 mod restored;
 mod restormer;
 mod sizes;
+mod symunet;
 
 pub use architecture::{Architecture, Declared};
 pub use images::Images;

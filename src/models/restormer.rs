@@ -50,13 +50,7 @@ impl RestormerConfig {
         if !self.dim.is_multiple_of(2) {
             return Err(Error::value(format!("dim must be even, got {}", self.dim)));
         }
-        if !(self.ffn_expansion_factor.is_finite() && self.ffn_expansion_factor > 0.0) {
-            return Err(Error::value(format!(
-                "ffn_expansion_factor must be positive, got {}",
-                self.ffn_expansion_factor
-            )));
-        }
-        Ok(())
+        sizes::check_expansion(self.ffn_expansion_factor)
     }
 
     /// The sizes of the network that a state dict belongs to.
@@ -65,13 +59,7 @@ impl RestormerConfig {
     /// Names or shapes that are not Restormer's, nor those of a network made of it.
     pub fn infer(state: &StateDict) -> Result<Self> {
         let published = Self::default();
-        let embed = state.get("patch_embed.proj.weight");
-        let Some(&[dim, 3, 3, 3]) = embed.map(|values| &values.shape[..]) else {
-            let found = embed.map_or("is missing".into(), |values| {
-                format!("has shape {:?}", values.shape)
-            });
-            return Err(Error::value(format!("patch_embed.proj.weight {found}")));
-        };
+        let dim = sizes::dim(state, "patch_embed.proj.weight")?;
         let levels = [
             "encoder_level1",
             "encoder_level2",
@@ -82,18 +70,13 @@ impl RestormerConfig {
             let temperature = format!("{}.0.attn.temperature", levels[i]);
             sizes::axis(state, &temperature, 0).unwrap_or(published.heads[i])
         };
-        let norm = |name| state.get(&format!("encoder_level1.0.norm1.body.{name}"));
-        let layer_norm = match (norm("weight"), norm("bias")) {
-            (Some(_), None) => LayerNorm::BiasFree,
-            _ => LayerNorm::WithBias,
-        };
         let config = Self {
             dim,
             num_blocks: levels.map(|level| sizes::depth(state, level)),
             num_refinement_blocks: sizes::depth(state, "refinement"),
             heads: [0, 1, 2, 3].map(heads),
             ffn_expansion_factor: sizes::expansion(state, published.ffn_expansion_factor),
-            layer_norm,
+            layer_norm: sizes::layer_norm(state, "encoder_level1.0"),
         };
         config.validate()?;
         Ok(config)

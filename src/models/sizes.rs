@@ -1,6 +1,7 @@
 //! Sizes of networks: checked, and found from the shapes of parameters.
 
 use crate::nn::{StateDict, TransformerBlock};
+use crate::ops::LayerNorm;
 use crate::{Error, Result};
 
 /// No size of a network that fits into memory is larger; products of two stay far from overflow.
@@ -20,6 +21,40 @@ pub fn check<'a>(all: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Resul
         }
     }
     Ok(())
+}
+
+/// # Errors
+/// A factor that leaves nothing.
+pub fn check_expansion(factor: f64) -> Result<()> {
+    if factor.is_finite() && factor > 0.0 {
+        return Ok(());
+    }
+    Err(Error::value(format!(
+        "ffn_expansion_factor must be positive, got {factor}"
+    )))
+}
+
+/// The channels of a network's first convolution, 3×3 on three colours.
+///
+/// # Errors
+/// It is missing, or of another shape.
+pub fn dim(state: &StateDict, first: &str) -> Result<usize> {
+    let found = match state.get(first).map(|values| &values.shape[..]) {
+        Some(&[dim, 3, 3, 3]) => return Ok(dim),
+        Some(shape) => format!("has shape {shape:?}"),
+        None => "is missing".into(),
+    };
+    Err(Error::value(format!("{first} {found}")))
+}
+
+/// The layer norms of a transformer block.
+pub fn layer_norm(state: &StateDict, block: &str) -> LayerNorm {
+    let is_there = |name| state.get(&format!("{block}.norm1.body.{name}")).is_some();
+    if is_there("weight") && !is_there("bias") {
+        LayerNorm::BiasFree
+    } else {
+        LayerNorm::WithBias
+    }
 }
 
 /// The size of a parameter along an axis, where it is there.

@@ -102,6 +102,17 @@ impl<'a> Builder<'a> {
         self.declare(&[(name, shape, init)], shape)
     }
 
+    /// The same in a tensor of another shape, as its operator takes it.
+    pub fn parameter_as(
+        &self,
+        tensor: &[usize],
+        name: &str,
+        shape: &[usize],
+        init: Init,
+    ) -> Result<Tensor> {
+        self.declare(&[(name, shape, init)], tensor)
+    }
+
     /// Several parameters one after the other in one vector, as the operator that takes them wants.
     pub fn parameters(&self, parts: &[(&str, &[usize], Init)]) -> Result<Tensor> {
         let length = parts.iter().map(|(_, shape, _)| size(shape));

@@ -11,7 +11,7 @@ mod transformer;
 mod upload;
 
 pub use builder::{Builder, Init, Rehearsal};
-pub use conv::{Conv1x1, Conv3x3};
+pub use conv::{Conv1x1, Conv2x2, Conv3x3};
 pub use linear::Linear;
 pub use parameters::{Parameter, Parameters};
 pub use sampling::{Downsample, Upsample};

@@ -8,6 +8,7 @@
 
 mod adapter;
 pub mod add;
+pub mod bias;
 pub mod block;
 pub mod cat;
 pub mod conv1x1;
@@ -32,6 +33,7 @@ pub mod weighted_sum;
 
 pub use adapter::{Operator, View, same_shape, sizes};
 pub use add::add;
+pub use bias::add_bias;
 pub use block::{LayerNorm, attention, block, feed_forward};
 pub use cat::cat;
 pub use conv1x1::conv1x1;

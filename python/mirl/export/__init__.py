@@ -37,7 +37,8 @@ def export(model: Network, path: str | os.PathLike[str]) -> None:
 
         ``.onnx``: for ONNX Runtime (1.17 or newer), OpenVINO and others, a graph of opset 20. Its
         input ``image`` is float32 of shape (N, 3, H, W), RGB in [0, 1], with any N, and H and W any
-        multiples of 8; its output ``restored`` is of the same shape and not clipped to [0, 1].
+        multiples of ``model.multiple``; its output ``restored`` is of the same shape and not clipped
+        to [0, 1].
         Needs the extra ``onnx``.
 
     Raises

@@ -95,12 +95,17 @@ def _expand(graph: Graph, pointwise: str, depthwise: str, parts: int, x: str) ->
     return results
 
 
-def conv(graph: Graph, x: str, rows: range | None = None, group: int = 1) -> str:
-    """1×1 or 3×3 convolution, to all channels or to those of some rows; padded to the same size."""
+def conv(graph: Graph, x: str, rows: range | None = None, group: int = 1, stride: int = 1) -> str:
+    """Convolution, to all channels or to those of some rows.
+
+    1×1 or 3×3, padded to the same size, or 2×2 with a stride of 2. With a bias where there is one.
+    """
     *_, size = graph.shape("weight")
-    weight = graph.parameter("weight", rows)
-    shape = {"kernel_shape": [size] * 2, "pads": [size // 2] * 4}
-    return graph.add("Conv", x, weight, group=group, **shape)
+    parameters = [graph.parameter("weight", rows)]
+    if f"{graph.place}bias" in graph.parameters:
+        parameters.append(graph.parameter("bias", rows))
+    shape = {"kernel_shape": [size] * 2, "pads": [(size - 1) // 2] * 4, "strides": [stride] * 2}
+    return graph.add("Conv", x, *parameters, group=group, **shape)
 
 
 def down(graph: Graph, x: str) -> str:
@@ -114,7 +119,12 @@ def down(graph: Graph, x: str) -> str:
 
 def up(graph: Graph, x: str) -> str:
     """Twice the channels, then 2×2 pixels from each four of them."""
-    return graph.add("DepthToSpace", conv(graph.at("body.0"), x), blocksize=2, mode="CRD")
+    return shuffle(graph, conv(graph.at("body.0"), x))
+
+
+def shuffle(graph: Graph, x: str) -> str:
+    """2×2 pixels from each four channels."""
+    return graph.add("DepthToSpace", x, blocksize=2, mode="CRD")
 
 
 def cat(graph: Graph, *parts: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mirl.export.graph import Graph
 from mirl.export.promptir import promptir
 from mirl.export.restormer import restormer
+from mirl.export.symunet import symunet
 from mirl.extras import need
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from mirl.models import Network
 
-GRAPHS = {"PromptIR": promptir, "Restormer": restormer}
+GRAPHS = {"PromptIR": promptir, "Restormer": restormer, "SymUNet": symunet}
 """What adds a network to a graph, by its name."""
 IMAGE = "image"
 RESTORED = "restored"

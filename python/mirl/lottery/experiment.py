@@ -73,7 +73,8 @@ class Experiment:
     """Arguments of `mirl.Loader.from_folder`, or with ``stages`` of
     `mirl.data.Progressive.from_folder`."""
     network: dict[str, Any] = field(default_factory=dict)
-    """Sizes, as `mirl.PromptIR` takes them; with ``name = "Restormer"`` as `mirl.Restormer` does."""
+    """Sizes, as `mirl.PromptIR` takes them; with ``name = "Restormer"`` as `mirl.Restormer` does,
+    and with ``name = "SymUNet"`` as `mirl.SymUNet`."""
     ticket: dict[str, Any] = field(default_factory=dict)
     """Arguments of `mirl.find_ticket`, but for what is not of the science: `out` and the like."""
     evaluate: dict[str, Any] | None = None

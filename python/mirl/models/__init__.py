@@ -12,6 +12,7 @@ from mirl.models.network import (
 )
 from mirl.models.promptir import PromptIR
 from mirl.models.restormer import Restormer
+from mirl.models.symunet import SymUNet
 
 __all__ = [
     "NETWORKS",
@@ -21,6 +22,7 @@ __all__ = [
     "PromptIR",
     "Restormer",
     "Snapshot",
+    "SymUNet",
     "check_model",
     "check_precision",
     "preset_choice",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
-from mirl.checks import check_choice, finite, whole, wholes
-from mirl.choices import LayerNorm
+from mirl.checks import whole
 from mirl.models.network import Network
+from mirl.models.sizes import checked, norm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mirl.choices import Device
+    from mirl.choices import Device, LayerNorm
 
 
 class Restormer(Network, architecture="Restormer"):
@@ -71,23 +71,8 @@ class Restormer(Network, architecture="Restormer"):
         layer_norm: LayerNorm = "WithBias",
         device: Device = "cpu",
     ) -> None:
-        sizes = checked(dim, num_blocks, num_refinement_blocks, heads, ffn_expansion_factor)
-        check_choice("layer_norm", layer_norm, get_args(LayerNorm))
-        self._initialise("Restormer", sizes | {"layer_norm": layer_norm}, seed, device)
-
-
-def checked(
-    dim: int,
-    num_blocks: Sequence[int],
-    num_refinement_blocks: int,
-    heads: Sequence[int],
-    ffn_expansion_factor: float,
-) -> dict[str, Any]:
-    """The sizes by name, each of its type; raises TypeError or ValueError for one that is not."""
-    return {
-        "dim": whole("dim", dim),
-        "num_blocks": wholes("num_blocks", num_blocks, 4),
-        "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
-        "heads": wholes("heads", heads, 4),
-        "ffn_expansion_factor": finite("ffn_expansion_factor", ffn_expansion_factor),
-    }
+        sizes = checked(dim, num_blocks, heads, ffn_expansion_factor) | {
+            "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
+            "layer_norm": norm(layer_norm),
+        }
+        self._initialise("Restormer", sizes, seed, device)

@@ -5,13 +5,10 @@ mod tests;
 
 use super::{Operator, Tensor, View, apply, sizes};
 use crate::Result;
-use crate::kernels::{Real, reduce, simd::dispatch};
+use crate::kernels::{Real, reduce};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::gpu::{Array, arguments};
 use rayon::prelude::*;
-
-/// Channels that one task sums up.
-const CHANNELS: usize = 16;
 
 pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
     apply(GlobalAvgPool, &[x])
@@ -25,27 +22,8 @@ impl Operator for GlobalAvgPool {
     fn forward<T: Real>(&mut self, inputs: &[View<T>]) -> Result<(Vec<T>, Vec<usize>)> {
         let [n, h, c, w] = sizes(inputs[0].shape, "global_avg_pool input")?;
         let scale = T::c(1.0 / (h * w) as f64);
-        let mut y = vec![T::zero(); n * c];
-        y.par_chunks_mut(c)
-            .zip(inputs[0].data.par_chunks(h * c * w))
-            .for_each(|(y, x)| {
-                y.par_chunks_mut(CHANNELS)
-                    .enumerate()
-                    .for_each(|(part, y)| {
-                        dispatch(
-                            #[inline(always)]
-                            || {
-                                for row in x.chunks_exact(c * w) {
-                                    let row = &row[part * CHANNELS * w..];
-                                    for (y, x) in y.iter_mut().zip(row.chunks_exact(w)) {
-                                        *y += reduce::sum(x);
-                                    }
-                                }
-                            },
-                        );
-                        y.iter_mut().for_each(|y| *y *= scale);
-                    });
-            });
+        let mut y = reduce::channel_sums(inputs[0].data, [h, c, w]);
+        y.iter_mut().for_each(|y| *y *= scale);
         Ok((y, vec![n, 1, c, 1]))
     }
 
