@@ -1,6 +1,6 @@
-"""Tickets of the published network at the densities that the speed of sparse networks is told at.
+"""Tickets at the densities that the speed of sparse networks is told at, of the published sizes.
 
-Trains PromptIR of the published sizes on BSD333 in short rounds, prunes and rewinds it as MIR-L does
+Trains a network, PromptIR by default, on BSD333 in short rounds, prunes and rewinds it as MIR-L does
 (`mirl.prune`, global magnitude, and `mirl.rewind`), and keeps the trained network of each density of
 the prunable weights: 100, 50, 20, 10 and 3.52 %. Or, without more training between, prunes the trained
 dense network to each of them. Continues where it was stopped.
@@ -19,6 +19,7 @@ from pathlib import Path
 from tqdm.auto import trange
 
 import mirl
+from mirl.models import NETWORKS
 from mirl.optim import linear_warmup_cosine
 
 DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.0352)
@@ -30,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--network", choices=sorted(NETWORKS), default="PromptIR")
     parser.add_argument("--steps", type=int, default=150, help="of each round")
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--at-once", action="store_true", help="train the dense network alone")
@@ -44,8 +46,8 @@ def main() -> None:
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.out / "checkpoint.safetensors"
-    initial = mirl.PromptIR(seed=1).snapshot()
-    model = mirl.PromptIR(seed=1)
+    model = NETWORKS[arguments.network](seed=1)
+    initial = model.snapshot()
     for density in DENSITIES:
         path = path_of(arguments.out, density)
         if path.exists():
@@ -65,7 +67,7 @@ def path_of(folder: Path, density: float) -> Path:
     return folder / f"{100 * density:g}.mirl.safetensors"
 
 
-def train(model: mirl.PromptIR, loader: mirl.Loader, steps: int, checkpoint: Path) -> None:
+def train(model: mirl.Network, loader: mirl.Loader, steps: int, checkpoint: Path) -> None:
     trainer = mirl.Trainer(model, lr=LR, clip_grad_norm=0.1)
     losses: list[float] = []
     if checkpoint.exists():

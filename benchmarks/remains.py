@@ -83,7 +83,7 @@ def main() -> None:
             )
 
 
-def multiplications(model: mirl.PromptIR) -> float:
+def multiplications(model: mirl.Network) -> float:
     """Those of the whole network by living weights, for each pixel of the image."""
     masks, halvings = model.mask, HALVINGS | BESIDES
     total = 0.0
@@ -103,7 +103,7 @@ def multiplications(model: mirl.PromptIR) -> float:
     return total
 
 
-def remains(model: mirl.PromptIR) -> NDArray[np.float64]:
+def remains(model: mirl.Network) -> NDArray[np.float64]:
     """Multiplications and values moved in all blocks, for each pixel of the image."""
     masks = model.mask
 

@@ -1,4 +1,4 @@
-"""Tickets of the published network beside dense peers: time by density, training, sizes, first image.
+"""Tickets of published sizes beside dense peers: time by density, training, sizes, first image.
 
 The tickets are those of full_ticket.py: masks by global magnitude, pruned and rewound as MIR-L does. As
 such short training leaves whole layers without a weight, the trained dense network is measured pruned
@@ -63,7 +63,8 @@ def main() -> None:
     networks = [f"{scope} {density}" for scope in SCOPES for density in DENSITIES[1:]]
     with tempfile.TemporaryDirectory() as folder:
         arguments.graphs = Path(folder)
-        export(mirl.load(path_of(arguments.tickets, 1.0)), arguments.graphs)
+        trained = mirl.load(path_of(arguments.tickets, 1.0))
+        export(trained, arguments.graphs)
         dense = f"global {DENSITIES[0]}"
         peers = PEERS[arguments.precision]
         inference = compare(arguments, "infer", [*peers, dense, *networks])
@@ -71,6 +72,7 @@ def main() -> None:
     rounds = experiment(arguments)
     files = [file(arguments, density) for density in DENSITIES]
     result = {
+        "network": type(trained).__name__,
         "machine": machine.describe(),
         "threads": arguments.threads,
         "precision": arguments.precision,
@@ -86,7 +88,7 @@ def main() -> None:
         plot(result, arguments.out.with_suffix(".png"))
 
 
-def network(tickets: Path, name: str) -> mirl.PromptIR:
+def network(tickets: Path, name: str) -> mirl.Network:
     scope, density = name.split()
     if scope == "global":
         return mirl.load(path_of(tickets, float(density)))
@@ -255,7 +257,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         xscale="log",
         xlabel="density of the prunable weights, %",
         ylabel="seconds",
-        title=f"Inference, 1x3x256x256, {result['precision']}",
+        title=f"{result['network']}: inference, 1x3x256x256, {result['precision']}",
         ylim=(0, 1.4 * max(found["seconds"] for found in inference.values())),
     )
     axes.set_xticks([100 * density for density in DENSITIES])

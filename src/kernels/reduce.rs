@@ -58,28 +58,25 @@ pub fn sum<T: Real>(x: &[T]) -> T {
 
 /// Σ over the pixels of each channel of images [n, h, c, w]: n·c sums.
 pub fn channel_sums<T: Real>(x: &[T], [h, c, w]: [usize; 3]) -> Vec<T> {
-    let images = x.chunks_exact(h * c * w);
-    let mut sums = vec![T::zero(); images.len() * c];
-    let work = |(part, sums): (usize, &mut [T]), image: &[T]| {
-        dispatch(
-            #[inline(always)]
-            || {
-                for row in image.chunks_exact(c * w) {
-                    let row = &row[part * CHANNELS * w..];
-                    for (total, x) in sums.iter_mut().zip(row.chunks_exact(w)) {
-                        *total += sum(x);
+    let mut all = vec![T::zero(); x.len() / (h * w)];
+    let images = all.par_chunks_mut(c).zip(x.par_chunks_exact(h * c * w));
+    images.for_each(|(sums, image)| {
+        let parts = sums.par_chunks_mut(CHANNELS).enumerate();
+        parts.for_each(|(part, sums)| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for row in image.chunks_exact(c * w) {
+                        let row = &row[part * CHANNELS * w..];
+                        for (total, x) in sums.iter_mut().zip(row.chunks_exact(w)) {
+                            *total += sum(x);
+                        }
                     }
-                }
-            },
-        );
-    };
-    sums.par_chunks_mut(c)
-        .zip(x.par_chunks_exact(h * c * w))
-        .for_each(|(sums, image)| {
-            let parts = sums.par_chunks_mut(CHANNELS).enumerate();
-            parts.for_each(|part| work(part, image));
+                },
+            );
         });
-    sums
+    });
+    all
 }
 
 /// Adds the parts elementwise, in their order.

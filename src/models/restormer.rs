@@ -59,22 +59,17 @@ impl RestormerConfig {
     /// Names or shapes that are not Restormer's, nor those of a network made of it.
     pub fn infer(state: &StateDict) -> Result<Self> {
         let published = Self::default();
-        let dim = sizes::dim(state, "patch_embed.proj.weight")?;
         let levels = [
             "encoder_level1",
             "encoder_level2",
             "encoder_level3",
             "latent",
         ];
-        let heads = |i: usize| {
-            let temperature = format!("{}.0.attn.temperature", levels[i]);
-            sizes::axis(state, &temperature, 0).unwrap_or(published.heads[i])
-        };
         let config = Self {
-            dim,
+            dim: sizes::dim(state, "patch_embed.proj.weight")?,
             num_blocks: levels.map(|level| sizes::depth(state, level)),
             num_refinement_blocks: sizes::depth(state, "refinement"),
-            heads: [0, 1, 2, 3].map(heads),
+            heads: sizes::heads(state, levels, published.heads),
             ffn_expansion_factor: sizes::expansion(state, published.ffn_expansion_factor),
             layer_norm: sizes::layer_norm(state, "encoder_level1.0"),
         };

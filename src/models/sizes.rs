@@ -62,6 +62,18 @@ pub fn axis(state: &StateDict, name: &str, axis: usize) -> Option<usize> {
     state.get(name)?.shape.get(axis).copied()
 }
 
+/// The attention heads of each level, the published ones where it is not there.
+pub fn heads<const N: usize>(
+    state: &StateDict,
+    levels: [&str; N],
+    published: [usize; N],
+) -> [usize; N] {
+    std::array::from_fn(|i| {
+        let temperature = format!("{}.0.attn.temperature", levels[i]);
+        axis(state, &temperature, 0).unwrap_or(published[i])
+    })
+}
+
 /// How many modules there are below a path, which are numbered.
 pub fn depth(state: &StateDict, path: &str) -> usize {
     let index = |name: &str| -> Option<usize> {

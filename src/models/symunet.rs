@@ -59,14 +59,10 @@ impl SymUNetConfig {
     pub fn infer(state: &StateDict) -> Result<Self> {
         let published = Self::default();
         let levels = ["encoders.0", "encoders.1", "encoders.2", "middle_blks"];
-        let heads = |i: usize| {
-            let temperature = format!("{}.0.attn.temperature", levels[i]);
-            sizes::axis(state, &temperature, 0).unwrap_or(published.heads[i])
-        };
         let config = Self {
             dim: sizes::dim(state, "intro.weight")?,
             num_blocks: levels.map(|level| sizes::depth(state, level)),
-            heads: [0, 1, 2, 3].map(heads),
+            heads: sizes::heads(state, levels, published.heads),
             ffn_expansion_factor: sizes::expansion(state, published.ffn_expansion_factor),
             layer_norm: sizes::layer_norm(state, "encoders.0.0"),
         };
