@@ -40,6 +40,14 @@ HALVINGS = {
     "noise_level2": 2,
     "latent": 3,
     "noise_level3": 3,
+    # SymUNet's
+    "encoders.0": 0,
+    "decoders.2": 0,
+    "encoders.1": 1,
+    "decoders.1": 1,
+    "encoders.2": 2,
+    "decoders.0": 2,
+    "middle_blks": 3,
 }
 """Of height and width, where a level's blocks work."""
 BESIDES = {
@@ -59,6 +67,15 @@ BESIDES = {
     "up4_3": 3,
     "prompt3": 3,
     "reduce_noise_level3": 3,
+    # SymUNet's
+    "intro": 0,
+    "ending": 0,
+    "downs.0": 1,
+    "ups.2": 1,
+    "downs.1": 2,
+    "ups.1": 2,
+    "downs.2": 3,
+    "ups.0": 3,
 }
 """The same of the convolutions beside the blocks that the forward uses."""
 
@@ -74,7 +91,7 @@ def main() -> None:
                 mirl.prune(model, 1 - density, scope)
             else:
                 model = network(arguments.tickets, f"{scope} {density}")
-            dense = mirl.PromptIR(**model.config)
+            dense = type(model)(**model.config)
             products, moved = remains(model) / remains(dense)
             by_weight = multiplications(model) / multiplications(dense)
             print(
@@ -83,12 +100,18 @@ def main() -> None:
             )
 
 
+def level_of(name: str, halvings: dict[str, int]) -> int | None:
+    """How often the place of a parameter is halved; none where the forward never uses it."""
+    first, second, *_ = name.split(".")
+    return halvings.get(first, halvings.get(f"{first}.{second}"))
+
+
 def multiplications(model: mirl.Network) -> float:
     """Those of the whole network by living weights, for each pixel of the image."""
     masks, halvings = model.mask, HALVINGS | BESIDES
     total = 0.0
     for name, shape in model.shapes.items():
-        level = halvings.get(name.split(".")[0])
+        level = level_of(name, halvings)
         if level is None:
             continue
         count = 0
@@ -117,7 +140,7 @@ def remains(model: mirl.Network) -> NDArray[np.float64]:
         if name.endswith(suffix):
             block = name.removesuffix(suffix)
             found = block_remains(lambda key, block=block: part(f"{block}.{key}.weight"))
-            total += found / 4 ** HALVINGS[block.split(".")[0]]
+            total += found / 4 ** level_of(name, HALVINGS)
     return total
 
 

@@ -12,8 +12,8 @@ SMALL = {
     "prompt_dims": (8, 16, 40),
     "prompt_sizes": (8, 4, 2),
 }
+SMALL_RESTORMER = {"dim": 8, "num_blocks": (1, 1, 1, 1), "num_refinement_blocks": 1}
 SMALL_SYMUNET = {"dim": 8, "num_blocks": (1, 1, 1, 1)}
-SMALL_RESTORMER = SMALL_SYMUNET | {"num_refinement_blocks": 1}
 # How the names of the convolutions begin that the forward never uses.
 UNUSED = ("chnl_reduce", "reduce_noise_channel")
 

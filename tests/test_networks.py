@@ -10,7 +10,7 @@ import mirl
 from dataset import write_dataset
 from float64 import restormer, symunet
 from lottery_run import Noise, quality
-from mirl.errors import CollapseWarning, FormatError
+from mirl.errors import CollapseWarning, DeviceError, FormatError
 from mirl.lottery import Experiment
 from mirl.lottery.analysis import dense_sizes, mask_overlap
 from mirl.models import NETWORKS
@@ -220,6 +220,21 @@ def test_a_pruned_one_runs_and_trains_as_its_dense_twin(name, sizes, device, sco
     np.testing.assert_allclose(model(image), dense(image), rtol=0, atol=1e-5)
     losses = [mirl.Trainer(each, eps=1e-3).step(image, image / 2) for each in (model, dense)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_bfloat16_is_near_float32(model, device):
+    model.to(device)
+    image = random_images(6, (2, 3, 33, 24))
+    exact = model(image)
+    losses = [mirl.Trainer(copy.deepcopy(model)).step(image, image / 2)]
+    try:
+        model.precision = "bfloat16"
+    except DeviceError as reason:
+        pytest.skip(str(reason))
+    error = np.abs(model(image) - exact)
+    assert 0 < error.max() < 0.05
+    losses.append(mirl.Trainer(model, precision="bfloat16").step(image, image / 2))
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=5e-3)
 
 
 def test_checkpoints_continue_to_the_bit_and_are_of_one_network(name, batch, device, tmp_path):

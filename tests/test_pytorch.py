@@ -35,6 +35,7 @@ ARRAYS = {
     "a.bias": np.array([0.5, -2], np.float32),
 }
 LANDMARK = "patch_embed.proj.weight"
+SYMUNETS = "encoders.0.0.attn.temperature"
 NETWORK = {LANDMARK: ARRAYS["a.weight"], "a.bias": ARRAYS["a.bias"]}
 NAMESPACE = Call(
     Name("argparse", "Namespace"), (), new=True, state={"lr": 2e-4, "mode": ["derain"]}
@@ -80,6 +81,10 @@ def test_state_dicts_are_found_in_every_wrapping(tmp_path, wrap, write):
         ([f"ema.{LANDMARK}", f"net.{LANDMARK}"], [f"ema.{LANDMARK}", LANDMARK]),
         ([f"net.{LANDMARK}", LANDMARK], [f"net.{LANDMARK}", LANDMARK]),
         ([f"overlap_{LANDMARK}", "a"], [f"overlap_{LANDMARK}", "a"]),
+        ([f"m.{SYMUNETS}", "m.intro.weight"], [SYMUNETS, "intro.weight"]),
+        (["nafnet.intro.weight", f"net.{LANDMARK}"], ["nafnet.intro.weight", LANDMARK]),
+        ([f"m.{LANDMARK}", f"m.{SYMUNETS}"], [LANDMARK, SYMUNETS]),
+        ([f"m.{LANDMARK}", f"n.{SYMUNETS}"], [f"m.{LANDMARK}", f"n.{SYMUNETS}"]),
         ([f"ema.{LANDMARK}", f"model.{LANDMARK}"], [f"ema.{LANDMARK}", f"model.{LANDMARK}"]),
     ],
 )

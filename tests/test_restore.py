@@ -150,6 +150,14 @@ def test_automatic_tiles_need_no_padding_and_overlap_by_half_at_most(monkeypatch
     assert {(h, w) for _, _, h, w in fake.shapes} == {(tile, tile)}
 
 
+def test_what_the_network_pads_counts(monkeypatch):
+    memory = 2 * (2 * 16**2) * BYTES_PER_PIXEL * Fake.config["dim"]
+    monkeypatch.setattr(sys.modules["mirl.restore"], "memory", lambda: memory)
+    fake = Fake()
+    restore(fake, pixels((4, 3, 9, 9), np.float32))  # 16x16 to a network of multiples of 8
+    assert fake.shapes == [(2, 3, 9, 9)] * 2
+
+
 def test_an_unknown_memory_is_taken_to_hold_a_photo(monkeypatch):
     monkeypatch.setattr(sys.modules["mirl.restore"], "memory", lambda: None)
     fake = Fake()

@@ -167,7 +167,8 @@ def prune(
         ``"mask"`` (default): the mask tells which weights are alive. ``"nonzero"`` (paper-code): a
         weight is alive when it is not zero.
     output_rate
-        Layerwise, the factor on `amount` for the tensor named ``output``; in (0, 1].
+        Layerwise, the factor on `amount` for the tensor named ``output``; in (0, 1]. SymUNet has none
+        of that name.
     of
         ``"alive"``: `amount` is a share of what survives. ``"all"``: of all that competes, alive or
         not, so that the density comes to ``1 - amount``; nothing goes where it is less already.

@@ -65,8 +65,8 @@ DAMAGE = (
 WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model")
 """Keys under which Lightning, BasicSR (averaged weights before others) and PyTorch's tutorials keep the
 state dict."""
-LANDMARKS = ("patch_embed.proj.weight", "intro.weight")
-"""A parameter of each network, whatever its sizes: what stands before it is a prefix."""
+LANDMARKS = ("patch_embed.proj.weight", "encoders.0.0.attn.temperature")
+"""A parameter of each network, whatever its sizes, and of no other's: what is before it is a prefix."""
 PREFERRED = ("", "net.")
 """Prefixes that are taken where there are several: none, and that of the published LightningModule."""
 
@@ -155,12 +155,13 @@ def own_names(state: Mapping[str, Any]) -> dict[str, Any]:
         Parameters of several networks, none of them under a prefix that is `PREFERRED`.
     """
     state = _unpruned(state)
-    prefixes = [
+    found = (
         name.removesuffix(landmark)
         for name in state
         for landmark in LANDMARKS
         if f".{name}".endswith(f".{landmark}")
-    ]
+    )
+    prefixes = list(dict.fromkeys(found))
     likely = [prefix for prefix in PREFERRED if prefix in prefixes][:1] or prefixes
     if len(likely) > 1:
         under = " and ".join(f"{prefix}*" for prefix in likely)

@@ -36,7 +36,8 @@ Pixels = TypeVar("Pixels", bound="NDArray[Any]")
 
 BYTES_PER_PIXEL = 72
 """Memory that a restoration takes per pixel and channel of the first level (`dim`), at its peak.
-Measured: growth of the resident set, 48 to 67 bytes for dim 16 and 48 at 256x256 to 1024x1024."""
+Measured: growth of the resident set, 48 to 67 bytes for dim 16 and 48 at 256x256 to 1024x1024, of
+PromptIR, which takes the most."""
 MEMORY_SHARE = 0.5
 """Of the memory that this process may have (`mirl.machine.memory`), for one restoration. Not of what
 is free at the moment: the same image shall give the same result tomorrow."""
@@ -96,6 +97,7 @@ def restore(
         Side of the square tiles in pixels. By default the whole image at once, unless it would need
         more than half of the memory (of the machine, its container or the GPU), estimated as
         72 bytes × pixels × `dim`, or a GPU could not number its values: from 2³⁰ pixels × `dim` on.
+        A network pads tiles to multiples of `Network.multiple`, so that those are the cheapest.
     overlap
         Pixels that neighbouring tiles share at least; they are blended by linear ramps.
     progress
@@ -293,13 +295,18 @@ def _restore_batch(
     """Restored images (N, 3, H, W), clipped to [0, 1]."""
     height, width = images.shape[2:]
     largest, multiple = _limits(model)
-    if tile is None and height * width > largest:
+
+    def padded(height: int, width: int) -> int:
+        """Pixels, as the network sees them."""
+        return -(-height // multiple) * -(-width // multiple) * multiple**2
+
+    if tile is None and padded(height, width) > largest:
         tile = max(int(largest**0.5) // multiple, 1) * multiple
         overlap = min(overlap, tile // 2)
     rows = _spans(height, tile, overlap)
     columns = _spans(width, tile, overlap)
     # Images that do not fit together go one after the other; the result is the same.
-    area = (rows[0].stop - rows[0].start) * (columns[0].stop - columns[0].start)
+    area = padded(rows[0].stop - rows[0].start, columns[0].stop - columns[0].start)
     starts = range(0, len(images), max(largest // area, 1))
     with _counted(len(starts) * len(rows) * len(columns), progress) as done:
         parts = [
@@ -401,7 +408,7 @@ def _limits(model: Any) -> tuple[int, int]:
     on_gpu = model.device == "cuda"
     available = _mirl.gpu_memory() if on_gpu else memory() or MEMORY_UNKNOWN
     fits = int(available * MEMORY_SHARE) // (BYTES_PER_PIXEL * dim)
-    # The decoder's first level has twice the channels.
+    # The decoder's first level may have twice the channels.
     largest = min(fits, GPU_MAX_ELEMENTS // (2 * dim)) if on_gpu else fits
     return largest, model.multiple
 

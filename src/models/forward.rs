@@ -4,7 +4,7 @@ use crate::Result;
 use crate::ops::Tensor;
 
 pub trait Forward: Send + Sync {
-    /// Height and width must be multiples of this.
+    /// Height and width are padded to multiples of this.
     fn multiple(&self) -> usize;
 
     /// The weights of the first and the last convolution, which all goes through on its way to what is

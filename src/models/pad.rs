@@ -1,4 +1,4 @@
-//! Images of any size: reflect-pad to a multiple of what the network halves, crop back.
+//! Images of any size: reflect-pad to the multiple that the network takes, crop back.
 
 use crate::Result;
 use candle_core::Tensor;

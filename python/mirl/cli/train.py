@@ -78,16 +78,18 @@ def train(
     on_error: Annotated[str, typer.Option(help="Bad image: raise or skip.")] = "raise",
     evaluate: Annotated[bool, typer.Option(help="Measure the test split after each round.")] = True,
     seed: Annotated[int, typer.Option(help="Of the initial values and of the data.")] = 0,
-    network: Annotated[str, typer.Option(help=f"{' or '.join(sorted(NETWORKS))}.")] = "PromptIR",
+    network: Annotated[str, typer.Option(help=f"{', '.join(NETWORKS)}.")] = "PromptIR",
     dim: Annotated[int, typer.Option(help="Channels of the first level.")] = 48,
     num_blocks: Annotated[
         tuple[int, int, int, int],
-        typer.Option(metavar="INT INT INT INT", help="Blocks of the four levels."),
+        typer.Option(metavar="INT INT INT INT", help="Blocks of each level, the lowest last."),
     ] = (4, 6, 6, 8),
-    num_refinement_blocks: Annotated[int, typer.Option(help="Blocks after the decoder.")] = 4,
+    num_refinement_blocks: Annotated[
+        int, typer.Option(help="Of PromptIR and Restormer: blocks after the decoder.")
+    ] = 4,
     heads: Annotated[
         tuple[int, int, int, int],
-        typer.Option(metavar="INT INT INT INT", help="Attention heads of the four levels."),
+        typer.Option(metavar="INT INT INT INT", help="Attention heads of the same."),
     ] = (1, 2, 4, 8),
     prompt_dims: Annotated[
         tuple[int, int, int],

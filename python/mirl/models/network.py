@@ -94,7 +94,7 @@ NETWORKS: dict[str, type[Network]] = {}
 
 
 class Network:
-    """A network that restores images, with its masks: `mirl.PromptIR` or `mirl.Restormer`.
+    """A network that restores images, with its masks: `mirl.PromptIR`, `Restormer` or `SymUNet`.
 
     What all of them can do; there is none of this class itself. Which one is in a file or a state
     dict, `mirl.load` and `Network.from_state_dict` find by the parameters.

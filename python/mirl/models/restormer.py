@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mirl.checks import whole
 from mirl.models.network import Network
-from mirl.models.sizes import checked, norm
+from mirl.models.sizes import checked, checked_norm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +73,6 @@ class Restormer(Network, architecture="Restormer"):
     ) -> None:
         sizes = checked(dim, num_blocks, heads, ffn_expansion_factor) | {
             "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
-            "layer_norm": norm(layer_norm),
+            "layer_norm": checked_norm(layer_norm),
         }
         self._initialise("Restormer", sizes, seed, device)

@@ -23,7 +23,7 @@ def checked(
     }
 
 
-def norm(layer_norm: LayerNorm) -> LayerNorm:
+def checked_norm(layer_norm: LayerNorm) -> LayerNorm:
     """The layer norm; raises ValueError for one that is not known."""
     check_choice("layer_norm", layer_norm, get_args(LayerNorm))
     return layer_norm

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mirl.models.network import Network
-from mirl.models.sizes import checked, norm
+from mirl.models.sizes import checked, checked_norm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,4 +74,4 @@ class SymUNet(Network, architecture="SymUNet"):
         device: Device = "cpu",
     ) -> None:
         sizes = checked(dim, num_blocks, heads, ffn_expansion_factor)
-        self._initialise("SymUNet", sizes | {"layer_norm": norm(layer_norm)}, seed, device)
+        self._initialise("SymUNet", sizes | {"layer_norm": checked_norm(layer_norm)}, seed, device)
