@@ -89,7 +89,7 @@ def train(
     ] = 4,
     heads: Annotated[
         tuple[int, int, int, int],
-        typer.Option(metavar="INT INT INT INT", help="Attention heads of the same."),
+        typer.Option(metavar="INT INT INT INT", help="Attention heads of each level."),
     ] = (1, 2, 4, 8),
     prompt_dims: Annotated[
         tuple[int, int, int],
