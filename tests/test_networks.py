@@ -20,6 +20,9 @@ from same import assert_same_run, assert_same_state
 SIZES = {"PromptIR": SMALL, "Restormer": SMALL_RESTORMER, "SymUNet": SMALL_SYMUNET}
 OTHERS = dict(zip(SIZES, [*list(SIZES)[1:], *SIZES], strict=False))
 BIAS_FREE = {"layer_norm": "BiasFree"}
+DEEPER = {"num_blocks": (1, 2, 1, 2), "heads": (2, 1, 4, 8)}
+EQUATIONS = {"Restormer": (restormer, (2, 3, 16, 24)), "SymUNet": (symunet, (2, 3, 32, 64))}
+"""What each is held against, and images that it does not pad. PromptIR has golden values."""
 
 
 def made(name, **changes):
@@ -70,17 +73,6 @@ def test_restormer_has_the_published_size():
     assert model.density("paper-code") == model.density() == (1, 1)
 
 
-@pytest.mark.parametrize(
-    "sizes", [{}, {"num_blocks": (1, 2, 1, 2), "heads": (2, 1, 4, 8)}, BIAS_FREE]
-)
-def test_restormer_is_its_equations(device, sizes):
-    model = made("Restormer", device=device, **sizes)
-    model.load_state_dict(golden_state(model.shapes))
-    images = random_images(7, (2, 3, 16, 24))
-    expected = [restormer(model.state_dict(), image) for image in images]
-    np.testing.assert_allclose(model(images), expected, rtol=0, atol=2e-5)
-
-
 def test_layer_norms_may_have_no_bias():
     """As in the published weights of denoising, 26.11 M."""
     model = mirl.Restormer(layer_norm="BiasFree")
@@ -113,18 +105,27 @@ def test_symunet_has_the_published_size():
     assert model.multiple == 32
 
 
-@pytest.mark.parametrize(
-    "sizes", [{}, {"num_blocks": (1, 2, 1, 2), "heads": (2, 1, 4, 8), "dim": 6}, BIAS_FREE]
-)
-def test_symunet_is_its_equations(device, sizes):
-    model = made("SymUNet", device=device, **sizes)
-    model.load_state_dict(golden_state(model.shapes))
-    images = random_images(7, (2, 3, 32, 64))
-    expected = [symunet(model.state_dict(), image) for image in images]
-    np.testing.assert_allclose(model(images), expected, rtol=0, atol=2e-5)
-
-
 # Each
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("Restormer", {}),
+        ("Restormer", DEEPER),
+        ("Restormer", BIAS_FREE),
+        ("SymUNet", {}),
+        ("SymUNet", DEEPER | {"dim": 6}),
+        ("SymUNet", BIAS_FREE),
+    ],
+)
+def test_a_network_is_its_equations(name, sizes, device):
+    equations, shape = EQUATIONS[name]
+    model = made(name, device=device, **sizes)
+    model.load_state_dict(golden_state(model.shapes))
+    images = random_images(7, shape)
+    expected = [equations(model.state_dict(), image) for image in images]
+    np.testing.assert_allclose(model(images), expected, rtol=0, atol=2e-5)
 
 
 def test_gradients_are_the_slopes_of_the_loss(model):

@@ -41,16 +41,13 @@ impl RestormerConfig {
     /// # Errors
     /// A size of zero, an odd width, or a factor that is not positive.
     pub fn validate(&self) -> Result<()> {
-        sizes::check([
-            ("dim", &[self.dim][..]),
-            ("num_blocks", &self.num_blocks),
-            ("num_refinement_blocks", &[self.num_refinement_blocks]),
-            ("heads", &self.heads),
-        ])?;
+        let factor = self.ffn_expansion_factor;
+        sizes::check_levels(self.dim, &self.num_blocks, &self.heads, factor)?;
+        sizes::check([("num_refinement_blocks", &[self.num_refinement_blocks][..])])?;
         if !self.dim.is_multiple_of(2) {
             return Err(Error::value(format!("dim must be even, got {}", self.dim)));
         }
-        sizes::check_expansion(self.ffn_expansion_factor)
+        Ok(())
     }
 
     /// The sizes of the network that a state dict belongs to.

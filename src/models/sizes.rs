@@ -23,9 +23,16 @@ pub fn check<'a>(all: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Resul
     Ok(())
 }
 
+/// The sizes of levels of transformer blocks.
+///
 /// # Errors
-/// A factor that leaves nothing.
-pub fn check_expansion(factor: f64) -> Result<()> {
+/// A size of zero or far too large, or a factor that is not positive.
+pub fn check_levels(dim: usize, num_blocks: &[usize], heads: &[usize], factor: f64) -> Result<()> {
+    check([
+        ("dim", &[dim][..]),
+        ("num_blocks", num_blocks),
+        ("heads", heads),
+    ])?;
     if factor.is_finite() && factor > 0.0 {
         return Ok(());
     }

@@ -44,12 +44,8 @@ impl SymUNetConfig {
     /// # Errors
     /// A size of zero, or a factor that is not positive.
     pub fn validate(&self) -> Result<()> {
-        sizes::check([
-            ("dim", &[self.dim][..]),
-            ("num_blocks", &self.num_blocks),
-            ("heads", &self.heads),
-        ])?;
-        sizes::check_expansion(self.ffn_expansion_factor)
+        let factor = self.ffn_expansion_factor;
+        sizes::check_levels(self.dim, &self.num_blocks, &self.heads, factor)
     }
 
     /// The sizes of the network that a state dict belongs to.

@@ -1,5 +1,5 @@
 use super::add_bias;
-use crate::ops::testing::{assert_close, check_gradient, flat, values, with_threads};
+use crate::ops::testing::{assert_close, check_gradient, flat, gradients, values, with_threads};
 
 #[test]
 fn forward_and_gradient() {
@@ -17,17 +17,13 @@ fn forward_and_gradient() {
 
 #[test]
 fn sums_are_the_same_for_any_number_of_threads() {
-    let (x, bias) = (values(&[3, 40, 20, 50], 1), values(&[20], 2));
-    let gradients = |threads| {
+    let inputs = [values(&[3, 40, 20, 50], 1), values(&[20], 2)];
+    let by = |threads| {
         with_threads(threads, || {
-            crate::ops::testing::gradients(
-                |t| add_bias(&t[0], &t[1]),
-                &[x.clone(), bias.clone()],
-                3,
-            )
+            gradients(|t| add_bias(&t[0], &t[1]), &inputs, 3)
         })
     };
-    assert_eq!(gradients(1), gradients(3));
+    assert_eq!(by(1), by(3));
 }
 
 #[test]
