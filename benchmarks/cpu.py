@@ -43,7 +43,9 @@ TOLERANCES = {"infer": 1e-3, "bf16": 5e-2}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=None, help="JSON of the results")
-    parser.add_argument("--network", default="PromptIR", help="PromptIR, Restormer or SymUNet")
+    parser.add_argument(
+        "--network", default="PromptIR", help="PromptIR, Restormer, DyNet or SymUNet"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -95,13 +97,14 @@ def multiplies_bfloat16() -> bool:
 def torch_network() -> Any:
     import torch
 
+    from peers.dynet import DyNet
     from peers.promptir import PromptIR
     from peers.restormer import Restormer
     from peers.symunet import SymUNet
 
     network = weights()
-    peers = {mirl.PromptIR: PromptIR, mirl.Restormer: Restormer, mirl.SymUNet: SymUNet}
-    peer = peers[type(network)](network.config)
+    peers = {"PromptIR": PromptIR, "Restormer": Restormer, "DyNet": DyNet, "SymUNet": SymUNet}
+    peer = peers[type(network).__name__](network.config)
     state = {name: torch.from_numpy(values) for name, values in network.state_dict().items()}
     peer.load_state_dict({name: state[name] for name in peer.state_dict()})
     return peer

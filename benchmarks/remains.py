@@ -122,7 +122,7 @@ def multiplications(model: mirl.Network) -> float:
         elif len(shape) == 4 and name.endswith("weight"):
             alive = name in masks and "dwconv" not in name
             count = int(masks[name].sum()) if alive else math.prod(shape)
-        total += count / 4**level
+        total += count * times(model, name) / 4**level
     return total
 
 
@@ -140,8 +140,17 @@ def remains(model: mirl.Network) -> NDArray[np.float64]:
         if name.endswith(suffix):
             block = name.removesuffix(suffix)
             found = block_remains(lambda key, block=block: part(f"{block}.{key}.weight"))
-            total += found / 4 ** level_of(name, HALVINGS)
+            total += found * times(model, name) / 4 ** level_of(name, HALVINGS)
     return total
+
+
+def times(model: mirl.Network, name: str) -> int:
+    """How often a parameter is applied: in DyNet as often as its level has its block."""
+    level, part, *_ = name.split(".")
+    shared = isinstance(model, mirl.DyNet) and level in HALVINGS and not part.isdigit()
+    if not shared or level.startswith("noise"):
+        return 1
+    return int(model.config["num_blocks"][HALVINGS[level]])
 
 
 def block_remains(part: Callable[[str], NDArray[np.bool_]]) -> NDArray[np.float64]:

@@ -8,9 +8,9 @@ ERF = np.vectorize(math.erf)
 LAYER_NORM_EPSILON = 1e-5
 
 
-def restormer(state, image):
-    """What a network of these parameters makes of an image [3, h, w]."""
-    at = float64(state)
+def restormer(state, config, image):
+    """What a network of these parameters and sizes makes of an image [3, h, w]."""
+    at, (n1, n2, n3, n4) = float64(state), config["num_blocks"]
 
     def down(name, x):
         return unshuffle(conv(at, f"{name}.body.0", x))
@@ -18,28 +18,62 @@ def restormer(state, image):
     def up(name, x, skip):
         return np.concatenate([shuffle(conv(at, f"{name}.body.0", x)), skip])
 
-    e1 = level(at, "encoder_level1", conv(at, "patch_embed.proj", image))
-    e2 = level(at, "encoder_level2", down("down1_2", e1))
-    e3 = level(at, "encoder_level3", down("down2_3", e2))
-    x = up("up4_3", level(at, "latent", down("down3_4", e3)), e3)
-    x = level(at, "decoder_level3", conv(at, "reduce_chan_level3", x))
+    e1 = level(at, "encoder_level1", n1, conv(at, "patch_embed.proj", image))
+    e2 = level(at, "encoder_level2", n2, down("down1_2", e1))
+    e3 = level(at, "encoder_level3", n3, down("down2_3", e2))
+    x = up("up4_3", level(at, "latent", n4, down("down3_4", e3)), e3)
+    x = level(at, "decoder_level3", n3, conv(at, "reduce_chan_level3", x))
     x = up("up3_2", x, e2)
-    x = level(at, "decoder_level2", conv(at, "reduce_chan_level2", x))
-    x = level(at, "refinement", level(at, "decoder_level1", up("up2_1", x, e1)))
+    x = level(at, "decoder_level2", n2, conv(at, "reduce_chan_level2", x))
+    x = level(at, "decoder_level1", n1, up("up2_1", x, e1))
+    x = level(at, "refinement", config["num_refinement_blocks"], x)
     return conv(at, "output", x) + image
 
 
-def symunet(state, image):
+def dynet(state, config, image):
+    """The same of a DyNet."""
+    at, (n1, n2, n3, n4) = float64(state), config["num_blocks"]
+
+    def repeated(name, times, x):
+        for _ in range(times):
+            x = block(at, f"{name}.", x)
+        return x
+
+    def down(name, x):
+        return unshuffle(conv(at, f"{name}.body.0", x))
+
+    def up(name, x, skip):
+        return np.concatenate([shuffle(conv(at, f"{name}.body.0", x)), skip])
+
+    def prompted(i, x):
+        x = np.concatenate([x, prompt(at, f"prompt{i}", x)])
+        return conv(at, f"reduce_noise_level{i}", block(at, f"noise_level{i}.", x))
+
+    e1 = repeated("encoder_level1", n1, conv(at, "patch_embed.proj", image))
+    e2 = repeated("encoder_level2", n2, down("down1_2", e1))
+    e3 = repeated("encoder_level3", n3, down("down2_3", e2))
+    x = prompted(3, repeated("latent", n4, down("down3_4", e3)))
+    x = conv(at, "reduce_chan_level3", up("up4_3", x, prompted(2, e3)))
+    x = repeated("decoder_level3", n3, x)
+    x = conv(at, "reduce_chan_level2", up("up3_2", x, prompted(1, e2)))
+    x = repeated("decoder_level2", n2, x)
+    x = repeated("decoder_level1", n1, up("up2_1", x, e1))
+    x = level(at, "refinement", config["num_refinement_blocks"], x)
+    return conv(at, "output", x) + image
+
+
+def symunet(state, config, image):
     """The same of a SymUNet."""
-    at = float64(state)
+    at, (*depths, middle) = float64(state), config["num_blocks"]
     x, skips = conv(at, "intro", image), []
-    for i in range(3):
-        x = level(at, f"encoders.{i}", x)
+    for i, depth in enumerate(depths):
+        x = level(at, f"encoders.{i}", depth, x)
         skips.append(x)
         x = conv(at, f"downs.{i}", x)[:, ::2, ::2]  # windows that do not overlap
-    x = level(at, "middle_blks", x)
+    x = level(at, "middle_blks", middle, x)
     for i, skip in enumerate(reversed(skips)):
-        x = level(at, f"decoders.{i}", shuffle(conv(at, f"ups.{i}.0", x)) + skip)
+        x = shuffle(conv(at, f"ups.{i}.0", x)) + skip
+        x = level(at, f"decoders.{i}", depths[-1 - i], x)
     return conv(at, "ending", x) + image
 
 
@@ -47,12 +81,29 @@ def float64(state):
     return {name: values.astype(np.float64) for name, values in state.items()}
 
 
-def level(at, name, x):
-    """All blocks that there are."""
-    count = {key.removeprefix(f"{name}.").split(".")[0] for key in at if key.startswith(f"{name}.")}
-    for index in range(len(count)):
+def level(at, name, depth, x):
+    for index in range(depth):
         x = block(at, f"{name}.{index}.", x)
     return x
+
+
+def prompt(at, name, x):
+    """conv3×3 of Σ wᵢ·Pᵢ with w = softmax(Linear(mean of x)): PromptIR, equations 2 and 3."""
+    logits = at[f"{name}.linear_layer.weight"] @ x.mean(axis=(1, 2))
+    weights = np.exp(logits + at[f"{name}.linear_layer.bias"])
+    mixed = np.tensordot(weights / weights.sum(), at[f"{name}.prompt_param"][0], axes=1)
+    _, height, width = x.shape
+    return conv(at, f"{name}.conv3x3", resized(resized(mixed, height, 1), width, 2))
+
+
+def resized(x, size, axis):
+    """Along an axis, linearly between pixels' centres; beyond the outer ones as at them."""
+    length = x.shape[axis]
+    at = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+    before = np.floor(at).astype(int)
+    after = np.minimum(before + 1, length - 1)
+    share = np.moveaxis(np.expand_dims(at - before, (0, 1)), 2, axis)
+    return x.take(before, axis) * (1 - share) + x.take(after, axis) * share
 
 
 def unshuffle(x):

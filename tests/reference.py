@@ -13,6 +13,7 @@ SMALL = {
     "prompt_sizes": (8, 4, 2),
 }
 SMALL_RESTORMER = {"dim": 8, "num_blocks": (1, 1, 1, 1), "num_refinement_blocks": 1}
+SMALL_DYNET = SMALL | {"num_blocks": (4, 6, 6, 8)}  # which a state dict is taken for
 SMALL_SYMUNET = {"dim": 8, "num_blocks": (1, 1, 1, 1)}
 # How the names of the convolutions begin that the forward never uses.
 UNUSED = ("chnl_reduce", "reduce_noise_channel")

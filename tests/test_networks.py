@@ -1,4 +1,4 @@
-"""What holds for each network; and what is Restormer's and SymUNet's own."""
+"""What holds for each network; and what is Restormer's, DyNet's and SymUNet's own."""
 
 import copy
 import pickle
@@ -8,20 +8,36 @@ import pytest
 
 import mirl
 from dataset import write_dataset
-from float64 import restormer, symunet
+from float64 import dynet, restormer, symunet
 from lottery_run import Noise, quality
 from mirl.errors import CollapseWarning, DeviceError, FormatError
 from mirl.lottery import Experiment
 from mirl.lottery.analysis import dense_sizes, mask_overlap
 from mirl.models import NETWORKS
-from reference import SMALL, SMALL_RESTORMER, SMALL_SYMUNET, golden_state, random_images
+from reference import (
+    SMALL,
+    SMALL_DYNET,
+    SMALL_RESTORMER,
+    SMALL_SYMUNET,
+    golden_state,
+    random_images,
+)
 from same import assert_same_run, assert_same_state
 
-SIZES = {"PromptIR": SMALL, "Restormer": SMALL_RESTORMER, "SymUNet": SMALL_SYMUNET}
+SIZES = {
+    "PromptIR": SMALL,
+    "Restormer": SMALL_RESTORMER,
+    "DyNet": SMALL_DYNET,
+    "SymUNet": SMALL_SYMUNET,
+}
 OTHERS = dict(zip(SIZES, [*list(SIZES)[1:], *SIZES], strict=False))
 BIAS_FREE = {"layer_norm": "BiasFree"}
 DEEPER = {"num_blocks": (1, 2, 1, 2), "heads": (2, 1, 4, 8)}
-EQUATIONS = {"Restormer": (restormer, (2, 3, 16, 24)), "SymUNet": (symunet, (2, 3, 32, 64))}
+EQUATIONS = {
+    "Restormer": (restormer, (2, 3, 16, 24)),
+    "DyNet": (dynet, (2, 3, 16, 24)),
+    "SymUNet": (symunet, (2, 3, 32, 64)),
+}
 """What each is held against, and images that it does not pad. PromptIR has golden values."""
 
 
@@ -87,6 +103,44 @@ def test_layer_norms_may_have_no_bias():
         mirl.Network.from_state_dict(state)
 
 
+# DyNet's own
+
+
+def test_dynet_has_the_published_size():
+    """As its code declares them; one for its small and its large network."""
+    model = mirl.DyNet()
+    shapes = model.shapes
+    assert model.num_parameters == 16_726_031
+    assert len(shapes) == 182
+    assert shapes["latent.ffn.project_in.weight"] == (2 * int(384 * 2.66), 384, 1, 1)
+    assert shapes["noise_level3.attn.temperature"] == (4, 1, 1)
+    assert shapes["reduce_noise_channel_3.weight"] == (192, 448, 1, 1)
+    order = ["patch_embed", "prompt1", "prompt2", "prompt3"]
+    for i in (1, 2, 3):
+        down = f"down{i}_{i + 1}"
+        order += [f"reduce_noise_channel_{i}", f"encoder_level{i}", down]
+    order += ["latent", "up4_3", "reduce_chan_level3", "noise_level3", "reduce_noise_level3"]
+    order += ["decoder_level3", "up3_2", "reduce_chan_level2", "noise_level2"]
+    order += ["reduce_noise_level2", "decoder_level2", "up2_1", "noise_level1"]
+    order += ["reduce_noise_level1", "decoder_level1", "refinement", "output"]
+    assert list(dict.fromkeys(name.partition(".")[0] for name in shapes)) == order
+    unused = {name.partition(".")[0] for name in shapes if model._network.is_unused(name)}
+    assert unused == {f"reduce_noise_channel_{i}" for i in (1, 2, 3)}
+
+
+def test_the_small_dynet_has_the_weights_of_the_large_one():
+    large = made("DyNet", num_blocks=(4, 6, 6, 8))
+    mirl.prune(large, 0.5)
+    small = mirl.DyNet(**large.config | {"num_blocks": (2, 3, 3, 4)})
+    assert small.shapes == large.shapes
+    small.load_state_dict(large.state_dict())
+    small.mask = large.mask
+    assert_same_state(small.state_dict(), large.state_dict())
+    image = random_images(8, (1, 3, 16, 16))
+    assert not np.array_equal(small(image), large(image))
+    assert mirl.Network.from_state_dict(small.state_dict()).config == large.config
+
+
 # SymUNet's own
 
 
@@ -114,6 +168,8 @@ def test_symunet_has_the_published_size():
         ("Restormer", {}),
         ("Restormer", DEEPER),
         ("Restormer", BIAS_FREE),
+        ("DyNet", {"num_blocks": (2, 1, 2, 3)}),
+        ("DyNet", DEEPER | {"prompt_sizes": (5, 3, 9), "num_refinement_blocks": 2}),
         ("SymUNet", {}),
         ("SymUNet", DEEPER | {"dim": 6}),
         ("SymUNet", BIAS_FREE),
@@ -124,7 +180,7 @@ def test_a_network_is_its_equations(name, sizes, device):
     model = made(name, device=device, **sizes)
     model.load_state_dict(golden_state(model.shapes))
     images = random_images(7, shape)
-    expected = [equations(model.state_dict(), image) for image in images]
+    expected = [equations(model.state_dict(), model.config, image) for image in images]
     np.testing.assert_allclose(model(images), expected, rtol=0, atol=2e-5)
 
 
@@ -323,7 +379,7 @@ def test_recipes_refuse_what_a_network_has_not(tmp_path):
     with pytest.raises(ValueError, match=r"unknown in network \(of Restormer\): prompt_len"):
         Experiment(data, network={"name": "Restormer", "prompt_len": 3})
     for other in ("Other", 5, [], None):
-        with pytest.raises(ValueError, match=r"network\.name must be one of \('Prompt"):
+        with pytest.raises(ValueError, match=r"network\.name must be one of \('DyNet', 'Prompt"):
             Experiment(data, network={"name": other})
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from mirl.restore import BYTES_PER_PIXEL, restore, restore_files
 class Fake(mirl.PromptIR):
     """A network that applies a function to its input and counts its calls."""
 
-    config = {"dim": 8}  # noqa: RUF012
+    _network = SimpleNamespace(channels=16)
     device = "cpu"
     multiple = 8
     shapes = None
@@ -126,7 +127,7 @@ def test_seams_do_not_show_with_a_real_network(small):
 
 def test_large_images_are_tiled_to_fit_the_memory(monkeypatch):
     area = 64 * 64
-    memory = 2 * area * BYTES_PER_PIXEL * Fake.config["dim"]
+    memory = 2 * area * BYTES_PER_PIXEL * Fake._network.channels
     sizes = {"SC_PHYS_PAGES": memory // 4096, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr("os.sysconf", lambda name: sizes[name])
     images = pixels((3, 3, 64, 64), np.float32)
@@ -142,7 +143,7 @@ def test_large_images_are_tiled_to_fit_the_memory(monkeypatch):
 
 @pytest.mark.parametrize(("side", "tile"), [(70, 64), (20, 16), (3, 8)])
 def test_automatic_tiles_need_no_padding_and_overlap_by_half_at_most(monkeypatch, side, tile):
-    memory = 2 * side**2 * BYTES_PER_PIXEL * Fake.config["dim"]
+    memory = 2 * side**2 * BYTES_PER_PIXEL * Fake._network.channels
     monkeypatch.setattr(sys.modules["mirl.restore"], "memory", lambda: memory)
     images = pixels((2, 3, 100, 90), np.float32)
     fake = Fake()
@@ -151,7 +152,7 @@ def test_automatic_tiles_need_no_padding_and_overlap_by_half_at_most(monkeypatch
 
 
 def test_what_the_network_pads_counts(monkeypatch):
-    memory = 2 * (2 * 16**2) * BYTES_PER_PIXEL * Fake.config["dim"]
+    memory = 2 * (2 * 16**2) * BYTES_PER_PIXEL * Fake._network.channels
     monkeypatch.setattr(sys.modules["mirl.restore"], "memory", lambda: memory)
     fake = Fake()
     restore(fake, pixels((4, 3, 9, 9), np.float32))  # 16x16 to a network of multiples of 8
@@ -171,7 +172,7 @@ def test_a_gpu_restores_no_more_at_once_than_its_kernels_can_number(monkeypatch)
 
     restoring = sys.modules["mirl.restore"]
     monkeypatch.setattr(restoring._mirl, "gpu_memory", lambda: 2**60)
-    monkeypatch.setattr(restoring, "GPU_MAX_ELEMENTS", 2 * Fake.config["dim"] * 64**2)
+    monkeypatch.setattr(restoring, "GPU_MAX_ELEMENTS", Fake._network.channels * 64**2)
     for size, calls in (((64, 64), 1), ((64, 65), 2), ((100, 65), 6)):
         fake = OnGpu()
         image = pixels((*size, 3), np.uint8)

@@ -1,7 +1,7 @@
 """All-in-one image restoration networks pruned by the lottery-ticket recipe of MIR-L.
 
 Train PromptIR on denoising, deraining and dehazing together, drop the smallest 20 % of the surviving
-weights, rewind the rest to their initial values, and repeat. Or do so with Restormer or SymUNet.
+weights, rewind the rest to their initial values, and repeat. Or do so with Restormer, DyNet or SymUNet.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mirl.machine import (
     show_versions,
 )
 from mirl.metrics import psnr, ssim
-from mirl.models import Density, Network, PromptIR, Restormer, Snapshot, SymUNet
+from mirl.models import Density, DyNet, Network, PromptIR, Restormer, Snapshot, SymUNet
 from mirl.optim import linear_warmup_cosine
 from mirl.prune import PruneReport, prune, rewind
 from mirl.restore import restore, restore_files
@@ -40,6 +40,7 @@ __version__ = _mirl.VERSION
 
 __all__ = [
     "Density",
+    "DyNet",
     "Evaluation",
     "Inspection",
     "Loader",

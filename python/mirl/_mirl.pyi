@@ -88,6 +88,11 @@ class Network:
         values are zero.
         """
     @property
+    def channels(self, /) -> int:
+        """
+        The most channels that images have at full resolution between two layers.
+        """
+    @property
     def config(self, /) -> str: ...
     @property
     def device(self, /) -> str:

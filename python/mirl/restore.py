@@ -34,10 +34,10 @@ Restorer: TypeAlias = Callable[[Images], Images]
 
 Pixels = TypeVar("Pixels", bound="NDArray[Any]")
 
-BYTES_PER_PIXEL = 72
-"""Memory that a restoration takes per pixel and channel of the first level (`dim`), at its peak.
-Measured: growth of the resident set, 48 to 67 bytes for dim 16 and 48 at 256x256 to 1024x1024, of
-PromptIR, which takes the most."""
+BYTES_PER_PIXEL = 36
+"""Memory that a restoration takes per pixel and channel at full resolution, at its peak. Measured:
+growth of the resident set, 15 to 31 bytes of all networks for dim 16 and 48 at 256x256 to
+1024x1024."""
 MEMORY_SHARE = 0.5
 """Of the memory that this process may have (`mirl.machine.memory`), for one restoration. Not of what
 is free at the moment: the same image shall give the same result tomorrow."""
@@ -96,7 +96,8 @@ def restore(
     tile
         Side of the square tiles in pixels. By default the whole image at once, unless it would need
         more than half of the memory (of the machine, its container or the GPU), estimated as
-        72 bytes × pixels × `dim`, or a GPU could not number its values: from 2³⁰ pixels × `dim` on.
+        36 bytes × pixels × channels, or a GPU could not number its values: from 2³¹ pixels × channels
+        on. At full resolution networks have twice `dim` channels, a SymUNet `dim`.
         A network pads tiles to multiples of `Network.multiple`, so that those are the cheapest.
     overlap
         Pixels that neighbouring tiles share at least; they are blended by linear ramps.
@@ -404,12 +405,11 @@ def _limits(model: Any) -> tuple[int, int]:
     """
     if not isinstance(model, Network):
         return sys.maxsize, 1
-    dim = int(model.config["dim"])
+    channels = model._network.channels
     on_gpu = model.device == "cuda"
     available = _mirl.gpu_memory() if on_gpu else memory() or MEMORY_UNKNOWN
-    fits = int(available * MEMORY_SHARE) // (BYTES_PER_PIXEL * dim)
-    # The decoder's first level may have twice the channels.
-    largest = min(fits, GPU_MAX_ELEMENTS // (2 * dim)) if on_gpu else fits
+    fits = int(available * MEMORY_SHARE) // (BYTES_PER_PIXEL * channels)
+    largest = min(fits, GPU_MAX_ELEMENTS // channels) if on_gpu else fits
     return largest, model.multiple
 
 

@@ -1,5 +1,6 @@
 //! Which network, and of what sizes: the one list of all that there are.
 
+use super::dynet::{DyNet, DyNetConfig};
 use super::forward::Forward;
 use super::promptir::{PromptIr, PromptIrConfig};
 use super::restormer::{Restormer, RestormerConfig};
@@ -45,6 +46,14 @@ macro_rules! architectures {
                 sizes.map_err(|error| Error::value(error.to_string()))
             }
 
+            /// The most channels that images have at full resolution between two layers: what memory
+            /// follows from.
+            pub fn channels(&self) -> usize {
+                match self {
+                    $(Self::$network(sizes) => sizes.channels(),)*
+                }
+            }
+
             pub(super) fn build(&self, b: &Builder) -> Result<Box<dyn Forward>> {
                 Ok(match self {
                     $(Self::$network(sizes) => Box::new($network::new(sizes, b)?),)*
@@ -58,6 +67,7 @@ macro_rules! architectures {
 architectures! {
     "PromptIR": PromptIr, PromptIrConfig;
     "Restormer": Restormer, RestormerConfig;
+    "DyNet": DyNet, DyNetConfig;
     "SymUNet": SymUNet, SymUNetConfig;
 }
 

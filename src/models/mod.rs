@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cuda;
+mod dynet;
 mod forward;
 mod images;
 mod network;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 /// Convolutions that the published network declares and its forward never uses. They are parameters
 /// of every checkpoint and are kept for that.
-const UNUSED: [&str; 6] = [
+pub(super) const UNUSED: [&str; 6] = [
     "chnl_reduce1",
     "chnl_reduce2",
     "chnl_reduce3",
@@ -85,12 +85,22 @@ impl PromptIrConfig {
         ])
     }
 
+    /// As Restormer has.
+    pub fn channels(&self) -> usize {
+        self.restormer().channels()
+    }
+
     /// The sizes of the network that a state dict belongs to.
     ///
     /// # Errors
     /// Names or shapes that are not PromptIR's.
     pub fn infer(state: &StateDict) -> Result<Self> {
-        let (around, published) = (RestormerConfig::infer(state)?, Self::default());
+        Self::around(RestormerConfig::infer(state)?, state)
+    }
+
+    /// The sizes of what is around the prompts, and of those in a state dict.
+    pub(super) fn around(around: RestormerConfig, state: &StateDict) -> Result<Self> {
+        let published = Self::default();
         let prompt = |i: usize, axis: usize| {
             sizes::axis(state, &format!("prompt{}.prompt_param", i + 1), axis)
         };
@@ -112,15 +122,15 @@ impl PromptIrConfig {
     }
 }
 
-/// One level of the decoder's way up: prompt, block on both, reduction.
-struct Prompted {
+/// Prompt, block on both, reduction.
+pub(super) struct Prompted {
     prompt: Prompt,
     block: TransformerBlock,
     reduce: Conv1x1,
 }
 
 impl Prompted {
-    fn forward(&self, x: Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: Tensor) -> Result<Tensor> {
         let x = ops::cat(&x, &self.prompt.forward(&x)?)?; // [n, h, dim + prompt_dim, w]
         self.reduce.forward(&self.block.forward(&x)?)
     }
@@ -150,13 +160,14 @@ impl Prompt {
     }
 }
 
+/// The layers, which DyNet has, too.
 pub(super) struct PromptIr {
     patch_embed: Conv3x3,
     encoder: [Level; 3],
     down: [Downsample; 3],
     latent: Level,
     /// Levels 1 to 3.
-    prompted: [Prompted; 3],
+    pub prompted: [Prompted; 3],
     up: [Upsample; 3],
     reduce_chan: [Conv1x1; 2],
     decoder: [Level; 3],
@@ -164,22 +175,28 @@ pub(super) struct PromptIr {
     output: Conv3x3,
 }
 
+/// Makes a level: [`Level::new`], or another.
+type NewLevel = fn(&Builder, usize, usize, usize, f64, LayerNorm) -> Result<Level>;
+
 impl PromptIr {
     /// Declares the parameters in the published order.
     pub fn new(c: &PromptIrConfig, b: &Builder) -> Result<Self> {
+        Self::with(c, b, Level::new, &UNUSED)
+    }
+
+    /// With other levels of the encoder and the decoder, or with other parameters that are not used.
+    pub fn with(
+        c: &PromptIrConfig,
+        b: &Builder,
+        new_level: NewLevel,
+        unused: &[&str],
+    ) -> Result<Self> {
         c.validate()?;
         let [d1, d2, d3, d4] = [c.dim, 2 * c.dim, 4 * c.dim, 8 * c.dim];
         let [p1, p2, p3] = c.prompt_dims;
-        let level = |name: &str, depth, dim, heads| {
-            Level::new(
-                &b.pp(name),
-                depth,
-                dim,
-                heads,
-                c.ffn_expansion_factor,
-                LayerNorm::WithBias,
-            )
-        };
+        let (factor, norm) = (c.ffn_expansion_factor, LayerNorm::WithBias);
+        let level =
+            |name: &str, depth, dim, heads| new_level(&b.pp(name), depth, dim, heads, factor, norm);
         let patch_embed = Conv3x3::new(&b.pp("patch_embed.proj"), 3, d1)?;
         let prompt = |i: usize, features| {
             let name = format!("prompt{}", i + 1);
@@ -188,19 +205,24 @@ impl PromptIr {
         };
         let (prompt1, prompt2, prompt3) = (prompt(0, d2)?, prompt(1, d3)?, prompt(2, d4)?);
         let reduce = |name: &str, from, to| Conv1x1::new(&b.pp(name), from, to);
+        let declare = |name: &str, from, to| -> Result<()> {
+            if unused.contains(&name) {
+                reduce(name, from, to)?;
+            }
+            Ok(())
+        };
 
-        // UNUSED, in their places among the others.
         let reduced3 = p3 * 4 / 5;
-        reduce("chnl_reduce1", p1, p1)?;
-        reduce("chnl_reduce2", p2, p2)?;
-        reduce("chnl_reduce3", p3, reduced3)?;
-        reduce("reduce_noise_channel_1", d1 + p1, d1)?;
+        declare("chnl_reduce1", p1, p1)?;
+        declare("chnl_reduce2", p2, p2)?;
+        declare("chnl_reduce3", p3, reduced3)?;
+        declare("reduce_noise_channel_1", d1 + p1, d1)?;
         let encoder1 = level("encoder_level1", c.num_blocks[0], d1, c.heads[0])?;
         let down1 = Downsample::new(&b.pp("down1_2"), d1)?;
-        reduce("reduce_noise_channel_2", d2 + p2, d2)?;
+        declare("reduce_noise_channel_2", d2 + p2, d2)?;
         let encoder2 = level("encoder_level2", c.num_blocks[1], d2, c.heads[1])?;
         let down2 = Downsample::new(&b.pp("down2_3"), d2)?;
-        reduce("reduce_noise_channel_3", d3 + reduced3, d3)?;
+        declare("reduce_noise_channel_3", d3 + reduced3, d3)?;
         let encoder3 = level("encoder_level3", c.num_blocks[2], d3, c.heads[2])?;
         let down3 = Downsample::new(&b.pp("down3_4"), d3)?;
         let latent = level("latent", c.num_blocks[3], d4, c.heads[3])?;
@@ -210,13 +232,7 @@ impl PromptIr {
         let reduce_chan3 = reduce("reduce_chan_level3", d2 + d3, d3)?;
         let block = |i: usize, dim| {
             let place = b.pp(format!("noise_level{i}"));
-            TransformerBlock::new(
-                &place,
-                dim,
-                c.heads[2],
-                c.ffn_expansion_factor,
-                LayerNorm::WithBias,
-            )
+            TransformerBlock::new(&place, dim, c.heads[2], factor, norm)
         };
         let prompted3 = Prompted {
             prompt: prompt3,
@@ -239,7 +255,15 @@ impl PromptIr {
             reduce: reduce("reduce_noise_level1", d2 + p1, d2)?,
         };
         let decoder1 = level("decoder_level1", c.num_blocks[0], d2, c.heads[0])?;
-        let refinement = level("refinement", c.num_refinement_blocks, d2, c.heads[0])?;
+        let place = b.pp("refinement");
+        let refinement = Level::new(
+            &place,
+            c.num_refinement_blocks,
+            d2,
+            c.heads[0],
+            factor,
+            norm,
+        )?;
         Ok(Self {
             patch_embed,
             encoder: [encoder1, encoder2, encoder3],
@@ -254,16 +278,27 @@ impl PromptIr {
         })
     }
 
-    /// Twice the size, beside what the encoder had there.
-    fn up(&self, level: usize, x: &Tensor, skip: &Tensor) -> Result<Tensor> {
-        ops::cat(&self.up[level].forward(x)?, skip)
+    /// Levels 1 to 3 and the latent one: [n, h, d, w], … [n, h/8, 8d, w/8].
+    pub fn encode(&self, image: &Tensor) -> Result<[Tensor; 4]> {
+        let e1 = self.encoder[0].forward(self.patch_embed.forward(image)?)?;
+        let e2 = self.encoder[1].forward(self.down[0].forward(&e1)?)?;
+        let e3 = self.encoder[2].forward(self.down[1].forward(&e2)?)?;
+        let x = self.latent.forward(self.down[2].forward(&e3)?)?;
+        Ok([e1, e2, e3, x])
     }
 
-    /// Prompt, upsampling and decoder blocks of level 2 or 3.
-    fn decode(&self, level: usize, x: Tensor, skip: &Tensor) -> Result<Tensor> {
-        let x = self.up(level - 1, &self.prompted[level - 1].forward(x)?, skip)?;
+    /// Twice the size, beside what the encoder had there, in the decoder blocks of level 2 or 3.
+    pub fn decode(&self, level: usize, x: &Tensor, skip: &Tensor) -> Result<Tensor> {
+        let x = ops::cat(&self.up[level - 1].forward(x)?, skip)?;
         let x = self.reduce_chan[level - 2].forward(&x)?;
         self.decoder[level - 1].forward(x)
+    }
+
+    /// The same of level 1, which nothing reduces, and what is added to the image: [n, h, 3, w].
+    pub fn finish(&self, x: &Tensor, skip: &Tensor, image: &Tensor) -> Result<Tensor> {
+        let x = ops::cat(&self.up[0].forward(x)?, skip)?; // [n, h, 2d, w]
+        let x = self.refinement.forward(self.decoder[0].forward(x)?)?; // [n, h, 2d, w]
+        ops::add(&self.output.forward(&x)?, image)
     }
 }
 
@@ -281,14 +316,10 @@ impl Forward for PromptIr {
     }
 
     fn forward(&self, image: &Tensor) -> Result<Tensor> {
-        let e1 = self.encoder[0].forward(self.patch_embed.forward(image)?)?; // [n, h, d, w]
-        let e2 = self.encoder[1].forward(self.down[0].forward(&e1)?)?; // [n, h/2, 2d, w/2]
-        let e3 = self.encoder[2].forward(self.down[1].forward(&e2)?)?; // [n, h/4, 4d, w/4]
-        let x = self.latent.forward(self.down[2].forward(&e3)?)?; // [n, h/8, 8d, w/8]
-        let x = self.decode(3, x, &e3)?; // [n, h/4, 4d, w/4]
-        let x = self.decode(2, x, &e2)?; // [n, h/2, 2d, w/2]
-        let x = self.up(0, &self.prompted[0].forward(x)?, &e1)?; // [n, h, 2d, w]
-        let x = self.refinement.forward(self.decoder[0].forward(x)?)?; // [n, h, 2d, w]
-        ops::add(&self.output.forward(&x)?, image) // [n, h, 3, w]
+        let [p1, p2, p3] = &self.prompted;
+        let [e1, e2, e3, x] = self.encode(image)?;
+        let x = self.decode(3, &p3.forward(x)?, &e3)?; // [n, h/4, 4d, w/4]
+        let x = self.decode(2, &p2.forward(x)?, &e2)?; // [n, h/2, 2d, w/2]
+        self.finish(&p1.forward(x)?, &e1, image)
     }
 }

@@ -8,6 +8,14 @@ use crate::ops::{self, LayerNorm, Tensor};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// The levels of the encoder, the latent one last.
+pub(super) const LEVELS: [&str; 4] = [
+    "encoder_level1",
+    "encoder_level2",
+    "encoder_level3",
+    "latent",
+];
+
 /// The sizes of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -50,23 +58,23 @@ impl RestormerConfig {
         Ok(())
     }
 
+    /// Those of the decoder's first level, which nothing reduces.
+    pub fn channels(&self) -> usize {
+        2 * self.dim
+    }
+
     /// The sizes of the network that a state dict belongs to.
     ///
     /// # Errors
     /// Names or shapes that are not Restormer's, nor those of a network made of it.
     pub fn infer(state: &StateDict) -> Result<Self> {
         let published = Self::default();
-        let levels = [
-            "encoder_level1",
-            "encoder_level2",
-            "encoder_level3",
-            "latent",
-        ];
+        let blocks = LEVELS.map(|level| format!("{level}.0"));
         let config = Self {
             dim: sizes::dim(state, "patch_embed.proj.weight")?,
-            num_blocks: levels.map(|level| sizes::depth(state, level)),
+            num_blocks: LEVELS.map(|level| sizes::depth(state, level)),
             num_refinement_blocks: sizes::depth(state, "refinement"),
-            heads: sizes::heads(state, levels, published.heads),
+            heads: sizes::heads(state, blocks, published.heads),
             ffn_expansion_factor: sizes::expansion(state, published.ffn_expansion_factor),
             layer_norm: sizes::layer_norm(state, "encoder_level1.0"),
         };

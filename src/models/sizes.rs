@@ -3,6 +3,7 @@
 use crate::nn::{StateDict, TransformerBlock};
 use crate::ops::LayerNorm;
 use crate::{Error, Result};
+use std::fmt::Display;
 
 /// No size of a network that fits into memory is larger; products of two stay far from overflow.
 const LARGEST: usize = 1 << 16;
@@ -69,14 +70,14 @@ pub fn axis(state: &StateDict, name: &str, axis: usize) -> Option<usize> {
     state.get(name)?.shape.get(axis).copied()
 }
 
-/// The attention heads of each level, the published ones where it is not there.
+/// The attention heads of blocks, the published ones where a block is not there.
 pub fn heads<const N: usize>(
     state: &StateDict,
-    levels: [&str; N],
+    blocks: [impl Display; N],
     published: [usize; N],
 ) -> [usize; N] {
     std::array::from_fn(|i| {
-        let temperature = format!("{}.0.attn.temperature", levels[i]);
+        let temperature = format!("{}.attn.temperature", blocks[i]);
         axis(state, &temperature, 0).unwrap_or(published[i])
     })
 }

@@ -48,6 +48,11 @@ impl SymUNetConfig {
         sizes::check_levels(self.dim, &self.num_blocks, &self.heads, factor)
     }
 
+    /// Those of the first level: what comes up is added to them.
+    pub fn channels(&self) -> usize {
+        self.dim
+    }
+
     /// The sizes of the network that a state dict belongs to.
     ///
     /// # Errors
@@ -55,10 +60,11 @@ impl SymUNetConfig {
     pub fn infer(state: &StateDict) -> Result<Self> {
         let published = Self::default();
         let levels = ["encoders.0", "encoders.1", "encoders.2", "middle_blks"];
+        let blocks = levels.map(|level| format!("{level}.0"));
         let config = Self {
             dim: sizes::dim(state, "intro.weight")?,
             num_blocks: levels.map(|level| sizes::depth(state, level)),
-            heads: sizes::heads(state, levels, published.heads),
+            heads: sizes::heads(state, blocks, published.heads),
             ffn_expansion_factor: sizes::expansion(state, published.ffn_expansion_factor),
             layer_norm: sizes::layer_norm(state, "encoders.0.0"),
         };

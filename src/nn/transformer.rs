@@ -77,7 +77,11 @@ impl TransformerBlock {
 }
 
 /// Transformer blocks one after the other, at one width.
-pub struct Level(Vec<TransformerBlock>);
+pub struct Level {
+    blocks: Vec<TransformerBlock>,
+    /// How often all of them.
+    times: usize,
+}
 
 impl Level {
     pub fn new(
@@ -89,11 +93,29 @@ impl Level {
         norm: LayerNorm,
     ) -> Result<Self> {
         let block = |i| TransformerBlock::new(&b.pp(i), dim, heads, expansion, norm);
-        Ok(Self((0..depth).map(block).collect::<Result<_>>()?))
+        let blocks = (0..depth).map(block).collect::<Result<_>>()?;
+        Ok(Self { blocks, times: 1 })
+    }
+
+    /// As deep, of one block whose weights all share.
+    pub fn shared(
+        b: &Builder,
+        depth: usize,
+        dim: usize,
+        heads: usize,
+        expansion: f64,
+        norm: LayerNorm,
+    ) -> Result<Self> {
+        let blocks = vec![TransformerBlock::new(b, dim, heads, expansion, norm)?];
+        Ok(Self {
+            blocks,
+            times: depth,
+        })
     }
 
     /// [n, h, dim, w] → the same. Takes x, so that no level holds more than it needs.
     pub fn forward(&self, x: Tensor) -> Result<Tensor> {
-        self.0.iter().try_fold(x, |x, block| block.forward(&x))
+        let mut all = std::iter::repeat_n(&self.blocks, self.times).flatten();
+        all.try_fold(x, |x, block| block.forward(&x))
     }
 }

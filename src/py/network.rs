@@ -106,6 +106,14 @@ impl Network {
         peek(py, &self.shared, models::Network::multiple)
     }
 
+    /// The most channels that images have at full resolution between two layers.
+    #[getter]
+    fn channels(&self, py: Python<'_>) -> PyResult<usize> {
+        peek(py, &self.shared, |network| {
+            network.architecture().channels()
+        })
+    }
+
     /// Names of the first and the last convolution's weights, which all goes through on its way to what is
     /// added to the images.
     #[getter]

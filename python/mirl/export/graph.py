@@ -32,6 +32,8 @@ class Graph:
 
     parameters: Mapping[str, NDArray[np.float32]]
     """Of the whole network, by name."""
+    config: Mapping[str, Any]
+    """Its sizes."""
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     """What nodes read, by name: parameters and numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mirl.export.dynet import dynet
 from mirl.export.graph import Graph
 from mirl.export.promptir import promptir
 from mirl.export.restormer import restormer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from mirl.models import Network
 
-GRAPHS = {"PromptIR": promptir, "Restormer": restormer, "SymUNet": symunet}
+GRAPHS = {"PromptIR": promptir, "Restormer": restormer, "DyNet": dynet, "SymUNet": symunet}
 """What adds a network to a graph, by its name."""
 IMAGE = "image"
 RESTORED = "restored"
@@ -33,7 +34,7 @@ def write_onnx(model: Network, path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    graph = Graph(model.state_dict())
+    graph = Graph(model.state_dict(), model.config)
     name = model._network.name
     GRAPHS[name](graph, IMAGE)
     graph.nodes[-1] = graph.nodes[-1]._replace(output=RESTORED)

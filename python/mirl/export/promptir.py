@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 def promptir(graph: Graph, image: str) -> None:
     """Add the network, whose last node gives the restored image."""
     e1, e2, e3, x = encoder(graph, image)  # the last [n, 8d, h/8, w/8]
-    x = cat(graph, up(graph.at("up4_3"), _prompted(graph, 3, x)), e3)
+    x = cat(graph, up(graph.at("up4_3"), prompted(graph, 3, x)), e3)
     x = level(graph.at("decoder_level3"), conv(graph.at("reduce_chan_level3"), x))
-    x = cat(graph, up(graph.at("up3_2"), _prompted(graph, 2, x)), e2)
+    x = cat(graph, up(graph.at("up3_2"), prompted(graph, 2, x)), e2)
     x = level(graph.at("decoder_level2"), conv(graph.at("reduce_chan_level2"), x))
-    x = cat(graph, up(graph.at("up2_1"), _prompted(graph, 1, x)), e1)
+    x = cat(graph, up(graph.at("up2_1"), prompted(graph, 1, x)), e1)
     x = level(graph.at("refinement"), level(graph.at("decoder_level1"), x))  # [n, 2d, h, w]
     graph.add("Add", conv(graph.at("output"), x), image)
 
 
-def _prompted(graph: Graph, i: int, x: str) -> str:
+def prompted(graph: Graph, i: int, x: str) -> str:
     """Prompt, block on both, reduction; on level i."""
     x = cat(graph, x, _prompt(graph.at(f"prompt{i}"), x))
     return conv(graph.at(f"reduce_noise_level{i}"), block(graph.at(f"noise_level{i}"), x))

@@ -74,7 +74,7 @@ class Experiment:
     `mirl.data.Progressive.from_folder`."""
     network: dict[str, Any] = field(default_factory=dict)
     """Sizes, as `mirl.PromptIR` takes them; with ``name = "Restormer"`` as `mirl.Restormer` does,
-    and with ``name = "SymUNet"`` as `mirl.SymUNet`."""
+    and so of the other networks."""
     ticket: dict[str, Any] = field(default_factory=dict)
     """Arguments of `mirl.find_ticket`, but for what is not of the science: `out` and the like."""
     evaluate: dict[str, Any] | None = None

@@ -1,5 +1,6 @@
 """Networks: what all have in common, and a file for each."""
 
+from mirl.models.dynet import DyNet
 from mirl.models.network import (
     NETWORKS,
     PACKED_SUFFIX,
@@ -18,6 +19,7 @@ __all__ = [
     "NETWORKS",
     "PACKED_SUFFIX",
     "Density",
+    "DyNet",
     "Network",
     "PromptIR",
     "Restormer",

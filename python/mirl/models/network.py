@@ -94,10 +94,11 @@ NETWORKS: dict[str, type[Network]] = {}
 
 
 class Network:
-    """A network that restores images, with its masks: `mirl.PromptIR`, `Restormer` or `SymUNet`.
+    """A network that restores images, with its masks.
 
-    What all of them can do; there is none of this class itself. Which one is in a file or a state
-    dict, `mirl.load` and `Network.from_state_dict` find by the parameters.
+    What `mirl.PromptIR`, `Restormer`, `DyNet` and `SymUNet` can all do; there is none of this class
+    itself. Which one is in a file or a state dict, `mirl.load` and `Network.from_state_dict` find by
+    the parameters.
     """
 
     _network: _mirl.Network

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mirl.checks import whole, wholes
+from mirl.checks import whole
 from mirl.models.network import Network
-from mirl.models.sizes import checked
+from mirl.models.sizes import checked, checked_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,10 +76,7 @@ class PromptIR(Network, architecture="PromptIR"):
         prompt_len: int = 5,
         device: Device = "cpu",
     ) -> None:
-        sizes = checked(dim, num_blocks, heads, ffn_expansion_factor) | {
-            "num_refinement_blocks": whole("num_refinement_blocks", num_refinement_blocks),
-            "prompt_dims": wholes("prompt_dims", prompt_dims, 3),
-            "prompt_sizes": wholes("prompt_sizes", prompt_sizes, 3),
-            "prompt_len": whole("prompt_len", prompt_len),
-        }
+        sizes = checked(dim, num_blocks, heads, ffn_expansion_factor)
+        sizes["num_refinement_blocks"] = whole("num_refinement_blocks", num_refinement_blocks)
+        sizes |= checked_prompts(prompt_dims, prompt_sizes, prompt_len)
         self._initialise("PromptIR", sizes, seed, device)

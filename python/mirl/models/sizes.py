@@ -23,6 +23,17 @@ def checked(
     }
 
 
+def checked_prompts(
+    prompt_dims: Sequence[int], prompt_sizes: Sequence[int], prompt_len: int
+) -> dict[str, Any]:
+    """Those of prompts, in the same way."""
+    return {
+        "prompt_dims": wholes("prompt_dims", prompt_dims, 3),
+        "prompt_sizes": wholes("prompt_sizes", prompt_sizes, 3),
+        "prompt_len": whole("prompt_len", prompt_len),
+    }
+
+
 def checked_norm(layer_norm: LayerNorm) -> LayerNorm:
     """The layer norm; raises ValueError for one that is not known."""
     check_choice("layer_norm", layer_norm, get_args(LayerNorm))
