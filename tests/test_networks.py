@@ -128,17 +128,45 @@ def test_dynet_has_the_published_size():
     assert unused == {f"reduce_noise_channel_{i}" for i in (1, 2, 3)}
 
 
-def test_the_small_dynet_has_the_weights_of_the_large_one():
-    large = made("DyNet", num_blocks=(4, 6, 6, 8))
+def test_the_small_dynet_has_the_weights_of_the_large_one(device):
+    large = made("DyNet", num_blocks=(4, 6, 6, 8), device=device)
     mirl.prune(large, 0.5)
-    small = mirl.DyNet(**large.config | {"num_blocks": (2, 3, 3, 4)})
+    small = mirl.DyNet(**large.config | {"num_blocks": (2, 3, 3, 4)}, device=device)
     assert small.shapes == large.shapes
     small.load_state_dict(large.state_dict())
     small.mask = large.mask
-    assert_same_state(small.state_dict(), large.state_dict())
     image = random_images(8, (1, 3, 16, 16))
     assert not np.array_equal(small(image), large(image))
     assert mirl.Network.from_state_dict(small.state_dict()).config == large.config
+    large.num_blocks = (2, 3, 3, 4)
+    assert large.num_blocks == (2, 3, 3, 4)
+    assert large.config == small.config
+    np.testing.assert_array_equal(small(image), large(image))
+
+
+def test_a_dynet_is_trained_small_and_large_in_turns(device):
+    model = made("DyNet", device=device)
+    trainer = mirl.Trainer(model, lr=1e-3)
+    image = random_images(9, (1, 3, 16, 16))
+    losses = []
+    for num_blocks in ((4, 6, 6, 8), (2, 3, 3, 4)) * 3:
+        model.num_blocks = num_blocks
+        alone = mirl.DyNet(**model.config)
+        alone.load_state_dict(model.state_dict())
+        losses.append(trainer.step(image, image / 2))
+        assert losses[-1] == pytest.approx(np.abs(alone(image) - image / 2).mean(), rel=1e-5)
+    assert losses[4] < losses[0]
+    assert losses[5] < losses[1]
+
+
+@pytest.mark.parametrize("wrong", [(1, 1, 1), (0, 1, 1, 1), (1, 1, 1, 1.5), 3, (1, 1, 1, 1 << 40)])
+def test_a_dynets_depth_is_four_numbers(wrong):
+    model = made("DyNet")
+    with pytest.raises((TypeError, ValueError), match="num_blocks"):
+        model.num_blocks = wrong
+    assert model.num_blocks == SMALL_DYNET["num_blocks"]
+    with pytest.raises(ValueError, match="parameters depend on these sizes"):
+        model._network.resize('{"dim": 16}')
 
 
 # SymUNet's own

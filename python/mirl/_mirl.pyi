@@ -173,6 +173,10 @@ class Network:
         """
         Counts by mask, of these parameters.
         """
+    def resize(self, /, config: str) -> None:
+        """
+        Changes sizes (JSON) that no parameter depends on.
+        """
     def restore(self, /, images: NDArray[numpy.float32], precision: str) -> NDArray[numpy.float32]:
         """
         Restored images, not clipped, by products in `precision`.

@@ -101,6 +101,18 @@ impl Network {
         &self.architecture
     }
 
+    /// Changes sizes that no parameter depends on.
+    ///
+    /// # Errors
+    /// Sizes that one does depend on, or that are none of a network's.
+    pub fn resize(&mut self, architecture: Architecture) -> Result<()> {
+        if architecture.declared()?.parameters != self.architecture.declared()?.parameters {
+            return Err(Error::value("parameters depend on these sizes"));
+        }
+        let before = std::mem::replace(&mut self.architecture, architecture);
+        self.build().inspect_err(|_| self.architecture = before)
+    }
+
     /// The GPU that it lies on.
     pub fn gpu(&self) -> Option<&Arc<Gpu>> {
         self.gpu.as_ref()

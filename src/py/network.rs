@@ -70,6 +70,14 @@ impl Network {
         })??)
     }
 
+    /// Changes sizes (JSON) that no parameter depends on.
+    fn resize(&self, py: Python<'_>, config: &str) -> PyResult<()> {
+        enter_with(py, &self.shared, |network| {
+            let name = network.architecture().name();
+            network.resize(Architecture::from_json(name, config)?)
+        })
+    }
+
     /// "cpu" or "cuda".
     #[getter]
     fn device(&self, py: Python<'_>) -> PyResult<&'static str> {

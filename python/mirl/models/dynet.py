@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from mirl.checks import whole
+from mirl.checks import whole, wholes
 from mirl.models.network import Network
 from mirl.models.sizes import checked, checked_prompts
 
@@ -57,17 +58,15 @@ class DyNet(Network, architecture="DyNet"):
     Notes
     -----
     No parameter depends on `num_blocks`: the large and the small network have the same state dict. One
-    that is read is taken for the large one's.
+    that is read, of a published checkpoint say, is taken for the large one's.
 
     Examples
     --------
-    The small network, with the weights of the large one:
-
     >>> import mirl
-    >>> large = mirl.DyNet(dim=8, prompt_dims=(8, 16, 40), prompt_sizes=(8, 4, 2))
-    >>> small = mirl.DyNet(**large.config | {"num_blocks": (2, 3, 3, 4)})
-    >>> small.load_state_dict(large.state_dict())
-    >>> small.mask = large.mask
+    >>> model = mirl.DyNet(dim=8, prompt_dims=(8, 16, 40), prompt_sizes=(8, 4, 2))
+    >>> model.num_blocks
+    (4, 6, 6, 8)
+    >>> model.num_blocks = (2, 3, 3, 4)  # the small one from here on
     """
 
     def __init__(
@@ -88,3 +87,21 @@ class DyNet(Network, architecture="DyNet"):
         sizes["num_refinement_blocks"] = whole("num_refinement_blocks", num_refinement_blocks)
         sizes |= checked_prompts(prompt_dims, prompt_sizes, prompt_len)
         self._initialise("DyNet", sizes, seed, device)
+
+    @property
+    def num_blocks(self) -> tuple[int, ...]:
+        """How often each of the four levels applies its block, the latent one last.
+
+        May be set at any time, between two steps of a `Trainer`, too: parameters and masks stay.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Set to something else than four whole numbers from 1. Nothing is changed then.
+        """
+        return tuple(self.config["num_blocks"])
+
+    @num_blocks.setter
+    def num_blocks(self, num_blocks: Sequence[int]) -> None:
+        sizes = {"num_blocks": wholes("num_blocks", num_blocks, 4)}
+        self._network.resize(json.dumps(self.config | sizes))
