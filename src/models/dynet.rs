@@ -4,9 +4,8 @@
 //! share.
 
 use super::forward::Forward;
-use super::promptir::{PromptIr, PromptIrConfig, UNUSED};
+use super::promptir::{PromptIr, PromptIrConfig, UNUSED_OF_LEVELS};
 use super::restormer::{LEVELS, RestormerConfig};
-use super::sizes;
 use crate::Result;
 use crate::nn::{Builder, Level, StateDict};
 use crate::ops::Tensor;
@@ -29,14 +28,8 @@ impl DyNetConfig {
     /// # Errors
     /// Names or shapes that are not DyNet's.
     pub fn infer(state: &StateDict) -> Result<Self> {
-        let published = RestormerConfig::default();
-        let around = RestormerConfig {
-            dim: sizes::dim(state, "patch_embed.proj.weight")?,
-            num_refinement_blocks: sizes::depth(state, "refinement"),
-            heads: sizes::heads(state, LEVELS, published.heads),
-            ffn_expansion_factor: sizes::expansion(state, published.ffn_expansion_factor),
-            ..published
-        };
+        let depths = RestormerConfig::default().num_blocks;
+        let around = RestormerConfig::of_blocks(state, LEVELS.map(String::from), depths)?;
         PromptIrConfig::around(around, state).map(Self)
     }
 }
@@ -46,13 +39,8 @@ pub(super) struct DyNet(PromptIr);
 impl DyNet {
     /// Declares the parameters in the published order.
     pub fn new(c: &DyNetConfig, b: &Builder) -> Result<Self> {
-        PromptIr::with(&c.0, b, Level::shared, unused()).map(Self)
+        PromptIr::with(&c.0, b, Level::shared, &UNUSED_OF_LEVELS).map(Self)
     }
-}
-
-/// Of PromptIR's convolutions that no forward uses, those that it has, too.
-fn unused() -> &'static [&'static str] {
-    &UNUSED[3..]
 }
 
 impl Forward for DyNet {
@@ -65,14 +53,14 @@ impl Forward for DyNet {
     }
 
     fn unused(&self) -> &'static [&'static str] {
-        unused()
+        &UNUSED_OF_LEVELS
     }
 
     fn forward(&self, image: &Tensor) -> Result<Tensor> {
         let [p1, p2, p3] = &self.0.prompted;
         let [e1, e2, e3, x] = self.0.encode(image)?;
-        let x = self.0.decode(3, &p3.forward(x)?, &p2.forward(e3)?)?; // [n, h/4, 4d, w/4]
-        let x = self.0.decode(2, &x, &p1.forward(e2)?)?; // [n, h/2, 2d, w/2]
-        self.0.finish(&x, &e1, image)
+        let x = self.0.decode(3, p3.forward(x)?, p2.forward(e3)?)?; // [n, h/4, 4d, w/4]
+        let x = self.0.decode(2, x, p1.forward(e2)?)?; // [n, h/2, 2d, w/2]
+        self.0.finish(x, e1, image)
     }
 }

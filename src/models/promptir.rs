@@ -17,10 +17,17 @@ use serde::{Deserialize, Serialize};
 
 /// Convolutions that the published network declares and its forward never uses. They are parameters
 /// of every checkpoint and are kept for that.
-pub(super) const UNUSED: [&str; 6] = [
+const UNUSED: [&str; 6] = [
     "chnl_reduce1",
     "chnl_reduce2",
     "chnl_reduce3",
+    UNUSED_OF_LEVELS[0],
+    UNUSED_OF_LEVELS[1],
+    UNUSED_OF_LEVELS[2],
+];
+
+/// Those of them that DyNet has, too.
+pub(super) const UNUSED_OF_LEVELS: [&str; 3] = [
     "reduce_noise_channel_1",
     "reduce_noise_channel_2",
     "reduce_noise_channel_3",
@@ -287,16 +294,21 @@ impl PromptIr {
         Ok([e1, e2, e3, x])
     }
 
-    /// Twice the size, beside what the encoder had there, in the decoder blocks of level 2 or 3.
-    pub fn decode(&self, level: usize, x: &Tensor, skip: &Tensor) -> Result<Tensor> {
-        let x = ops::cat(&self.up[level - 1].forward(x)?, skip)?;
-        let x = self.reduce_chan[level - 2].forward(&x)?;
+    /// Twice the size, beside what the encoder had there. Takes both, so that they are not held while
+    /// the decoder works.
+    fn up(&self, level: usize, x: Tensor, skip: Tensor) -> Result<Tensor> {
+        ops::cat(&self.up[level - 1].forward(&x)?, &skip)
+    }
+
+    /// The same in the decoder blocks of level 2 or 3.
+    pub fn decode(&self, level: usize, x: Tensor, skip: Tensor) -> Result<Tensor> {
+        let x = self.reduce_chan[level - 2].forward(&self.up(level, x, skip)?)?;
         self.decoder[level - 1].forward(x)
     }
 
     /// The same of level 1, which nothing reduces, and what is added to the image: [n, h, 3, w].
-    pub fn finish(&self, x: &Tensor, skip: &Tensor, image: &Tensor) -> Result<Tensor> {
-        let x = ops::cat(&self.up[0].forward(x)?, skip)?; // [n, h, 2d, w]
+    pub fn finish(&self, x: Tensor, skip: Tensor, image: &Tensor) -> Result<Tensor> {
+        let x = self.up(1, x, skip)?; // [n, h, 2d, w]
         let x = self.refinement.forward(self.decoder[0].forward(x)?)?; // [n, h, 2d, w]
         ops::add(&self.output.forward(&x)?, image)
     }
@@ -318,8 +330,8 @@ impl Forward for PromptIr {
     fn forward(&self, image: &Tensor) -> Result<Tensor> {
         let [p1, p2, p3] = &self.prompted;
         let [e1, e2, e3, x] = self.encode(image)?;
-        let x = self.decode(3, &p3.forward(x)?, &e3)?; // [n, h/4, 4d, w/4]
-        let x = self.decode(2, &p2.forward(x)?, &e2)?; // [n, h/2, 2d, w/2]
-        self.finish(&p1.forward(x)?, &e1, image)
+        let x = self.decode(3, p3.forward(x)?, e3)?; // [n, h/4, 4d, w/4]
+        let x = self.decode(2, p2.forward(x)?, e2)?; // [n, h/2, 2d, w/2]
+        self.finish(p1.forward(x)?, e1, image)
     }
 }

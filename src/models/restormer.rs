@@ -68,18 +68,28 @@ impl RestormerConfig {
     /// # Errors
     /// Names or shapes that are not Restormer's, nor those of a network made of it.
     pub fn infer(state: &StateDict) -> Result<Self> {
-        let published = Self::default();
         let blocks = LEVELS.map(|level| format!("{level}.0"));
-        let config = Self {
-            dim: sizes::dim(state, "patch_embed.proj.weight")?,
-            num_blocks: LEVELS.map(|level| sizes::depth(state, level)),
-            num_refinement_blocks: sizes::depth(state, "refinement"),
-            heads: sizes::heads(state, blocks, published.heads),
-            ffn_expansion_factor: sizes::expansion(state, published.ffn_expansion_factor),
-            layer_norm: sizes::layer_norm(state, "encoder_level1.0"),
-        };
+        let depths = LEVELS.map(|level| sizes::depth(state, level));
+        let config = Self::of_blocks(state, blocks, depths)?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// The same, not looked at, of a network whose levels have these first blocks and depths.
+    pub(super) fn of_blocks(
+        state: &StateDict,
+        blocks: [String; 4],
+        num_blocks: [usize; 4],
+    ) -> Result<Self> {
+        let published = Self::default();
+        Ok(Self {
+            dim: sizes::dim(state, "patch_embed.proj.weight")?,
+            num_blocks,
+            num_refinement_blocks: sizes::depth(state, "refinement"),
+            layer_norm: sizes::layer_norm(state, &blocks[0]),
+            heads: sizes::heads(state, blocks, published.heads),
+            ffn_expansion_factor: sizes::expansion(state, published.ffn_expansion_factor),
+        })
     }
 }
 
@@ -141,10 +151,15 @@ impl Restormer {
         })
     }
 
-    /// Twice the size, beside what the encoder had there, in the decoder blocks of level 2 or 3.
-    fn decode(&self, level: usize, x: &Tensor, skip: &Tensor) -> Result<Tensor> {
-        let x = ops::cat(&self.up[level - 1].forward(x)?, skip)?;
-        let x = self.reduce_chan[level - 2].forward(&x)?;
+    /// Twice the size, beside what the encoder had there. Takes both, so that they are not held while
+    /// the decoder works.
+    fn up(&self, level: usize, x: Tensor, skip: Tensor) -> Result<Tensor> {
+        ops::cat(&self.up[level - 1].forward(&x)?, &skip)
+    }
+
+    /// The same in the decoder blocks of level 2 or 3.
+    fn decode(&self, level: usize, x: Tensor, skip: Tensor) -> Result<Tensor> {
+        let x = self.reduce_chan[level - 2].forward(&self.up(level, x, skip)?)?;
         self.decoder[level - 1].forward(x)
     }
 }
@@ -163,9 +178,9 @@ impl Forward for Restormer {
         let e2 = self.encoder[1].forward(self.down[0].forward(&e1)?)?; // [n, h/2, 2d, w/2]
         let e3 = self.encoder[2].forward(self.down[1].forward(&e2)?)?; // [n, h/4, 4d, w/4]
         let x = self.latent.forward(self.down[2].forward(&e3)?)?; // [n, h/8, 8d, w/8]
-        let x = self.decode(3, &x, &e3)?; // [n, h/4, 4d, w/4]
-        let x = self.decode(2, &x, &e2)?; // [n, h/2, 2d, w/2]
-        let x = ops::cat(&self.up[0].forward(&x)?, &e1)?; // [n, h, 2d, w]
+        let x = self.decode(3, x, e3)?; // [n, h/4, 4d, w/4]
+        let x = self.decode(2, x, e2)?; // [n, h/2, 2d, w/2]
+        let x = self.up(1, x, e1)?; // [n, h, 2d, w]
         let x = self.refinement.forward(self.decoder[0].forward(x)?)?; // [n, h, 2d, w]
         ops::add(&self.output.forward(&x)?, image) // [n, h, 3, w]
     }

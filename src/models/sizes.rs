@@ -3,7 +3,6 @@
 use crate::nn::{StateDict, TransformerBlock};
 use crate::ops::LayerNorm;
 use crate::{Error, Result};
-use std::fmt::Display;
 
 /// No size of a network that fits into memory is larger; products of two stay far from overflow.
 const LARGEST: usize = 1 << 16;
@@ -73,7 +72,7 @@ pub fn axis(state: &StateDict, name: &str, axis: usize) -> Option<usize> {
 /// The attention heads of blocks, the published ones where a block is not there.
 pub fn heads<const N: usize>(
     state: &StateDict,
-    blocks: [impl Display; N],
+    blocks: [String; N],
     published: [usize; N],
 ) -> [usize; N] {
     std::array::from_fn(|i| {

@@ -119,10 +119,16 @@ impl SymUNet {
         })
     }
 
-    /// Twice the size, and what the encoder had there, through the decoder's blocks.
-    fn decode(&self, stage: usize, x: &Tensor, skip: &Tensor) -> Result<Tensor> {
-        let x = ops::pixel_shuffle(&self.ups[stage].forward(x)?, 2)?;
-        self.decoders[stage].forward(ops::add(&x, skip)?)
+    /// Twice the size, and what the encoder had there. Takes both, so that they are not held while the
+    /// decoder works.
+    fn up(&self, stage: usize, x: Tensor, skip: Tensor) -> Result<Tensor> {
+        let x = ops::pixel_shuffle(&self.ups[stage].forward(&x)?, 2)?;
+        ops::add(&x, &skip)
+    }
+
+    /// The same through the decoder's blocks.
+    fn decode(&self, stage: usize, x: Tensor, skip: Tensor) -> Result<Tensor> {
+        self.decoders[stage].forward(self.up(stage, x, skip)?)
     }
 }
 
@@ -140,9 +146,9 @@ impl Forward for SymUNet {
         let e2 = self.encoders[1].forward(self.downs[0].forward(&e1)?)?; // [n, h/2, 2d, w/2]
         let e3 = self.encoders[2].forward(self.downs[1].forward(&e2)?)?; // [n, h/4, 4d, w/4]
         let x = self.middle.forward(self.downs[2].forward(&e3)?)?; // [n, h/8, 8d, w/8]
-        let x = self.decode(0, &x, &e3)?; // [n, h/4, 4d, w/4]
-        let x = self.decode(1, &x, &e2)?; // [n, h/2, 2d, w/2]
-        let x = self.decode(2, &x, &e1)?; // [n, h, d, w]
+        let x = self.decode(0, x, e3)?; // [n, h/4, 4d, w/4]
+        let x = self.decode(1, x, e2)?; // [n, h/2, 2d, w/2]
+        let x = self.decode(2, x, e1)?; // [n, h, d, w]
         ops::add(&self.ending.forward(&x)?, image) // [n, h, 3, w]
     }
 }
