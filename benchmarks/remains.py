@@ -146,11 +146,11 @@ def remains(model: mirl.Network) -> NDArray[np.float64]:
 
 def times(model: mirl.Network, name: str) -> int:
     """How often a parameter is applied: in DyNet as often as its level has its block."""
-    level, part, *_ = name.split(".")
-    shared = isinstance(model, mirl.DyNet) and level in HALVINGS and not part.isdigit()
-    if not shared or level.startswith("noise"):
+    level = name.split(".")[0]
+    shared = level.startswith(("encoder", "decoder", "latent"))
+    if not (isinstance(model, mirl.DyNet) and shared):
         return 1
-    return int(model.config["num_blocks"][HALVINGS[level]])
+    return model.num_blocks[HALVINGS[level]]
 
 
 def block_remains(part: Callable[[str], NDArray[np.bool_]]) -> NDArray[np.float64]:

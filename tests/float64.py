@@ -12,20 +12,14 @@ def restormer(state, config, image):
     """What a network of these parameters and sizes makes of an image [3, h, w]."""
     at, (n1, n2, n3, n4) = float64(state), config["num_blocks"]
 
-    def down(name, x):
-        return unshuffle(conv(at, f"{name}.body.0", x))
-
-    def up(name, x, skip):
-        return np.concatenate([shuffle(conv(at, f"{name}.body.0", x)), skip])
-
     e1 = level(at, "encoder_level1", n1, conv(at, "patch_embed.proj", image))
-    e2 = level(at, "encoder_level2", n2, down("down1_2", e1))
-    e3 = level(at, "encoder_level3", n3, down("down2_3", e2))
-    x = up("up4_3", level(at, "latent", n4, down("down3_4", e3)), e3)
+    e2 = level(at, "encoder_level2", n2, down(at, "down1_2", e1))
+    e3 = level(at, "encoder_level3", n3, down(at, "down2_3", e2))
+    x = up(at, "up4_3", level(at, "latent", n4, down(at, "down3_4", e3)), e3)
     x = level(at, "decoder_level3", n3, conv(at, "reduce_chan_level3", x))
-    x = up("up3_2", x, e2)
+    x = up(at, "up3_2", x, e2)
     x = level(at, "decoder_level2", n2, conv(at, "reduce_chan_level2", x))
-    x = level(at, "decoder_level1", n1, up("up2_1", x, e1))
+    x = level(at, "decoder_level1", n1, up(at, "up2_1", x, e1))
     x = level(at, "refinement", config["num_refinement_blocks"], x)
     return conv(at, "output", x) + image
 
@@ -39,25 +33,19 @@ def dynet(state, config, image):
             x = block(at, f"{name}.", x)
         return x
 
-    def down(name, x):
-        return unshuffle(conv(at, f"{name}.body.0", x))
-
-    def up(name, x, skip):
-        return np.concatenate([shuffle(conv(at, f"{name}.body.0", x)), skip])
-
     def prompted(i, x):
         x = np.concatenate([x, prompt(at, f"prompt{i}", x)])
         return conv(at, f"reduce_noise_level{i}", block(at, f"noise_level{i}.", x))
 
     e1 = repeated("encoder_level1", n1, conv(at, "patch_embed.proj", image))
-    e2 = repeated("encoder_level2", n2, down("down1_2", e1))
-    e3 = repeated("encoder_level3", n3, down("down2_3", e2))
-    x = prompted(3, repeated("latent", n4, down("down3_4", e3)))
-    x = conv(at, "reduce_chan_level3", up("up4_3", x, prompted(2, e3)))
+    e2 = repeated("encoder_level2", n2, down(at, "down1_2", e1))
+    e3 = repeated("encoder_level3", n3, down(at, "down2_3", e2))
+    x = prompted(3, repeated("latent", n4, down(at, "down3_4", e3)))
+    x = conv(at, "reduce_chan_level3", up(at, "up4_3", x, prompted(2, e3)))
     x = repeated("decoder_level3", n3, x)
-    x = conv(at, "reduce_chan_level2", up("up3_2", x, prompted(1, e2)))
+    x = conv(at, "reduce_chan_level2", up(at, "up3_2", x, prompted(1, e2)))
     x = repeated("decoder_level2", n2, x)
-    x = repeated("decoder_level1", n1, up("up2_1", x, e1))
+    x = repeated("decoder_level1", n1, up(at, "up2_1", x, e1))
     x = level(at, "refinement", config["num_refinement_blocks"], x)
     return conv(at, "output", x) + image
 
@@ -104,6 +92,14 @@ def resized(x, size, axis):
     after = np.minimum(before + 1, length - 1)
     share = np.moveaxis(np.expand_dims(at - before, (0, 1)), 2, axis)
     return x.take(before, axis) * (1 - share) + x.take(after, axis) * share
+
+
+def down(at, name, x):
+    return unshuffle(conv(at, f"{name}.body.0", x))
+
+
+def up(at, name, x, skip):
+    return np.concatenate([shuffle(conv(at, f"{name}.body.0", x)), skip])
 
 
 def unshuffle(x):

@@ -159,6 +159,19 @@ def test_a_dynet_is_trained_small_and_large_in_turns(device):
     assert losses[5] < losses[1]
 
 
+def test_a_state_dict_does_not_tell_a_dynets_depth(tmp_path):
+    model = made("DyNet", num_blocks=(2, 3, 3, 4))
+    with pytest.warns(
+        UserWarning, match=r"num_blocks is \[2, 3, 3, 4\]: who reads it takes \[4, 6"
+    ):
+        mirl.export(model, tmp_path / "x.pth")
+    again = mirl.load(tmp_path / "x.pth")
+    assert again.num_blocks == (4, 6, 6, 8)
+    again.num_blocks = model.num_blocks
+    image = random_images(10, (1, 3, 16, 8))
+    np.testing.assert_array_equal(again(image), model(image))
+
+
 @pytest.mark.parametrize("wrong", [(1, 1, 1), (0, 1, 1, 1), (1, 1, 1, 1.5), 3, (1, 1, 1, 1 << 40)])
 def test_a_dynets_depth_is_four_numbers(wrong):
     model = made("DyNet")

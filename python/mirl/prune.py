@@ -150,7 +150,7 @@ def prune(
     include, exclude
         Which parameters compete: groups (``"weights"``, ``"norms"``, ``"biases"``, ``"prompts"``,
         ``"temperatures"``, ``"dead"``), names, or patterns (``"encoder_level1.*"``). By default
-        ``"dead"``, the six convolutions that the forward never uses, is excluded; in paper-code
+        ``"dead"``, the convolutions that the forward never uses, is excluded; in paper-code
         nothing is.
     min_density
         Share of each tensor that stays at least, in [0, 1), so that no layer collapses.

@@ -79,7 +79,7 @@ impl TransformerBlock {
 /// Transformer blocks one after the other, at one width.
 pub struct Level {
     blocks: Vec<TransformerBlock>,
-    /// How often all of them.
+    /// How often all of them: several blocks once, or one several times.
     times: usize,
 }
 

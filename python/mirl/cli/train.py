@@ -82,10 +82,13 @@ def train(
     dim: Annotated[int, typer.Option(help="Channels of the first level.")] = 48,
     num_blocks: Annotated[
         tuple[int, int, int, int],
-        typer.Option(metavar="INT INT INT INT", help="Blocks of each level, the lowest last."),
+        typer.Option(
+            metavar="INT INT INT INT",
+            help="Blocks of each level, the lowest last; of DyNet, how often one is applied.",
+        ),
     ] = (4, 6, 6, 8),
     num_refinement_blocks: Annotated[
-        int, typer.Option(help="Of PromptIR and Restormer: blocks after the decoder.")
+        int, typer.Option(help="Of all but SymUNet: blocks after the decoder.")
     ] = 4,
     heads: Annotated[
         tuple[int, int, int, int],
@@ -93,11 +96,13 @@ def train(
     ] = (1, 2, 4, 8),
     prompt_dims: Annotated[
         tuple[int, int, int],
-        typer.Option(metavar="INT INT INT", help="Of PromptIR: channels of the three prompts."),
+        typer.Option(
+            metavar="INT INT INT", help="Of PromptIR and DyNet: channels of the three prompts."
+        ),
     ] = (64, 128, 320),
     prompt_sizes: Annotated[
         tuple[int, int, int],
-        typer.Option(metavar="INT INT INT", help="Of PromptIR: their height and width."),
+        typer.Option(metavar="INT INT INT", help="Of prompts: height and width."),
     ] = (64, 32, 16),
     changes: Annotated[
         list[str] | None,

@@ -33,7 +33,8 @@ def export(model: Network, path: str | os.PathLike[str]) -> None:
 
         ``.pth``: for PyTorch, a state dict under the published names, those of the unused
         convolutions included, that ``torch.load(path, weights_only=True)`` reads. `mirl.load` reads
-        it, too, and takes zeros for pruned weights.
+        it, too, and takes zeros for pruned weights. A warning tells sizes that do not follow from it:
+        `mirl.DyNet.num_blocks`.
 
         ``.onnx``: for ONNX Runtime (1.17 or newer), OpenVINO and others, a graph of opset 20. Its
         input ``image`` is float32 of shape (N, 3, H, W), RGB in [0, 1], with any N, and H and W any

@@ -6,15 +6,22 @@ is its reader here.
 
 from __future__ import annotations
 
+import json
 import pickle
 import struct
+import warnings
 import zipfile
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mirl import _mirl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from mirl.models import Network
 
@@ -36,7 +43,8 @@ PADDING_ID = int.from_bytes(b"FB", "little")
 
 def write_state_dict(model: Network, path: Path) -> None:
     """Write the parameters as torch.save writes a state dict."""
-    shapes = model.shapes
+    shapes, state = model.shapes, model.state_dict()
+    _warn_of_sizes(model.config, state)
     with path.open("wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
         def add(name: str, data: bytes) -> None:
@@ -49,9 +57,20 @@ def write_state_dict(model: Network, path: Path) -> None:
 
         add("data.pkl", pickled(shapes))
         add("byteorder", b"little")
-        for index, values in enumerate(model.state_dict().values()):
+        for index, values in enumerate(state.values()):
             add(f"data/{index}", values.astype("<f4", copy=False).tobytes())
         add("version", VERSION)
+
+
+def _warn_of_sizes(config: dict[str, Any], state: dict[str, NDArray[np.float32]]) -> None:
+    """Warn of sizes that nobody who reads the parameters can know."""
+    found = json.loads(_mirl.Network.infer(state)[1])
+    for name, size in config.items():
+        if found[name] != size:
+            warnings.warn(
+                f"a state dict does not tell that {name} is {size}: who reads it takes {found[name]}",
+                stacklevel=4,
+            )
 
 
 def pickled(shapes: Mapping[str, tuple[int, ...]]) -> bytes:

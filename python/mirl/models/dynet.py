@@ -58,7 +58,8 @@ class DyNet(Network, architecture="DyNet"):
     Notes
     -----
     No parameter depends on `num_blocks`: the large and the small network have the same state dict. One
-    that is read, of a published checkpoint say, is taken for the large one's.
+    that is read, of a published checkpoint say, is taken for the large one's. Checkpoints of a
+    `Trainer` and ``masks_of`` of `mirl.find_ticket` are for one of them: set `num_blocks` before.
 
     Examples
     --------

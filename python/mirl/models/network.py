@@ -422,8 +422,8 @@ class Network:
             ``"float16"`` or ``"bfloat16"``. What rounding costs, measured on a small noisy image, is
             written down in the file.
         unused
-            Whether a packed file keeps what the forward never uses, six convolutions of PromptIR.
-            Loaded without them, they are pruned whole.
+            Whether a packed file keeps what the forward never uses: six convolutions of PromptIR,
+            three of DyNet. Loaded without them, they are pruned whole.
 
         Raises
         ------
