@@ -36,7 +36,7 @@ Pixels = TypeVar("Pixels", bound="NDArray[Any]")
 
 BYTES_PER_PIXEL = 36
 """Memory that a restoration takes per pixel and channel at full resolution, at its peak. Measured:
-growth of the resident set on a processor, 13 to 26 bytes of all networks for dim 16 and 48 at
+growth of the resident set on a processor, 11 to 26 bytes of all networks for dim 16 and 48 at
 256x256 to 1024x1024."""
 MEMORY_SHARE = 0.5
 """Of the memory that this process may have (`mirl.machine.memory`), for one restoration. Not of what

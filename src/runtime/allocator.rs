@@ -3,7 +3,8 @@
 //! A training step takes and frees the same large blocks again and again. The system's allocator
 //! returns them, and every page that comes back costs a fault and a pass of zeroes; caches of sizes
 //! hold half as much again as is ever in use. dlmalloc (Lea) fits blocks together and keeps its memory
-//! until [`settle`] finds it far too much.
+//! until [`settle`] finds it far too much, or until a block larger than a segment does not fit in what
+//! is idle.
 //!
 //! Whatever may be a tile begins with a cache line: a vector that lies across two takes two loads, and
 //! sparse products do little else than load.
@@ -43,14 +44,14 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// Calls in a row that needed little.
 static SMALL_CALLS: AtomicUsize = AtomicUsize::new(0);
 static RELEASING: AtomicBool = AtomicBool::new(false);
+static REFUSING: AtomicBool = AtomicBool::new(false);
 
 /// To be called between long calls: where a number of them needed less than half of what is held,
 /// gives back to the system the segments that no block lies in, all but the newest.
 pub fn settle() {
     let used = USED.load(Ordering::Relaxed);
     let peak = PEAK.swap(used, Ordering::Relaxed);
-    let held: usize = SIZES.iter().map(|size| size.load(Ordering::Relaxed)).sum();
-    if held <= 2 * peak + SEGMENT {
+    if held() <= 2 * peak + SEGMENT {
         SMALL_CALLS.store(0, Ordering::Relaxed);
     } else if SMALL_CALLS.fetch_add(1, Ordering::Relaxed) >= PATIENCE {
         release();
@@ -59,11 +60,38 @@ pub fn settle() {
 
 /// The same at once: where memory has run out, whoever goes on needs some.
 pub fn release() {
-    let mut blocks = lock(&LARGE_BLOCKS);
+    give_back(&mut lock(&LARGE_BLOCKS));
+}
+
+fn give_back(blocks: &mut Dlmalloc<Segments>) {
     RELEASING.store(true, Ordering::Relaxed);
     // SAFETY: only segments without a block are given back.
     unsafe { blocks.trim(0) };
     RELEASING.store(false, Ordering::Relaxed);
+}
+
+/// Bytes of all segments.
+fn held() -> usize {
+    SIZES.iter().map(|size| size.load(Ordering::Relaxed)).sum()
+}
+
+/// A large block, or null. Large images have blocks of one size on one level and of another on the next:
+/// where one does not fit in what is idle, though it is no larger, idle segments go back before there is
+/// another.
+fn large(size: usize) -> *mut u8 {
+    let mut blocks = lock(&LARGE_BLOCKS);
+    if size >= SEGMENT && held() >= USED.load(Ordering::Relaxed) + size {
+        REFUSING.store(true, Ordering::Relaxed);
+        // SAFETY: the alignment is a power of two.
+        let block = unsafe { blocks.malloc(size, ALIGN) };
+        REFUSING.store(false, Ordering::Relaxed);
+        if !block.is_null() {
+            return block;
+        }
+        give_back(&mut blocks);
+    }
+    // SAFETY: the alignment is a power of two.
+    unsafe { blocks.malloc(size, ALIGN) }
 }
 
 /// The lock on all large blocks.
@@ -96,6 +124,9 @@ fn segment(size: usize) -> Option<Layout> {
 // SAFETY: segments come from the system, of the size that is told, and go back whole.
 unsafe impl Allocator for Segments {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        if REFUSING.load(Ordering::Relaxed) {
+            return (std::ptr::null_mut(), 0, 0);
+        }
         let size = size.next_multiple_of(SEGMENT);
         let free = STARTS.iter().position(|s| s.load(Ordering::Relaxed) == 0);
         let (Some(at), Some(layout)) = (free, segment(size)) else {
@@ -166,8 +197,7 @@ fn system(layout: Layout) -> Layout {
 unsafe impl GlobalAlloc for Split {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_large(layout) {
-            // SAFETY: as the caller promises.
-            let block = unsafe { lock(&LARGE_BLOCKS).malloc(layout.size(), ALIGN) };
+            let block = large(layout.size());
             if !block.is_null() {
                 let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
                 PEAK.fetch_max(used, Ordering::Relaxed);
@@ -203,6 +233,16 @@ mod tests {
         let medium = vec![1u8; LARGE - 1];
         let address = medium.as_ptr() as usize;
         assert!(address.is_multiple_of(ALIGN) && !Segments::contain(address));
+    }
+
+    #[test]
+    fn idle_segments_go_back_before_there_are_larger_ones() {
+        let parts: Vec<Vec<u8>> = (0..4).map(|_| Vec::with_capacity(2 * SEGMENT)).collect();
+        let before = held();
+        drop(parts);
+        let whole: Vec<u8> = Vec::with_capacity(8 * SEGMENT);
+        assert!(Segments::contain(whole.as_ptr() as usize));
+        assert!(held() < before + 8 * SEGMENT);
     }
 
     #[test]
