@@ -20,7 +20,7 @@ def resident():
 
 model = mirl.PromptIR(**SMALL)
 before = resident()
-model(np.zeros((1, 3, 1400, 1400), np.float32))
+model(np.zeros((1, 3, 2000, 2000), np.float32))
 large = resident()
 for _ in range(40):
     model(np.zeros((1, 3, 16, 16), np.float32))
