@@ -172,6 +172,16 @@ def test_a_state_dict_does_not_tell_a_dynets_depth(tmp_path):
     np.testing.assert_array_equal(again(image), model(image))
 
 
+def test_a_state_dict_tells_what_a_factor_comes_to(name, tmp_path):
+    """Another factor may come to the same widths, of which nobody is warned."""
+    model = made(name, ffn_expansion_factor=2.661)
+    mirl.export(model, tmp_path / "x.pth")
+    again = mirl.load(tmp_path / "x.pth")
+    assert again.config != model.config
+    image = random_images(11, (1, 3, 16, 8))
+    np.testing.assert_array_equal(again(image), model(image))
+
+
 @pytest.mark.parametrize("wrong", [(1, 1, 1), (0, 1, 1, 1), (1, 1, 1, 1.5), 3, (1, 1, 1, 1 << 40)])
 def test_a_dynets_depth_is_four_numbers(wrong):
     model = made("DyNet")

@@ -63,10 +63,13 @@ def write_state_dict(model: Network, path: Path) -> None:
 
 
 def _warn_of_sizes(config: dict[str, Any], state: dict[str, NDArray[np.float32]]) -> None:
-    """Warn of sizes that nobody who reads the parameters can know."""
+    """Warn of sizes that nobody who reads the parameters can know.
+
+    The factor of feed-forward networks matters by their widths alone, which the parameters tell.
+    """
     found = json.loads(_mirl.Network.infer(state)[1])
     for name, size in config.items():
-        if found[name] != size:
+        if name != "ffn_expansion_factor" and found[name] != size:
             warnings.warn(
                 f"a state dict does not tell that {name} is {size}: who reads it takes {found[name]}",
                 stacklevel=4,
