@@ -22,7 +22,6 @@ import numpy as np
 
 import machine
 import mirl
-from mirl.errors import DeviceError
 from mirl.io import write_text
 from peers.plain_norm import plain_norms
 from worker import Part, Worker, measure, name_of, serve_step, work_of
@@ -60,9 +59,8 @@ def main() -> None:
         export(weights(), Path(onnx))
         rows = [compare(arguments, onnx, "infer", INFERENCE, ["onnxruntime", "openvino", "torch"])]
         rows += [compare(arguments, onnx, "train", shape, ["torch"]) for shape in TRAINING]
-        if multiplies_bfloat16():
-            rows += [compare(arguments, onnx, "bf16", INFERENCE, ["openvino", "torch"])]
-            rows += [compare(arguments, onnx, "train-bf16", shape, ["torch"]) for shape in TRAINING]
+        rows += [compare(arguments, onnx, "bf16", INFERENCE, ["openvino", "torch"])]
+        rows += [compare(arguments, onnx, "train-bf16", shape, ["torch"]) for shape in TRAINING]
         rows += [compare(arguments, onnx, "recompute", shape, []) for shape in TRAINING]
         rows += [compare(arguments, onnx, "adamw", SMALLEST, ["torch", "copy"])]
         growth = [grow(arguments, size) for size in GROWTH]
@@ -82,16 +80,6 @@ def main() -> None:
 def weights() -> mirl.Network:
     network: type[mirl.Network] = getattr(mirl, os.environ.get(NETWORK, "PromptIR"))
     return network(seed=0)
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has products of bfloat16; says so where it has none."""
-    try:
-        weights().precision = "bfloat16"
-    except DeviceError as reason:
-        print(f"bfloat16 is left out: {reason}")
-        return False
-    return True
 
 
 def torch_network() -> Any:

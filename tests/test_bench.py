@@ -65,7 +65,7 @@ def test_training_has_the_precision_of_restoring(small, monkeypatch):
         return mirl.Trainer(model)
 
     monkeypatch.setattr(bench, "Trainer", trainer)
-    for small._precision in ("float32", "bfloat16"):
+    for small.precision in ("float32", "bfloat16"):
         monkeypatch.setattr(mirl.PromptIR, "__call__", lambda *_: None)
         bench.bench(small, size=16, patch_size=16, repeats=1)
     assert trained == ["float32", "bfloat16"]

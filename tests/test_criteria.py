@@ -210,7 +210,7 @@ def test_a_function_that_uses_gradients_needs_data(small):
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_what_a_network_restores_in_does_not_matter(batches, criterion):
     models = [mirl.PromptIR(seed=1, **SMALL) for _ in range(2)]
-    models[1]._precision = "bfloat16"  # without asking the processor
+    models[1].precision = "bfloat16"
     for model in models:
         mirl.prune(model, 0.5, criterion=criterion, data=batches)
     assert_same_state(models[1].mask, models[0].mask)

@@ -180,15 +180,11 @@ def test_saving_to_no_folder_is_an_oserror(small, tmp_path):
         small.save(tmp_path / "nowhere" / "x.safetensors")
 
 
-def test_rounded_products_are_close_and_refused_where_they_are_not_there(small, batch):
+def test_rounded_products_are_close(small, batch):
     assert small.precision == "float32"
     full = small(batch[0])
     with pytest.raises(ValueError, match=r"precision.*'float16'"):
         small.precision = "float16"
-    if "BF16" not in mirl.devices()["cpu"]:
-        with pytest.raises(mirl.errors.DeviceError, match="bfloat16"):
-            small.precision = "bfloat16"
-        return
     small.precision = "bfloat16"
     difference = np.abs(small(batch[0]) - full)
     assert 0 < difference.max() < 0.02

@@ -30,7 +30,6 @@ __all__ = [
     "image_size",
     "is_debug_build",
     "linear_warmup_cosine",
-    "multiplies_bf16",
     "psnr",
     "read_image",
     "read_rgb8",
@@ -369,7 +368,6 @@ def linear_warmup_cosine(
     lr: SupportsFloat | SupportsIndex,
     min_lr: SupportsFloat | SupportsIndex,
 ) -> float: ...
-def multiplies_bf16() -> bool: ...
 def psnr(a: NDArray[numpy.float64], b: NDArray[numpy.float64]) -> float:
     """
     PSNR in dB of one image [planes, height, width] against another; float64 arrays.

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirl import _mirl
 from mirl.arrays import FloatArray, as_array
-from mirl.checks import check_least, check_switches, finite, two_numbers
-from mirl.models import check_model, check_precision
+from mirl.checks import check_choice, check_least, check_switches, finite, two_numbers
+from mirl.choices import Precision
+from mirl.models import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mirl.choices import LossName, Precision, Recompute
+    from mirl.choices import LossName, Recompute
     from mirl.models import Network
 
 Images: TypeAlias = NDArray[np.float32]
@@ -81,7 +82,7 @@ class Trainer:
         results of the first convolution of each half of a block; on a GPU all that goes from operator
         to operator. Weights, their gradients, moments and all sums are float32. On a processor it takes
         less memory, and is faster where that multiplies bfloat16 faster than float32, as
-        `mirl.devices` tells: Intel's with AMX on Linux, AMD's with AVX-512.
+        `mirl.devices` tells: Intel's with AMX on Linux, AMD's with AVX512_BF16.
 
     Raises
     ------
@@ -89,8 +90,6 @@ class Trainer:
         A setting out of range.
     TypeError
         A setting of another type.
-    mirl.errors.DeviceError
-        ``"bfloat16"`` where the processor has no products of it (AVX512_BF16).
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Trainer:
             raise ValueError(f"recompute must be None or 'block', got {recompute!r}")
         check_switches(movement=movement)
         check_model(model)
-        check_precision(precision, model.device)
+        check_choice("precision", precision, get_args(Precision))
         check_least(1, micro_batch=micro_batch)
         self.model = model
         self.lr = lr

@@ -1,7 +1,7 @@
 //! The left side of products, in the form that is fastest for what is alive of it, and in the
 //! precision that is asked for.
 
-use super::bf16::{self, Pairs};
+use super::bf16::{self, Pairs, wide};
 use super::simd::dispatch;
 use super::sparse::{self, Pattern, Sparse};
 use super::tiles::{self, GROUP, Panels, Steps, Target};
@@ -19,7 +19,8 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// [`tiles::product_steps`] in this precision, with contiguous rows of the left side.
+    /// [`tiles::product_steps`] in this precision, of sides that are [ready](Self::make_ready), with contiguous rows
+    /// of the left one.
     pub fn product_steps<T: Real>(
         self,
         size: (usize, usize),
@@ -30,11 +31,18 @@ impl Precision {
         tiles: &[T],
     ) {
         match self {
-            Self::Full => tiles::product_steps(size, steps, accumulate, target, left, tiles),
-            Self::BFloat16 => {
+            Self::BFloat16 if bf16::has_pairs() => {
                 let left = Pairs::steps(size, steps, left);
                 bf16::product(&left, accumulate, target, tiles);
             }
+            _ => tiles::product_steps(size, steps, accumulate, target, left, tiles),
+        }
+    }
+
+    /// Rounds a side of [`Self::product_steps`] where that does not: once, whatever it will meet.
+    pub fn make_ready<T: Real>(self, side: &mut [T]) {
+        if self == Self::BFloat16 && !bf16::has_pairs() {
+            wide::round_all(side);
         }
     }
 }
@@ -55,7 +63,9 @@ pub struct Matrix<'a, T> {
 enum Form<T> {
     Dense,
     Panels(Panels<T>),
-    Rounded(Pairs),
+    Pairs(Pairs),
+    /// Of rounded numbers, which meet such.
+    Wide(Panels<T>),
     Sparse(Sparse<T>),
 }
 
@@ -78,9 +88,10 @@ impl<'a, T: Real> Matrix<'a, T> {
             (Some(alive), _) => known.make(("lists", numbers), || {
                 Form::Sparse(Sparse::new(Pattern::of(size, left, alive), left))
             }),
-            (None, Precision::BFloat16) => {
-                known.make(("pairs", numbers), || Form::Rounded(Pairs::new(size, left)))
+            (None, Precision::BFloat16) if bf16::has_pairs() => {
+                known.make(("pairs", numbers), || Form::Pairs(Pairs::new(size, left)))
             }
+            (None, Precision::BFloat16) => Arc::new(Form::Wide(wide::panels(size, left))),
             // As large as what they are made of, and soon made.
             (None, Precision::Full) if count >= FAR && columns >= MANY => {
                 Arc::new(Form::Panels(Panels::new(size, left)))
@@ -159,7 +170,8 @@ impl<'a, T: Real> Matrix<'a, T> {
         match &*self.form {
             Form::Dense => tiles::product(self.size, accumulate, target, self.left, tiles),
             Form::Panels(panels) => panels.product(accumulate, target, tiles),
-            Form::Rounded(pairs) => bf16::product(pairs, accumulate, target, tiles),
+            Form::Pairs(pairs) => bf16::product(pairs, accumulate, target, tiles),
+            Form::Wide(panels) => wide::product(panels, accumulate, target, tiles),
             Form::Sparse(sparse) => sparse::product(sparse, accumulate, target, tiles),
         }
     }
@@ -169,10 +181,10 @@ impl<'a, T: Real> Matrix<'a, T> {
     /// # Panics
     /// When an element would lie outside its slice.
     pub fn product_rounded(&self, target: Target<half::bf16>, tiles: &[T]) {
-        if let Form::Rounded(pairs) = &*self.form {
+        if let Form::Pairs(pairs) = &*self.form {
             return bf16::product_rounded(pairs, target, tiles);
         }
-        // Lists add up in the target, cut by cut.
+        // The others add up in the target, cut by cut.
         let (m, columns) = (self.size.0, target.columns());
         let mut sums = Buffer::new(m * columns);
         let groups: Vec<usize> = (0..columns).step_by(GROUP).collect();
@@ -182,14 +194,17 @@ impl<'a, T: Real> Matrix<'a, T> {
             groups: &groups,
         };
         self.product(false, aside, tiles);
+        let runs: Vec<&[usize]> = target.groups.chunk_by(|a, b| a + GROUP == *b).collect();
         dispatch(
             #[inline(always)]
             || {
-                for (i, sums) in sums.chunks_exact(columns.max(1)).enumerate() {
-                    for (sums, place) in sums.as_chunks::<GROUP>().0.iter().zip(target.groups) {
-                        let to = &mut target.data[i * target.row + place..][..GROUP];
-                        for i in 0..GROUP {
-                            to[i] = bf16::round(sums[i]);
+                for (i, mut sums) in sums.chunks_exact(columns.max(1)).enumerate() {
+                    for run in &runs {
+                        let from;
+                        (from, sums) = sums.split_at(run.len() * GROUP);
+                        let to = &mut target.data[i * target.row + run[0]..][..from.len()];
+                        for (to, &from) in to.iter_mut().zip(from) {
+                            *to = bf16::round(from);
                         }
                     }
                 }
@@ -220,9 +235,10 @@ mod tests {
         let weights = vec![0.0f32; m * k];
         let left = Strided::rows(&weights[..], k);
         let full = [(0, false), (1, false), (10, true), (50, true)].map(|of| (Precision::Full, of));
-        // Dense products take less time of their own.
-        let rounded = [(0, false), (2, false), (50, true)].map(|of| (Precision::BFloat16, of));
-        for (precision, (every, sparse)) in full.into_iter().chain(rounded) {
+        let rounded = [(0, false), (50, true)].map(|of| (Precision::BFloat16, of));
+        // Dense products of pairs take less time of their own.
+        let pairs = bf16::has_pairs().then_some((Precision::BFloat16, (2, false)));
+        for (precision, (every, sparse)) in full.into_iter().chain(rounded).chain(pairs) {
             let of = &Sparsity::new(Mask::from_fn(m * k, |i| every == 0 || i % every == 0));
             let known = Known {
                 sparsity: (every > 0).then_some(of),
@@ -238,7 +254,8 @@ mod tests {
         }
     }
 
-    /// Each precision, side and place has a form of its own, which is made anew when the weights change.
+    /// Each precision, side and place has a form of its own, which is made anew when the weights change; copies as
+    /// large as the weights are not kept.
     #[test]
     fn what_was_made_of_weights_is_used_again() {
         let (m, k) = (96, 96);
@@ -265,7 +282,8 @@ mod tests {
         let third = matrices();
         for (i, a) in first.iter().enumerate() {
             for (j, b) in second.iter().enumerate() {
-                assert_eq!(Arc::ptr_eq(&a.form, &b.form), i == j, "{i} {j}");
+                let is_kept = !matches!(*a.form, Form::Wide(_));
+                assert_eq!(Arc::ptr_eq(&a.form, &b.form), i == j && is_kept, "{i} {j}");
             }
             assert!(third.iter().all(|c| !Arc::ptr_eq(&a.form, &c.form)));
         }

@@ -3,6 +3,7 @@
 //!
 //! One thread each: callers split the work, so that the number of threads does not change a bit.
 
+use super::simd::dispatch;
 use super::{Real, Strided};
 use crate::runtime::buffer::Buffer;
 use rayon::prelude::*;
@@ -122,7 +123,15 @@ impl<T: Real> Panels<T> {
 
     /// # Panics
     /// When an element of the `m` × `k` lies outside its slice.
-    pub fn new((m, k): (usize, usize), left: Strided<T>) -> Self {
+    pub fn new(size: (usize, usize), left: Strided<T>) -> Self {
+        Self::of(size, left, |value| value)
+    }
+
+    /// The same of what `make` makes of the elements.
+    ///
+    /// # Panics
+    /// When an element of the `m` × `k` lies outside its slice.
+    pub fn of((m, k): (usize, usize), left: Strided<T>, make: impl Fn(T) -> T + Sync) -> Self {
         assert!(left.holds(m, k));
         let mut data = Buffer::new(m.next_multiple_of(ROWS) * k);
         let (mut rest, mut panels) = (&mut data[..], vec![]);
@@ -139,9 +148,23 @@ impl<T: Real> Panels<T> {
         let panels = panels.into_par_iter().with_min_len(Self::TASK);
         panels.for_each(|(first, i, to)| {
             let from = left.from(i * left.row + first * left.col);
-            fill(to.as_chunks_mut::<ROWS>().0, ROWS.min(m - i), from);
+            let to = to.as_chunks_mut::<ROWS>().0;
+            fill(to, ROWS.min(m - i), from);
+            dispatch(
+                #[inline(always)]
+                || {
+                    for value in to.as_flattened_mut() {
+                        *value = make(*value);
+                    }
+                },
+            );
         });
         Self { m, k, data }
+    }
+
+    /// Columns of the left side.
+    pub fn depth(&self) -> usize {
+        self.k
     }
 
     /// C = A·B, or C += A·B where `accumulate`, as [`product`] with the bits of it.

@@ -10,7 +10,6 @@ use crate::kernels::Precision;
 use crate::nn::{Builder, Parameters, StateDict};
 use crate::ops::{self, Gradients, Keep, Mode, Tensor, Values};
 use crate::prune::{self, Masks, PruneOptions};
-use crate::runtime::cpu;
 use crate::runtime::gpu::{Array, Gpu};
 use crate::{Error, Result};
 use candle_core::Device;
@@ -118,19 +117,8 @@ impl Network {
         self.gpu.as_ref()
     }
 
-    /// Whether it can run in a mode where it lies.
-    pub fn check(&self, mode: Mode) -> Result<()> {
-        let anywhere = mode.precision() == Precision::Full || self.gpu.is_some();
-        if anywhere || cpu::multiplies_bf16() {
-            return Ok(());
-        }
-        let message = "this processor multiplies no bfloat16 (AVX512_BF16)";
-        Err(Error::Device(message.into()))
-    }
-
     /// The network as it runs in a mode.
     fn forward(&self, mode: Mode) -> Result<&dyn Forward> {
-        self.check(mode)?;
         let found = self.forwards.iter().find(|(of, _)| *of == mode);
         let (_, forward) = found.ok_or_else(|| Error::internal(format!("no {mode:?}")))?;
         Ok(&**forward)

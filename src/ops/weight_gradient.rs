@@ -252,7 +252,12 @@ impl<T: Real> Part<'_, T> {
     pub fn put(&mut self, b: &[T]) {
         let to = &mut self.b[self.held * self.strip.1..][..self.strip.1];
         match self.of.places {
-            None => transpose_tiles(self.of.size.1, b, to),
+            None => {
+                transpose_tiles(self.of.size.1, b, to);
+                self.of.precision.make_ready(to);
+                let a = &mut self.a[self.held * self.strip.0..][..self.strip.0];
+                self.of.precision.make_ready(a);
+            }
             Some(_) => {
                 let (there, missing) = to.split_at_mut(b.len());
                 there.copy_from_slice(b);

@@ -20,11 +20,6 @@ pub fn simd() -> &'static str {
 }
 
 #[pyfunction]
-pub fn multiplies_bf16() -> bool {
-    cpu::multiplies_bf16()
-}
-
-#[pyfunction]
 pub fn gpu_name(py: Python<'_>) -> PyResult<String> {
     enter(py, gpu::name)
 }

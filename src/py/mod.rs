@@ -36,8 +36,8 @@ mod _mirl {
     use super::io::{image_size, read_image, read_rgb8, write_image};
     #[pymodule_export]
     use super::machine::{
-        get_num_threads, gpu_memory, gpu_name, gpu_peak, is_debug_build, multiplies_bf16,
-        reset_gpu_peak, set_num_threads, set_tf32, simd, tf32,
+        get_num_threads, gpu_memory, gpu_name, gpu_peak, is_debug_build, reset_gpu_peak,
+        set_num_threads, set_tf32, simd, tf32,
     };
     #[pymodule_export]
     use super::metrics::{psnr, ssim};

@@ -50,9 +50,8 @@ pub struct Seconds {
 
 impl Trainer {
     /// # Errors
-    /// Settings out of range, or the network cannot train so where it lies.
+    /// Settings out of range.
     pub fn new(network: &Network, config: TrainerConfig) -> Result<Self> {
-        network.check(config.mode)?;
         let all = network.parameters();
         if config.micro_batch == Some(0) {
             return Err(Error::value("micro_batch must be at least 1, got 0"));

@@ -8,7 +8,6 @@ from mirl.models.network import (
     Network,
     Snapshot,
     check_model,
-    check_precision,
     preset_choice,
 )
 from mirl.models.promptir import PromptIR
@@ -26,6 +25,5 @@ __all__ = [
     "Snapshot",
     "SymUNet",
     "check_model",
-    "check_precision",
     "preset_choice",
 ]

@@ -13,7 +13,7 @@ const ROWS: usize = 6;
 const DEPTH: usize = 96;
 
 /// # Safety
-/// [`crate::runtime::cpu::multiplies_bf16`], and the bounds are those of [`super::product`].
+/// [`crate::runtime::cpu::has_bf16`], and the bounds are those of [`super::product`].
 pub unsafe fn run(product: Rounded<f32>) {
     let (left, mut to) = (product.left, product.to);
     let depth = left.depth();
@@ -55,7 +55,7 @@ pub unsafe fn run(product: Rounded<f32>) {
 /// Two rows of 64 f32 to one of 64 pairs, and so on; a last single row gets zeros.
 ///
 /// # Safety
-/// [`crate::runtime::cpu::multiplies_bf16`].
+/// [`crate::runtime::cpu::has_bf16`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub unsafe fn pair_rows(rows: &[f32], pairs: &mut [Line]) {
     assert!(rows.len().is_multiple_of(TILE) && pairs.len() * 2 * WIDTH >= rows.len());
@@ -81,7 +81,7 @@ pub unsafe fn pair_rows(rows: &[f32], pairs: &mut [Line]) {
 /// [`super::round_row`]
 ///
 /// # Safety
-/// [`crate::runtime::cpu::multiplies_bf16`].
+/// [`crate::runtime::cpu::has_bf16`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub unsafe fn round_row(row: &[f32], lines: &mut [Line]) {
     for (row, line) in row.chunks(2 * WIDTH).zip(lines) {
@@ -98,7 +98,7 @@ pub unsafe fn round_row(row: &[f32], lines: &mut [Line]) {
 /// Rounds groups of rows of 64 to where they belong in the target's first row and those after it, `row` apart.
 ///
 /// # Safety
-/// [`crate::runtime::cpu::multiplies_bf16`].
+/// [`crate::runtime::cpu::has_bf16`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub unsafe fn round_groups(rows: &[[f32; TILE]], groups: &[usize], to: &mut [bf16], row: usize) {
     for (i, values) in rows.iter().enumerate() {

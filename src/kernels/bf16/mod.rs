@@ -1,14 +1,14 @@
-//! Products of operands rounded to bfloat16, summed up in f32, on processors that have instructions for
-//! them; results may be rounded, too.
+//! Products of operands rounded to bfloat16, summed up in f32, whose results may be rounded, too.
 //!
-//! Both sides lie in pairs along the depth, the even element in the low half of 32 bits; of an odd
-//! depth, the last pair ends with a zero.
+//! Where the processor has instructions for them, both sides lie in pairs along the depth, the even element in
+//! the low half of 32 bits; of an odd depth, the last pair ends with a zero. Others multiply in f32 ([`wide`]).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod pairs;
+pub mod wide;
 
 pub use self::pairs::{Line, Pairs, round, round_row, round_row_f32};
 
@@ -18,9 +18,18 @@ use super::tiles::{GROUP, TILE, Target, tiled_at, tiled_len};
 use crate::runtime::cpu;
 use half::bf16;
 
+/// Whether products of pairs are faster than those of full precision.
+pub fn has_pairs() -> bool {
+    cpu::multiplies_tiles() || cpu::multiplies_pairs()
+}
+
 /// Time of an element beside that of one of a product in full precision.
 pub fn cost() -> f64 {
-    if cpu::multiplies_tiles() { 0.2 } else { 0.5 }
+    match (cpu::multiplies_tiles(), cpu::multiplies_pairs()) {
+        (true, _) => 0.2,
+        (false, true) => 0.5,
+        (false, false) => 1.0,
+    }
 }
 
 /// C = A·B, or C += A·B where `accumulate`, as [`super::tiles::product_steps`] but with A and B rounded.
@@ -96,7 +105,7 @@ impl To<'_, f32> {
     /// Writes some rows from row i on.
     ///
     /// # Safety
-    /// [`cpu::multiplies_bf16`].
+    /// [`cpu::has_bf16`].
     unsafe fn put(&mut self, i: usize, groups: &[usize], rows: &[[f32; TILE]]) {
         match self {
             Self::Full { target, .. } => {
@@ -170,7 +179,7 @@ impl Rounded<'_, f32> {
             if cpu::multiplies_tiles() {
                 return amx::run(self);
             }
-            if cpu::multiplies_bf16() {
+            if cpu::has_bf16() {
                 return avx512::run(self);
             }
         }
@@ -196,6 +205,16 @@ mod tests {
         product(&Pairs::new(size, left), accumulate, target, tiles);
     }
 
+    fn wide_product<T: Real>(
+        size: (usize, usize),
+        accumulate: bool,
+        target: Target<T>,
+        left: Strided<T>,
+        tiles: &[T],
+    ) {
+        wide::product(&wide::panels(size, left), accumulate, target, tiles);
+    }
+
     fn rounded<T: Real>(value: T) -> f64 {
         round(value).to_f64()
     }
@@ -204,6 +223,44 @@ mod tests {
     fn products_equal_the_definition() {
         check_products(rounded_product::<f64>, rounded, 1e-12);
         check_products(rounded_product::<f32>, rounded, 3e-5);
+        check_products(wide_product::<f64>, rounded, 1e-12);
+        check_products(wide_product::<f32>, rounded, 3e-5);
+    }
+
+    /// Both add up in the same order.
+    #[test]
+    fn wide_products_have_the_bits_of_the_definition() {
+        let (m, n, k) = (13, 80, 200);
+        let number = |i: usize| (i as f32 * 0.7).sin();
+        let a: Vec<f32> = (0..m * k).map(number).collect();
+        let tiles: Vec<f32> = (0..tiled_len(k, n)).map(|i| number(i + 5)).collect();
+        let groups: Vec<usize> = (0..n).step_by(GROUP).collect();
+        let left = Strided::rows(&a[..], k);
+        let with = |product: &dyn Fn(Target<f32>)| {
+            let mut c = vec![0.0; m * n];
+            product(Target {
+                data: &mut c,
+                row: n,
+                groups: &groups,
+            });
+            c
+        };
+        let pairs = &Pairs::new((m, k), left);
+        let definition = with(&|target| {
+            let to = To::Full {
+                target,
+                accumulate: false,
+            };
+            let tiles = &tiles[..];
+            Rounded {
+                left: pairs,
+                to,
+                tiles,
+            }
+            .portable();
+        });
+        let wide = with(&|target| wide_product((m, k), false, target, left, &tiles));
+        assert_eq!(wide, definition);
     }
 
     /// The portable path serves no user, but says in f32 what the processor's should do.
@@ -213,7 +270,7 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         let others: [(bool, Path); 2] = [
             // SAFETY: run where the processor has what they want, with the bounds of below.
-            (cpu::multiplies_bf16(), |r| unsafe { avx512::run(r) }),
+            (cpu::has_bf16(), |r| unsafe { avx512::run(r) }),
             // SAFETY: as above.
             (cpu::multiplies_tiles(), |r| unsafe { amx::run(r) }),
         ];

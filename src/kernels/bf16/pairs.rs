@@ -118,7 +118,7 @@ impl Pairs {
     /// end.
     ///
     /// # Safety
-    /// [`cpu::multiplies_bf16`].
+    /// [`cpu::has_bf16`].
     #[cfg(target_arch = "x86_64")]
     pub unsafe fn pair_tile(&self, tiles: &[f32], tile: usize, pairs: &mut [Line]) {
         let k = self.k;
@@ -164,9 +164,13 @@ fn lines(k: usize) -> usize {
     k.div_ceil(2 * WIDTH)
 }
 
+/// The nearest, and of two the even one, as [`bf16::from_f32`] in fewer instructions.
 #[inline(always)]
 pub fn round<T: Real>(value: T) -> bf16 {
-    bf16::from_f32(value.to_f64() as f32)
+    let value = value.to_f64() as f32;
+    let (bits, high) = (value.to_bits(), value.to_bits() >> 16);
+    let nearest = bits.wrapping_add(0x7fff + (high & 1)) >> 16;
+    bf16::from_bits(if value.is_nan() { high | 0x40 } else { nearest } as u16)
 }
 
 /// A row's elements rounded, zeros beyond.
@@ -182,7 +186,7 @@ pub fn round_row<T: Real>(row: &[T], lines: &mut [Line]) {
 /// The same with what the processor has for it.
 pub fn round_row_f32(row: &[f32], lines: &mut [Line]) {
     #[cfg(target_arch = "x86_64")]
-    if cpu::multiplies_bf16() {
+    if cpu::has_bf16() {
         // SAFETY: the processor has what it wants.
         return unsafe { avx512::round_row(row, lines) };
     }
@@ -192,6 +196,18 @@ pub fn round_row_f32(row: &[f32], lines: &mut [Line]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of every number of bfloat16, and those around the middle between two.
+    #[test]
+    fn all_numbers_are_rounded_to_the_nearest() {
+        for high in 0..1 << 16 {
+            for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let number = f32::from_bits(high << 16 | low);
+                let expected = bf16::from_f32(number).to_bits();
+                assert_eq!(round(number).to_bits(), expected, "{number:e}");
+            }
+        }
+    }
 
     /// Whatever the memory held before.
     #[test]

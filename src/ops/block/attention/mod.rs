@@ -204,9 +204,27 @@ impl<'a, T: Real> Attention<'a, T> {
         let groups: Vec<usize> = (0..self.line()).step_by(GROUP).collect();
         for h in 0..self.heads {
             let (q, k) = (
-                &scratch.queries[h * head..][..head],
-                &scratch.keys[h * head..][..head],
+                &mut scratch.queries[h * head..][..head],
+                &mut scratch.keys[h * head..][..head],
             );
+            let (q_norms, k_norms) = norms.split_at_mut(dim);
+            for (x, norms) in [
+                (&*q, &mut q_norms[h * c..][..c]),
+                (&*k, &mut k_norms[h * c..][..c]),
+            ] {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (i, norm) in norms.iter_mut().enumerate() {
+                            let tiles = x.chunks_exact(c * TILE);
+                            *norm += sum_squares(tiles.map(|tile| &tile[i * TILE..][..TILE]));
+                        }
+                    },
+                );
+            }
+            for side in [&mut *q, k] {
+                self.precision.make_ready(side);
+            }
             transpose_tiles(c, k, &mut scratch.transposed);
             let products = &mut products[h * c * self.line()..][..c * self.line()];
             let target = Target {
@@ -222,21 +240,6 @@ impl<'a, T: Real> Attention<'a, T> {
             let (left, right) = (Strided::rows(q, TILE), &scratch.transposed);
             self.precision
                 .product_steps((c, TILE), steps, true, target, left, right);
-            let (q_norms, k_norms) = norms.split_at_mut(dim);
-            for (x, norms) in [
-                (q, &mut q_norms[h * c..][..c]),
-                (k, &mut k_norms[h * c..][..c]),
-            ] {
-                dispatch(
-                    #[inline(always)]
-                    || {
-                        for (i, norm) in norms.iter_mut().enumerate() {
-                            let tiles = x.chunks_exact(c * TILE);
-                            *norm += sum_squares(tiles.map(|tile| &tile[i * TILE..][..TILE]));
-                        }
-                    },
-                );
-            }
         }
     }
 
