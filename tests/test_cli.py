@@ -113,7 +113,7 @@ def test_options_of_train_are_settings(folder, tmp_path, monkeypatch):
     assert asked.evaluate == derain
     assert asked.network == {"name": "PromptIR"} | network
     assert (asked.seed, asked.device) == (9, "cuda")
-    # As published.
+    # As published, but for patches, of which the paper has 128 and its code 64.
     assert (default.ticket["rounds"], default.ticket["epochs"]) == (15, 120)
     assert (default.ticket["amount"], default.ticket["lr"]) == (0.2, 2e-4)
     assert (default.data["batch_size"], default.data["patch_size"]) == (8, 128)
@@ -540,6 +540,29 @@ def test_runs_of_a_sweep_that_failed_are_an_error_without_a_traceback(tmp_path, 
     monkeypatch.setattr("mirl.lottery.Sweep.load", lambda _: Failing())
     with pytest.raises(SystemExit, match=r"^error: 1 of 2 runs failed\na: ValueError: lr$"):
         mirl_command("sweep", tmp_path / "sweep.toml", "-o", tmp_path / "runs")
+
+
+def test_a_damaged_record_hides_no_runs_that_failed(tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+
+    class Failing:
+        def run(self, out, **_):
+            (out / "a").mkdir(parents=True)
+            (out / "a" / "recipe.json").write_text("{}")
+            (out / "a" / "record.jsonl").write_text("{")
+            raise RuntimeError("1 of 2 runs failed\na: FormatError")
+
+    monkeypatch.setattr("mirl.lottery.Sweep.load", lambda _: Failing())
+    both = r"^error: 1 of 2 runs failed\na: FormatError\nerror: no results\.csv: .*record\.jsonl"
+    with pytest.raises(SystemExit, match=both):
+        mirl_command("sweep", tmp_path / "sweep.toml", "-o", tmp_path / "runs")
+
+
+@pytest.mark.parametrize("option", [("--precision", "bfloat16"), ("--device", "cuda")])
+def test_what_is_of_a_network_needs_one(folder, option):
+    with pytest.raises(ValueError, match="--model is missing"):
+        mirl_command("evaluate", folder, *option)
 
 
 def test_a_sweep_that_is_stopped_says_so(tmp_path, monkeypatch):

@@ -270,6 +270,24 @@ def test_a_head_that_promises_too_much_is_refused(tmp_path, head, side):
         mirl.read_image(tmp_path / "bomb")
 
 
+def test_a_jpeg_that_promises_more_than_its_bytes_can_hold_is_refused(tmp_path):
+    """Its decoder would fill gigabytes with grey."""
+    mirl.write_image(tmp_path / "a.jpg", pixels(3))
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    size = data.index(b"\xff\xc0") + 5  # of the frame, behind marker, length and precision
+    data[size : size + 4] = struct.pack(">HH", 26_000, 25_000)
+    (tmp_path / "bomb.jpg").write_bytes(data)
+    why = rf"bomb\.jpg: {len(data)} bytes cannot hold 25000x26000 pixels"
+    with pytest.raises(FormatError, match=why):
+        mirl.read_image(tmp_path / "bomb.jpg")
+
+
+def test_a_jpeg_of_two_bits_a_block_is_read(tmp_path):
+    Image.new("L", (4096, 4096), 128).save(tmp_path / "a.jpg", optimize=True, progressive=True)
+    assert (tmp_path / "a.jpg").stat().st_size < 1.1 * 2 * 4096 * 4096 / 64 / 8
+    assert (mirl.read_image(tmp_path / "a.jpg").pixels == 128).all()
+
+
 def test_what_is_no_image_is_named(tmp_path):
     (tmp_path / "note.png").write_text("hello")
     with pytest.raises(FormatError, match=r"note\.png: not an image: expected PNG, JPEG"):

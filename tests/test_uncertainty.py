@@ -71,6 +71,10 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="lr must be positive and finite"):
         mirl.TaskUncertainty(lr=float("inf"))
     uncertainty = mirl.TaskUncertainty()
+    for state in ([0.0], [0.0, 0.0, 0.0, float("nan")]):
+        with pytest.raises(ValueError, match="state of 'b' must be four finite numbers, got"):
+            uncertainty.load_state_dict({"a": [0.1, 0.0, 0.0, 1.0], "b": state})
+        assert uncertainty.sigmas == {}
     for loss in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match=r"losses must be finite, got \w+ of 'b'"):
             uncertainty.update(["a", "b"], [0.1, loss])

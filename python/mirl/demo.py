@@ -50,7 +50,7 @@ CROP = (160, 224)
 
 
 def demo(
-    out: str | os.PathLike[str] = "mirl-demo", *, quick: bool = False, progress: bool = True
+    out: str | os.PathLike[str] | None = None, *, quick: bool = False, progress: bool = True
 ) -> Result:
     """Train a small PromptIR on three tasks together, prune, rewind, and measure every round.
 
@@ -61,7 +61,7 @@ def demo(
     Parameters
     ----------
     out
-        Folder of the results.
+        Folder of the results; by default ``mirl-demo``, or ``mirl-demo-quick`` of a `quick` one.
     quick
         One round of pruning and less training instead of three rounds, for a first look.
     progress
@@ -80,7 +80,7 @@ def demo(
         `out` holds another run.
     """
     need("demo", "matplotlib", "skimage")
-    out = Path(out)
+    out = Path(out or ("mirl-demo-quick" if quick else "mirl-demo"))
     sets = held_out()
     data = Loader.from_images(
         photos(TRAIN_PHOTOS),

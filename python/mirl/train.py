@@ -62,10 +62,10 @@ class Trainer:
         (n, 3, H, W), of which `restored` is not clipped: `losses` (n,) has the loss of each image, and
         `gradient` (n, 3, H, W) that of their sum by `restored`: arrays, or what DLPack views as such.
     betas, eps, weight_decay
-        AdamW's, with PyTorch's defaults.
+        AdamW's, with PyTorch's defaults: in [0, 1), positive, and at least 0.
     clip_grad_norm
-        Largest norm over all gradients at living weights; longer gradients are scaled down to it,
-        as by PyTorch's ``clip_grad_norm_``.
+        Largest norm over all gradients at living weights, positive; longer gradients are scaled
+        down to it, as by PyTorch's ``clip_grad_norm_``.
     recompute
         ``"block"``: transformer blocks keep nothing but their input and compute the rest again in
         the backward. The same bits for less memory and more time; for large batches.
@@ -288,6 +288,8 @@ class Trainer:
         ------
         mirl.errors.FormatError
             The file is damaged, no checkpoint, or of a network of other sizes. Nothing is changed.
+        OSError
+            The file cannot be read.
         """
         return self._trainer.load_checkpoint(os.fspath(path))
 

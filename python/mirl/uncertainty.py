@@ -130,5 +130,13 @@ class TaskUncertainty:
         ----------
         state
             What `state_dict` gave.
+
+        Raises
+        ------
+        ValueError
+            Not four finite numbers of a task, which is named; nothing is changed.
         """
+        for task, values in state.items():
+            if len(values) != 4 or not all(map(math.isfinite, values)):
+                raise ValueError(f"state of {task!r} must be four finite numbers, got {values!r}")
         self._tasks = {task: list(values) for task, values in state.items()}

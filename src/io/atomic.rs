@@ -39,12 +39,15 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<(
         sync.and_then(|file| file.sync_all())
             .and_then(|()| fs::set_permissions(&temporary, permissions))
             .and_then(|()| fs::rename(&temporary, path))
-            .and_then(|()| sync_folder(path))
             .map_err(failed)
     });
     if result.is_err() {
         // The error to report is the first one.
         drop(fs::remove_file(&temporary));
+    }
+    if result.is_ok() {
+        // The file is there: a folder that cannot be synced, as one that may not be read, is no failure.
+        let _ = sync_folder(path);
     }
     result
 }

@@ -114,7 +114,14 @@ fn unsupported(path: &Path, pixels: &DynamicImage) -> Error {
 
 /// Height and width, from the file's head alone and before any orientation is applied.
 pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    let dimensions = reader(path, BufReader::new(open(path)?))?.into_dimensions();
+    let mut stream = BufReader::new(open(path)?);
+    if let Some(size) = jpeg::size(&mut stream) {
+        return Ok(size);
+    }
+    stream
+        .rewind()
+        .map_err(|source| Error::file(path, source))?;
+    let dimensions = reader(path, stream)?.into_dimensions();
     let (width, height) = dimensions.map_err(|error| failed(path, error))?;
     Ok((height as usize, width as usize))
 }
@@ -209,6 +216,11 @@ fn decode(path: &Path) -> Result<Decoded> {
     }
     let format = reader.format();
     let mut decoder = reader.into_decoder().map_err(wrong)?;
+    let (width, height) = decoder.dimensions();
+    if format == Some(ImageFormat::Jpeg) && !jpeg::can_hold(stream.len(), (width, height)) {
+        let message = format!("{} bytes cannot hold {width}x{height} pixels", stream.len());
+        return Err(Error::format(path, message));
+    }
     let (icc, more) = match format {
         Some(ImageFormat::Tiff) => tiff_extras(&stream),
         _ => (decoder.icc_profile().map_err(wrong)?, false),

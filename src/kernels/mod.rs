@@ -2,9 +2,9 @@
 //!
 //! Bits do not depend on the machine's vector width: loops and [`tiles`] are written with explicit
 //! fused multiply-adds and sums with a fixed number of lanes ([`reduce`]), then compiled for each
-//! instruction set by [`simd::dispatch`]. The small products of [`matmul`], and those of [`sparse`], whose
-//! lists depend on the vector width, keep that promise for any number of threads on one machine, not
-//! between machines.
+//! instruction set by [`simd::dispatch`]. The small products of [`matmul`], those of [`sparse`], whose lists
+//! depend on the vector width, and those of [`bf16`], which instructions round in ways of their own, keep that
+//! promise for any number of threads on one machine, not between machines.
 
 pub mod bf16;
 pub mod derived;

@@ -182,7 +182,7 @@ impl Network {
     /// Restored images, not clipped.
     ///
     /// # Errors
-    /// Images that do not fit; bfloat16 where the processor does not multiply it.
+    /// Images that do not fit.
     pub fn restore(&self, images: Images, precision: Precision) -> Result<Vec<f32>> {
         let network = self.forward(Mode::Infer(precision))?;
         let padded = images.values("images", network.multiple(), self.gpu())?;

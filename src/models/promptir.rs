@@ -138,8 +138,9 @@ pub(super) struct Prompted {
 
 impl Prompted {
     pub fn forward(&self, x: Tensor) -> Result<Tensor> {
-        let x = ops::cat(&x, &self.prompt.forward(&x)?)?; // [n, h, dim + prompt_dim, w]
-        self.reduce.forward(&self.block.forward(&x)?)
+        let joined = ops::cat(&x, &self.prompt.forward(&x)?)?; // [n, h, dim + prompt_dim, w]
+        drop(x);
+        self.reduce.forward(&self.block.forward(&joined)?)
     }
 }
 

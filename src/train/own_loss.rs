@@ -57,8 +57,8 @@ impl OwnLoss {
         if let Some(&value) = gradient.iter().find(|value| !value.is_finite()) {
             self.wrong = value.into();
         }
-        self.losses.extend_from_slice(losses);
         self.gradients.add(restored.backward(&gradient)?)?;
+        self.losses.extend_from_slice(losses);
         self.seconds.backward += start.elapsed().as_secs_f64();
         Ok(())
     }

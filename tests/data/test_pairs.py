@@ -72,10 +72,13 @@ def test_a_pair_is_whole_or_not_there(tmp_path, images, monkeypatch, force):
             raise OSError(28, "No space left on device")
         write(path, *arguments, **options)
 
+    before = target.read_bytes() if force else None
+    mirl.write_image(tmp_path / "a.png", images[1], force=True)
     monkeypatch.setattr("mirl.data.pairs.write_image", full)
     with pytest.raises(OSError, match="No space"):
         write_pairs([tmp_path / "a.png"], tmp_path, "mine", force=force, **settings)
-    assert target.exists() == force  # beside what was there before
+    # What was there before, beside its partner.
+    assert [path.read_bytes() for path in target.parent.iterdir()] == [before] * force
 
 
 @pytest.mark.parametrize("name", ["force", "progress"])

@@ -44,12 +44,31 @@ def test_parts_may_have_seeds_of_their_own(place, tmp_path):
     assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["seed"] == 7
 
 
-def test_what_is_measured_may_lie_elsewhere(tmp_path):
+def measured_at(experiment, monkeypatch):
+    """The folder whose test sets a run would measure."""
+    asked = []
+
+    def stop(root, **_):
+        asked.append(root)
+        raise OSError("stop")
+
+    monkeypatch.setattr("mirl.lottery.experiment.test_sets", stop)
+    monkeypatch.setattr("mirl.Loader.from_folder", lambda **_: None)
+    with pytest.raises(OSError, match="stop"):
+        experiment.run("nowhere", loggers=())
+    monkeypatch.undo()
+    return asked[0]
+
+
+def test_what_is_measured_may_lie_elsewhere(tmp_path, monkeypatch):
     for evaluate, root in (({}, "photos"), ({"root": "others"}, "others")):
         tables = {"data": {"root": "photos"}, "evaluate": evaluate}
         found = Experiment.from_tables(tables, tmp_path / "recipe.toml")
-        assert found.evaluate == {"root": str(tmp_path.resolve() / root)}
         assert found.data == {"root": str(tmp_path.resolve() / "photos")}
+        assert measured_at(found, monkeypatch) == str(tmp_path.resolve() / root)
+        moved = found.changed({"data.root": "elsewhere"})
+        expected = str(tmp_path.resolve() / root) if evaluate else "elsewhere"
+        assert measured_at(moved, monkeypatch) == expected
 
 
 def test_changes_are_named_and_hashed(place):
@@ -103,6 +122,11 @@ def test_changes_are_named_and_hashed(place):
         ("[data]\nroot = 'x'\n[ticket]\ngranularity = '4:4'", "granularity: a pattern N:M keeps"),
         ("[data]\nroot = 'x'\n[ticket]\nmin_density = 1", "min_density must lie in"),
         ("[data]\nroot = 'x'\n[ticket]\nrewind_prompts = 1", "rewind_prompts must be True or"),
+        ("[data]\nroot = 'x'\n[ticket]\nprecision = 'half'", "precision must be one of"),
+        ("[data]\nroot = 'x'\n[ticket]\nloss = 'charbonier'", 'loss must be "l1" or'),
+        ("[data]\nroot = 'x'\n[ticket]\nrecompute = 'all'", "recompute must be None or 'block'"),
+        ("[data]\nroot = 'x'\n[ticket]\nema_decay = 1", r"ema_decay must lie in \(0, 1\)"),
+        ("[data]\nroot = 'x'\n[ticket]\neps = 0", "eps must be positive"),
     ],
 )
 def test_a_bad_recipe_is_named(tmp_path, text, message):

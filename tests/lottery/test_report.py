@@ -35,7 +35,7 @@ def test_a_report_is_a_page_and_its_figures(swept, tmp_path):
     page = report(swept, tmp_path / "page.html")
     text = page.read_text()
     for name in ("quality", "layers", "overlap", "stability", "seconds"):
-        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+        assert (tmp_path / f"page-{name}.png").stat().st_size > 10_000
     assert text.count("data:image/png;base64,") == 5
     psnr = summary(results(swept)).query("method == 'reinit' and round == 2 and task == 'derain'")
     assert f"{psnr['psnr'].item():.2f} ± {psnr['psnr_interval'].item():.2f}" in text

@@ -468,6 +468,40 @@ def test_what_a_run_has_kept_is_wanted_where_it_goes_on(tmp_path, kept, settings
     assert_same_run(tmp_path, tmp_path / "whole")
 
 
+@pytest.mark.parametrize("control", ["shuffle", "random"])
+def test_what_a_control_brings_back_has_to_get_its_values_back(parent, tmp_path, control):
+    """The parent's network holds 0 where it was pruned before."""
+    with pytest.raises(
+        ValueError, match=f"control '{control}' brings pruned weights back, and with"
+    ):
+        run(tmp_path, masks_of=parent, control=control, rewind="learning-rate")
+    prompts = {"include": ("weights", "prompts"), "epochs": 1}
+    run(tmp_path / "parent", **prompts)
+    with pytest.raises(ValueError, match="prompts back, and with rewind_prompts False they would"):
+        run(None, masks_of=tmp_path / "parent", control=control, **prompts)
+    run(None, masks_of=tmp_path / "parent", control=control, rewind_prompts=True, **prompts)
+    # One whose rounds begin with the dense network has their values.
+    run(tmp_path / "once", pruning="one-shot", epochs=1)
+    run(None, masks_of=tmp_path / "once", control=control, rewind="learning-rate", epochs=1)
+
+
+@pytest.mark.parametrize("pruning", ["one-shot", "gradual"])
+def test_the_masks_of_a_parent_are_not_pruned(parent, tmp_path, pruning):
+    settings = {"pruning": pruning, "amount": 0.9, "scope": "layerwise", "rounds": 1}
+    run(tmp_path, masks_of=parent, rewind="initial", **settings)
+    assert_same_state(masks(tmp_path, 1), masks(parent, 1))
+
+
+@pytest.mark.parametrize("pruning", ["one-shot", "initial", "gradual"])
+def test_what_begins_with_the_whole_network_refuses_masks(pruning):
+    model = mirl.PromptIR(seed=3, **SMALL)
+    mirl.prune(model, 0.5)
+    before = model.state_dict()
+    with pytest.raises(ValueError, match=f"pruning '{pruning}' begins with the whole network, and"):
+        mirl.find_ticket(model, Noise(), rounds=1, pruning=pruning)
+    assert_same_state(model.state_dict(), before)
+
+
 def test_late_values_of_a_parent_that_are_missing_are_named(parent, tmp_path):
     copied = tmp_path / "parent"
     shutil.copytree(parent, copied, ignore=shutil.ignore_patterns("late.safetensors"))
@@ -488,7 +522,9 @@ def test_late_values_of_a_parent_that_are_missing_are_named(parent, tmp_path):
         ({"rewind": 6}, "rewind must be less than the 6 steps"),
         ({"rewind": "fine-tune"}, "min_lr"),
         ({"rewind": 2, "pruning": "initial"}, "nothing to rewind to"),
+        ({"rewind": "learning-rate", "rewind_prompts": True}, "rewind_prompts is of rewinding"),
         ({"control": "reinit"}, "masks_of"),
+        ({"precision": "float16"}, "precision must be one of"),
         ({"seed": -1}, "seed"),
     ],
 )
@@ -520,6 +556,8 @@ def test_what_does_not_fit_a_parent_is_named(parent, tmp_path):
     assert not list(folder.iterdir())  # which would be that run's
     with pytest.raises(ValueError, match="control must be one of"):
         run(None, masks_of=parent, control="nothing")
+    with pytest.raises(ValueError, match="control 'reinit' draws what weights are rewound to"):
+        run(None, masks_of=parent, control="reinit", rewind="learning-rate")
     wide = mirl.PromptIR(seed=3, **(SMALL | {"dim": 16}))
     with pytest.raises(ValueError, match="its network is another: dim is 8 there and 16 here"):
         mirl.find_ticket(wide, Noise(), rounds=2, masks_of=parent, out=folder)

@@ -287,6 +287,21 @@ def test_a_damaged_run_lets_the_others_go_on(place, tmp_path):
     assert (tmp_path / "b-seed0" / "record.jsonl").exists()
 
 
+def test_what_tells_a_run_apart_stays_where_another_is_refused(place, tmp_path):
+    shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 0, "evaluate": None})
+    Sweep.of(shared, {"a": {}}).run(tmp_path, progress=False)
+    told = tmp_path / "a-seed0" / "run.json"
+    before = told.read_bytes()
+    other = Sweep.of(shared.changed({"ticket.lr": 1e-5}), {"a": {}})
+    with pytest.raises(RuntimeError, match="holds another run"):
+        other.run(tmp_path, progress=False)
+    assert told.read_bytes() == before
+    # More rounds are no other run.
+    more = shared.changed({"ticket.rounds": 1})
+    Sweep.of(more, {"a": {}}).run(tmp_path, progress=False)
+    assert json.loads(told.read_text())["hash"] == more.hash()
+
+
 def test_a_run_that_fails_leaves_its_traceback_until_it_does_not(place, tmp_path):
     shared = Experiment.load(place / "recipe.toml").changed({"ticket.rounds": 0, "evaluate": None})
     told = tmp_path / "a-seed0" / "error.txt"

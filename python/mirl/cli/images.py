@@ -54,6 +54,8 @@ def evaluate(
     sets = mirl.test_sets(data, split=split, tasks=tuple(task) if task else None)
     if not force:
         check_absent([*tables, *(places_of(sets, save_images) if save_images else ())])
+    if model is None and (precision, device) != ("float32", "cpu"):
+        raise ValueError("--precision and --device are of a network: --model is missing")
     network = None if model is None else mirl.load(model).to(device)
     if network is not None:
         network.precision = precision

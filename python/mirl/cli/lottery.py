@@ -8,15 +8,22 @@ import typer
 import mirl
 from mirl import demo as demonstration
 from mirl.cli.common import PROJECT, Quiet, results_folder, resumable
+from mirl.errors import FormatError
 from mirl.lottery import Sweep, save_results
 from mirl.lottery.results import check_pandas
 
 
 def demo(
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder of the results.", callback=results_folder),
-    ] = Path("mirl-demo"),
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder of the results; by default mirl-demo, or mirl-demo-quick.",
+            show_default=False,
+            callback=results_folder,
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A minute, for a first look.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -52,6 +59,7 @@ def sweep(
     """Run a grid of experiments; repeat it to resume."""
     check_pandas()
     runs = Sweep.load(file)
+    failures = []
     with resumable():
         try:
             runs.run(
@@ -63,10 +71,15 @@ def sweep(
                 progress=not quiet,
             )
         except RuntimeError as failed:  # it names the runs
-            raise SystemExit(f"error: {failed}") from None
+            failures.append(f"error: {failed}")
         finally:
-            if any(out.glob("*/record.jsonl")):
-                save_results(out)
+            try:
+                if any(out.glob("*/record.jsonl")):
+                    save_results(out)
+            except FormatError as damaged:
+                failures.append(f"error: no results.csv: {damaged}")
+    if failures:
+        raise SystemExit("\n".join(failures))
     typer.echo(f"{len(runs.runs)} runs, results.csv and results.parquet: {out}")
 
 

@@ -115,14 +115,22 @@ def write_pairs(
         changed = degrade(clean, steps, seed=seed, name=place)
         for path in (target, degraded):
             path.parent.mkdir(parents=True, exist_ok=True)
-        was_there = target.exists()
-        write_image(target, clean, force=force)
+        # What is there stays until both are written: a partner that is another's trains wrongly.
+        before = target.with_name(f".{target.name}")
+        if force and target.exists():
+            target.replace(before)
         try:
-            write_image(degraded, changed, force=force)
-        except BaseException:
-            if not was_there:  # a set with an image that has no partner is refused
+            write_image(target, clean, force=force)
+            try:
+                write_image(degraded, changed, force=force)
+            except BaseException:
                 target.unlink()
+                raise
+        except BaseException:
+            if before.exists():
+                before.replace(target)
             raise
+        before.unlink(missing_ok=True)
         written.append(degraded)
     check_readable(unreadable, len(sources))
     return written

@@ -19,6 +19,8 @@ NO_TENSORFLOW = "tensorboard.compat.notf"
 class TensorBoard(Scalars):
     """Loss and learning rate of every step; density, PSNR and SSIM of every round.
 
+    A run that is resumed tells the steps since its last checkpoint again.
+
     Parameters
     ----------
     folder

@@ -26,7 +26,7 @@ from mirl.lottery.loop import find_ticket
 from mirl.lottery.naming import as_text
 from mirl.lottery.recipe import Recipe
 from mirl.machine import DEVICES
-from mirl.models import NETWORKS, Network
+from mirl.models import NETWORKS, Network, Restormer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +37,13 @@ PATHS = ("data.root", "evaluate.root", "ticket.masks_of")
 """Settings that name a folder."""
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 """Keys that TOML takes without quotes."""
+SMALLEST: dict[str, Any] = {
+    "dim": 2,
+    "num_blocks": (1, 1, 1, 1),
+    "num_refinement_blocks": 1,
+    "heads": (1, 1, 1, 1),
+}
+"""A network for which settings of training are tried."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,10 @@ class Experiment:
     """Sizes, as `mirl.PromptIR` takes them; with ``name = "Restormer"`` as `mirl.Restormer` does,
     and so of the other networks."""
     ticket: dict[str, Any] = field(default_factory=dict)
-    """Arguments of `mirl.find_ticket`, but for what is not of the science: `out` and the like."""
+    """Arguments of `mirl.find_ticket`, with its defaults (one epoch, where ``mirl train`` without a
+    file has the published 120), but for what is not of the science: `out` and the like."""
     evaluate: dict[str, Any] | None = None
-    """Arguments of `mirl.test_sets`."""
+    """Arguments of `mirl.test_sets`; its root is that of `data` unless it is said."""
     seed: int = 0
     """Of the initial values, of the data, and of what criteria and controls draw."""
     device: str = "cpu"
@@ -103,7 +111,8 @@ class Experiment:
                 if value is not None or defaults[key] is not None
             }
             object.__setattr__(self, name, said)
-        _recipe({"seed": self.seed, **self.ticket})
+        recipe = _recipe({"seed": self.seed, **self.ticket})
+        recipe.trainer(Restormer(**SMALLEST), self.ticket.get("recompute"))
         # Whether it is there is another question: that of the machine which runs it.
         check_choice("device", self.device, DEVICES)
 
@@ -162,13 +171,11 @@ class Experiment:
             name: dict(value) if isinstance(value, dict) else value
             for name, value in tables.items()
         }
-        data, evaluate = settings.get("data"), settings.get("evaluate")
+        data = settings.get("data")
         if data is not None and not isinstance(data, dict):
             raise FormatError(f"{path}: data must be a table")
         if data is None or not isinstance(data.get("root"), str):
             raise FormatError(f"{path}: the table data must name its root")
-        if isinstance(evaluate, dict):
-            evaluate.setdefault("root", data["root"])
         try:
             return cls(**resolved(settings, path.parent))
         except (TypeError, ValueError) as error:
@@ -281,7 +288,8 @@ class Experiment:
         with closed_on_failure(loggers or ()):
             make = Progressive.from_folder if "stages" in self.data else Loader.from_folder
             data: Loader | Progressive = make(**{"seed": self.seed, **self.data})
-            sets = None if self.evaluate is None else test_sets(**self.evaluate)
+            root = {"root": self.data["root"]}
+            sets = None if self.evaluate is None else test_sets(**{**root, **self.evaluate})
             sizes = {key: value for key, value in self.network.items() if key != "name"}
             network = _class_of(self.network)
             model = network(**{"seed": self.seed, **sizes, "device": self.device})

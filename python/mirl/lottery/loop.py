@@ -174,7 +174,7 @@ def find_ticket(
         anew each epoch (a torch DataLoader, say). To resume to the bit, its order must depend on
         nothing but the number of the epoch.
     rounds
-        How often to prune; 15 rounds of 20 % leave 3.5 % of the prunable weights.
+        How often to prune, from 0; 15 rounds of 20 % leave 3.5 % of the prunable weights.
     amount, scope, granularity, include, exclude, min_density
         See `mirl.prune`. Of single weights round k has a share of (1 - amount)^k left, however they are
         pruned; ``"channels"`` go whole, patterns like ``"2:4"`` have a density of their own, and
@@ -192,7 +192,8 @@ def find_ticket(
         Where survivors start from. ``"initial"``: their values before round 0. A number of steps:
         their values after as many of round 0, with the schedule and the data from there on (late
         rewinding, Frankle et al. 2020). ``"learning-rate"``: as they were trained; only the schedule
-        starts anew; ``"fine-tune"``: that at a constant `min_lr` (both Renda et al. 2020).
+        starts anew; ``"fine-tune"``: that at a constant `min_lr`, which is positive then (both Renda
+        et al. 2020).
     rewind_biases
         ``"every"`` round (default), at the ``"first"`` rewinding only, or ``"never"``. The published
         code (paper-code) does it once: from then on its training overwrites the values it saved.
@@ -203,12 +204,14 @@ def find_ticket(
         the network as it began that round there, masks and all (of a gradual run those that the round
         ended with). With other `data` this transfers a ticket; with a `control` it is what a ticket
         has to beat. Round 0 is the other run's. `include`, `exclude` and `preset` must be those of
-        that run, which must have pruned by itself.
+        that run, which must have pruned by itself; how else this run would prune (`amount`, `pruning`,
+        `criterion` and so on) has no effect.
     control
         With `masks_of`: ``"reinit"``: survivors start from values drawn anew. ``"shuffle"``: the
-        masks of each tensor are shuffled. ``"random"``: as many survivors, drawn from all.
+        masks of each tensor are shuffled. ``"random"``: as many survivors, drawn from all. They need
+        a `rewind` that gives what they bring back its values.
     epochs
-        Epochs of each round (published: 120).
+        Epochs of each round, from 1 (published: 120).
     loss
         See `mirl.Trainer`.
     task_weighting
@@ -216,9 +219,9 @@ def find_ticket(
         round; the losses that are told are without weights. `data` must tell its tasks, as
         `mirl.Loader` does.
     lr, min_lr
-        Learning rate after the warm-up and at the end of a round.
+        Learning rate after the warm-up, positive, and at the end of a round, in [0, lr].
     warmup_epochs
-        By default an eighth of the epochs, as published.
+        In [0, epochs); by default an eighth of the epochs, as published.
     schedule
         ``"step"`` (default) or ``"epoch"`` (paper-code): when the learning rate changes. By epoch,
         that of each round's first epoch is 0 where there is a warm-up: by default from five epochs on.
@@ -247,7 +250,7 @@ def find_ticket(
         when it is called again with the same arguments, and ends with the same bits; with more
         `rounds` than before, one that has ended goes on, too.
     checkpoint_seconds
-        Least time between two checkpoints within a round.
+        Least time between two checkpoints within a round, at least 0.
     loggers
         What is told about the run, and may end it after a round; see `mirl.loggers.Logger`. By
         default `mirl.loggers.default_loggers`: progress bars, and with `out` ``steps.jsonl`` and,
@@ -268,9 +271,14 @@ def find_ticket(
         numbers; not a logger.
     ValueError
         A setting out of range, or two that contradict each other; `out` holds another run; data
-        without a batch; `masks_of` has fewer rounds, or was made by other settings.
+        without a batch; `masks_of` has fewer rounds, or was made by other settings; a network with
+        masks where `pruning` begins with the whole one.
     FileNotFoundError
         `masks_of` holds no run; or a file is missing that a run is resumed from, or has come to.
+    BlockingIOError
+        Another process is at the run in `out`.
+    OSError
+        `out` cannot be written; the last checkpoint is still there.
     mirl.errors.FormatError
         Such a file is damaged, or another run's.
     mirl.errors.DivergenceError

@@ -16,6 +16,7 @@ from mirl.choices import (
     Precision,
     Preset,
     Pruning,
+    Recompute,
     Rewind,
     RewindBiases,
     Schedule,
@@ -25,10 +26,10 @@ from mirl.choices import (
 from mirl.criteria import CRITERIA
 from mirl.groups import excluded
 from mirl.lottery.naming import function_name
-from mirl.models import preset_choice
+from mirl.models import Network, preset_choice
 from mirl.optim import linear_warmup_cosine
 from mirl.prune import granularity_of
-from mirl.train import loss_weights
+from mirl.train import Trainer, loss_weights
 
 WARMUP_SHARE = 15 / 120
 """Share of the epochs that warm up in the published run."""
@@ -36,6 +37,7 @@ WARMUP_SHARE = 15 / 120
 CHOICES = {
     "scope": get_args(Scope),
     "pruning": get_args(Pruning),
+    "precision": get_args(Precision),
     "schedule": get_args(Schedule),
     "rewind_biases": get_args(RewindBiases),
     "control": (None, *get_args(Control)),
@@ -178,6 +180,14 @@ class Recipe:
             )
         if rewind == "fine-tune" and not self.min_lr > 0:
             raise ValueError("fine-tuning goes on at min_lr, which must be positive then")
+        if not self.rewinds:
+            if self.control == "reinit":
+                raise ValueError(
+                    f"control 'reinit' draws what weights are rewound to: rewind cannot be {rewind!r}"
+                )
+            for name in SWITCHES:
+                if getattr(self, name):
+                    raise ValueError(f"{name} is of rewinding: rewind cannot be {rewind!r}")
         if rewind != "initial" and self.pruning in ("initial", "gradual"):
             raise ValueError(
                 f"with pruning {self.pruning!r} there is nothing to rewind to but initial"
@@ -192,6 +202,40 @@ class Recipe:
     def rewinds(self) -> bool:
         """Whether survivors go back to earlier values."""
         return self.rewind not in ("learning-rate", "fine-tune")
+
+    def trainer(self, model: Network, recompute: Recompute | None) -> Trainer:
+        """Make what trains a network in a round.
+
+        Parameters
+        ----------
+        model
+            The network.
+        recompute
+            As `mirl.Trainer` takes it: no setting of a recipe, since it changes no bit.
+
+        Returns
+        -------
+        mirl.Trainer
+            A fresh one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A setting of another type or out of range.
+        """
+        return Trainer(
+            model,
+            loss=self.loss,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            clip_grad_norm=self.clip_grad_norm,
+            recompute=recompute,
+            precision=self.precision,
+            micro_batch=self.micro_batch,
+            ema_decay=self.ema_decay,
+            movement=self.criterion == "movement",
+        )
 
     def first_step(self, round_: int) -> int:
         """The step of the schedule that a round begins with: with late rewinding not the first.

@@ -76,7 +76,7 @@ def report(
         "random": "c"}``.
     page
         Where the page goes, ``NAME.html`` or a folder; by default ``report.html`` in `out`. The
-        figures lie beside it as PNG, and in it.
+        figures lie beside it, as ``NAME-quality.png`` and so on, and in it.
     measure
         What the quality is, of all that `evaluate` has measured; by default the PSNR; where that was
         not measured, the first measure that was.
@@ -136,7 +136,7 @@ def report(
     }
     parts = []
     for name, (title, text, figure) in figures.items():
-        path = page.with_name(f"{name}.png")
+        path = page.with_name(f"{page.stem}-{name}.png")
         save_figure(figure, path)
         image = b64encode(path.read_bytes()).decode()
         parts.append(

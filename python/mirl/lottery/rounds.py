@@ -127,7 +127,7 @@ class Rounds:
         batches: Callable[[], Iterable[Any]],
     ) -> None:
         """Prune before `step` (from 0) of a round's `steps`, where pruning is gradual."""
-        if self.recipe.pruning != "gradual" or round_ == 0:
+        if self.parent is not None or self.recipe.pruning != "gradual" or round_ == 0:
             return
         final = (1 - self.recipe.amount) ** round_
         wanted = gradual_density(step, steps, final)

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,13 @@ import numpy as np
 from mirl.criteria import Criterion, scores_of
 from mirl.data.batches import batches_of, check_pairs
 from mirl.errors import FormatError
-from mirl.groups import prunable, select
+from mirl.groups import GROUPS, prunable, select
 from mirl.load import told_of
 from mirl.lottery.folder import differences, without_rounds
 from mirl.lottery.measuring import check_evaluate, measure
 from mirl.lottery.rounds import Rounds, fingerprint
 from mirl.machine import versions
 from mirl.safetensors import read_metadata
-from mirl.train import Trainer
 from mirl.uncertainty import TaskUncertainty
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mirl.lottery.folder import RunFolder
     from mirl.lottery.recipe import Recipe
     from mirl.models import Network
+    from mirl.train import Trainer
 
 Batches = Iterator[tuple["NDArray[np.float32]", "NDArray[np.float32]"]]
 
@@ -112,6 +113,10 @@ class Run:
             self._check_criterion(recipe.criterion)
         if self.parent is not None:
             self._check_parent(self.parent)
+        elif recipe.pruning != "iterative" and self.model.mask:
+            raise ValueError(
+                f"pruning {recipe.pruning!r} begins with the whole network, and this one has masks"
+            )
 
     def _check_criterion(self, score: Score) -> None:
         """Raise where a function cannot score the smallest parameter, by gradients that are drawn."""
@@ -136,6 +141,8 @@ class Run:
                 here = list(here)
             if here != there and (name != "rewind" or isinstance(here, int)):
                 raise ValueError(f"{parent.path}: its {name} is {there!r}, not {here!r}")
+        if theirs["recipe"]["pruning"] == "iterative":
+            self._check_revived()
         sizes = differences("", theirs["network"], self._network())
         if sizes:
             raise ValueError(f"{parent.path}: its network is another: {'; '.join(sizes)}")
@@ -147,6 +154,28 @@ class Run:
                 f"{parent.path} has masks of {missing[0] - 1} rounds so far, fewer than the"
                 f" {rounds} that are wanted of it"
             )
+
+    def _check_revived(self) -> None:
+        """Raise where a control's masks bring back weights that stay at the 0 of their pruning."""
+        recipe = self.recipe
+        if recipe.control not in ("shuffle", "random"):
+            return
+        if not recipe.rewinds:
+            raise ValueError(
+                f"control {recipe.control!r} brings pruned weights back, and with rewind"
+                f" {recipe.rewind!r} they would start at 0"
+            )
+        groups = {
+            "rewind_biases": ("biases", recipe.rewind_biases == "every"),
+            "rewind_prompts": ("prompts", recipe.rewind_prompts),
+            "rewind_temperatures": ("temperatures", recipe.rewind_temperatures),
+        }
+        for setting, (group, rewound) in groups.items():
+            if not rewound and any(fnmatchcase(name, GROUPS[group]) for name in self.competing):
+                raise ValueError(
+                    f"control {recipe.control!r} brings pruned {group} back, and with {setting}"
+                    f" {getattr(recipe, setting)!r} they would start at 0"
+                )
 
     def _network(self) -> dict[str, Any]:
         return {"name": self.model._network.name, **self.model.config}
@@ -163,19 +192,7 @@ class Run:
         return description
 
     def _new_trainer(self) -> Trainer:
-        return Trainer(
-            self.model,
-            loss=self.recipe.loss,
-            betas=self.recipe.betas,
-            eps=self.recipe.eps,
-            weight_decay=self.recipe.weight_decay,
-            clip_grad_norm=self.recipe.clip_grad_norm,
-            recompute=self.recompute,
-            precision=self.recipe.precision,
-            micro_batch=self.recipe.micro_batch,
-            ema_decay=self.recipe.ema_decay,
-            movement=self.recipe.criterion == "movement",
-        )
+        return self.recipe.trainer(self.model, self.recompute)
 
     def start(self) -> None:
         """Go to the last checkpoint, or to the first step where there is none."""

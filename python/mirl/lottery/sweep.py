@@ -18,7 +18,7 @@ from mirl.checks import check_least
 from mirl.errors import FormatError
 from mirl.extras import need
 from mirl.io import write_text
-from mirl.loggers import WeightsAndBiases, default_loggers
+from mirl.loggers import Logger, WeightsAndBiases, default_loggers
 from mirl.lottery.experiment import Experiment, read_toml, resolved
 from mirl.lottery.naming import as_text, function_name
 from mirl.lottery.results import About, read_about
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from mirl.loggers import Logger
 
 RETRIES = 5
 """How often a run whose worker was lost is taken up again."""
@@ -360,17 +359,33 @@ def _failure_of(run: Run, out: Path, wandb: str | None) -> str | None:
             machine=read_about(described).get("machine") or devices()[experiment.device],
         )
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(described, json.dumps(vars(about), indent=2, default=as_text) + "\n")
-        loggers: list[Logger] = default_loggers(folder, progress=False)
+        keeper = _Keeper(about, described)
+        loggers: list[Logger] = [keeper, *default_loggers(folder, progress=False)]
         if wandb is not None:
             loggers.append(WeightsAndBiases(wandb, **_named(run, out)))
         experiment.run(folder, loggers=loggers)
+        keeper.keep()  # of a run that has been done before, too
     except Exception as error:  # what a run raises is its result: the others go on
         with suppress(OSError):  # which may be what it has raised
             write_text(told, printable(traceback.format_exc()))
         return f"{type(error).__name__}: {error}"
     told.unlink(missing_ok=True)
     return None
+
+
+class _Keeper(Logger):
+    """Writes what tells a run apart to its folder, once that has proved not to be another's."""
+
+    def __init__(self, about: About, path: Path) -> None:
+        self.about = about
+        self.path = path
+
+    def keep(self) -> None:
+        write_text(self.path, json.dumps(vars(self.about), indent=2, default=as_text) + "\n")
+
+    def round_start(self, round_: int, rounds: int, density: float) -> None:
+        """Write it."""
+        self.keep()
 
 
 def _named(run: Run, out: Path) -> dict[str, str]:

@@ -262,9 +262,9 @@ class Network:
         ``"float32"`` (default), or ``"bfloat16"``: on the processor the operands of matrix products and
         the results of the first convolution of each half of a block, within 0.02 dB of PSNR; on a GPU
         all that goes from operator to operator. Sums are float32 in both. It is faster on a GPU, on
-        Intel's processors with AMX (on Linux) and on AMD's with AVX512_BF16. Others multiply the
-        rounded numbers in float32, about as fast as others; `mirl.devices` tells what this one has.
-        For training see `mirl.Trainer`.
+        Intel's processors with AMX (on Linux) and on AMD's with AVX512_BF16, as `mirl.devices` tells.
+        Others multiply the rounded numbers in float32, which gains no time, and takes more with small
+        images. For training see `mirl.Trainer`.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 //! Products of operands rounded to bfloat16, summed up in f32, whose results may be rounded, too.
 //!
-//! Where the processor has instructions for them, both sides lie in pairs along the depth, the even element in
-//! the low half of 32 bits; of an odd depth, the last pair ends with a zero. Others multiply in f32 ([`wide`]).
+//! Where the processor is faster so, both sides lie in pairs along the depth, the even element in the low half
+//! of 32 bits; of an odd depth, the last pair ends with a zero. Others multiply in f32 ([`wide`]).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

@@ -3,7 +3,7 @@
 
 use super::round;
 use crate::kernels::simd::dispatch;
-use crate::kernels::tiles::{GROUP, Panels, TILE, Target};
+use crate::kernels::tiles::{GROUP, Panels, TILE, Target, tiled_len};
 use crate::kernels::{Real, Strided};
 use crate::runtime::buffer::Buffer;
 
@@ -17,6 +17,7 @@ pub fn panels<T: Real>(size: (usize, usize), left: Strided<T>) -> Panels<T> {
 /// # Panics
 /// When an element would lie outside its slice, or the depth is 0.
 pub fn product<T: Real>(left: &Panels<T>, accumulate: bool, target: Target<T>, tiles: &[T]) {
+    assert!(tiles.len() >= tiled_len(left.depth(), target.columns()));
     let mut rounded = Buffer::new(left.depth() * TILE);
     let tiles = tiles.chunks_exact(rounded.len());
     // Tile by tile, as one stays in cache.

@@ -48,8 +48,7 @@ pub fn clear_missing<T: Real>(grid: Grid, rows: usize, channels: usize, tiles: &
 }
 
 /// Tiles [tile][channel][64] to [tile][channel tile][pixel][64 channels]: the right side of a product
-/// that sums over pixels. Channels beyond the last whole group are left as they are; tiles that are
-/// missing become zero.
+/// that sums over pixels. Channels and tiles that are missing become zero.
 pub fn transpose_tiles<T: Real>(channels: usize, tiles: &[T], to: &mut [T]) {
     let wide = channels.next_multiple_of(TILE);
     tiles
@@ -73,6 +72,13 @@ fn transpose_tile<T: Real>(from: &[T], to: &mut [T]) {
             for (p, line) in square.iter().enumerate() {
                 to[(pixel + p) * TILE..][..GROUP].copy_from_slice(line);
             }
+        }
+    }
+    let there = (from.len() / TILE).next_multiple_of(GROUP) % TILE;
+    if there > 0 {
+        let last = to.len() - TILE * TILE;
+        for line in to[last..].chunks_exact_mut(TILE) {
+            line[there..].fill(T::zero());
         }
     }
 }
