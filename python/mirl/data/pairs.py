@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from mirl.io import check_absent, check_readable, write_image
 from mirl.terminal import bar
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
 
@@ -116,8 +116,9 @@ def write_pairs(
         for path in (target, degraded):
             path.parent.mkdir(parents=True, exist_ok=True)
         # What is there stays until both are written: a partner that is another's trains wrongly.
-        before = target.with_name(f".{target.name}")
-        if force and target.exists():
+        before = target.with_name(f".mirl-{os.getpid()}.tmp")
+        was_there = force and target.exists()
+        if was_there:
             target.replace(before)
         try:
             write_image(target, clean, force=force)
@@ -127,10 +128,11 @@ def write_pairs(
                 target.unlink()
                 raise
         except BaseException:
-            if before.exists():
+            if was_there:
                 before.replace(target)
             raise
-        before.unlink(missing_ok=True)
+        if was_there:
+            before.unlink()
         written.append(degraded)
     check_readable(unreadable, len(sources))
     return written

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-
 RETRIES = 5
 """How often a run whose worker was lost is taken up again."""
 UNSAFE = re.compile(r'[\\/:*?"<>|#%\x00-\x1f]')
