@@ -9,6 +9,7 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata as Header, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -46,18 +47,51 @@ fn header_checksum<'a>(metadata: &'a Metadata, names: impl Iterator<Item = &'a S
     checksum(told.flat_map(|text| [text.as_bytes(), b"\0"]))
 }
 
-/// The tensors of a file to write, in no particular order.
+/// The tensors of a file to write, in no particular order; numbers stay where they are.
 #[derive(Debug, Default)]
-pub struct Tensors {
+pub struct Tensors<'a> {
     pub metadata: Metadata,
-    tensors: BTreeMap<String, Tensor>,
+    tensors: BTreeMap<String, Tensor<'a>>,
 }
 
 #[derive(Debug)]
-struct Tensor {
+struct Tensor<'a> {
     shape: Vec<usize>,
-    dtype: Dtype,
-    bytes: Vec<u8>,
+    data: Data<'a>,
+}
+
+#[derive(Debug)]
+enum Data<'a> {
+    /// Whose bytes are those of the file.
+    F32(Cow<'a, [f32]>),
+    Other(Dtype, Vec<u8>),
+}
+
+impl<'a> Data<'a> {
+    fn f32(values: Cow<'a, [f32]>) -> Self {
+        if cfg!(target_endian = "little") {
+            return Self::F32(values);
+        }
+        let swapped = values.iter().map(|v| f32::from_bits(v.to_bits().to_le()));
+        Self::F32(swapped.collect())
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::F32,
+            Self::Other(dtype, _) => *dtype,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            // SAFETY: numbers have no padding, and bytes may lie anywhere.
+            Self::F32(values) => unsafe {
+                std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(&**values))
+            },
+            Self::Other(_, bytes) => bytes,
+        }
+    }
 }
 
 /// What numbers are stored as.
@@ -87,24 +121,28 @@ impl Float {
         }
     }
 
-    fn bytes(self, values: &[f32]) -> (Dtype, Vec<u8>) {
-        let values = values.iter();
+    fn data(self, values: Cow<'_, [f32]>) -> Data<'_> {
         match self {
-            Self::F32 => (Dtype::F32, values.flat_map(|v| v.to_le_bytes()).collect()),
+            Self::F32 => Data::f32(values),
             Self::F16 => {
-                let bytes = values.flat_map(|&v| f16::from_f32(v).to_le_bytes());
-                (Dtype::F16, bytes.collect())
+                let bytes = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes());
+                Data::Other(Dtype::F16, bytes.collect())
             }
             Self::BF16 => {
-                let bytes = values.flat_map(|&v| bf16::from_f32(v).to_le_bytes());
-                (Dtype::BF16, bytes.collect())
+                let bytes = values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes());
+                Data::Other(Dtype::BF16, bytes.collect())
             }
         }
     }
 }
 
-impl Tensors {
-    pub fn insert(&mut self, name: impl Into<String>, shape: Vec<usize>, data: &[f32]) {
+impl<'a> Tensors<'a> {
+    pub fn insert(
+        &mut self,
+        name: impl Into<String>,
+        shape: Vec<usize>,
+        data: impl Into<Cow<'a, [f32]>>,
+    ) {
         self.insert_as(Float::F32, name, shape, data);
     }
 
@@ -114,31 +152,26 @@ impl Tensors {
         float: Float,
         name: impl Into<String>,
         shape: Vec<usize>,
-        data: &[f32],
+        data: impl Into<Cow<'a, [f32]>>,
     ) {
-        let (dtype, bytes) = float.bytes(data);
-        let tensor = Tensor {
-            shape,
-            dtype,
-            bytes,
-        };
-        self.tensors.insert(name.into(), tensor);
+        let data = float.data(data.into());
+        self.tensors.insert(name.into(), Tensor { shape, data });
     }
 
     pub fn insert_bytes(&mut self, name: impl Into<String>, bytes: Vec<u8>) {
-        let (shape, dtype) = (vec![bytes.len()], Dtype::U8);
-        let tensor = Tensor {
-            shape,
-            dtype,
-            bytes,
-        };
-        self.tensors.insert(name.into(), tensor);
+        let shape = vec![bytes.len()];
+        let data = Data::Other(Dtype::U8, bytes);
+        self.tensors.insert(name.into(), Tensor { shape, data });
     }
 
     fn views(&self) -> Result<Vec<(&str, TensorView<'_>)>, SafeTensorError> {
         let all = self.tensors.iter();
         all.map(|(name, tensor)| {
-            let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes)?;
+            let view = TensorView::new(
+                tensor.data.dtype(),
+                tensor.shape.clone(),
+                tensor.data.bytes(),
+            )?;
             Ok((name.as_str(), view))
         })
         .collect()
@@ -156,9 +189,9 @@ impl Tensors {
     /// What lies behind the header of the file, in order.
     fn data(&self) -> impl Iterator<Item = &[u8]> {
         // As safetensors sorts them: wide types first, then by name.
-        let mut tensors: Vec<(&String, &Tensor)> = self.tensors.iter().collect();
-        tensors.sort_by(|(a, x), (b, y)| y.dtype.cmp(&x.dtype).then(a.cmp(b)));
-        tensors.into_iter().map(|(_, tensor)| &tensor.bytes[..])
+        let mut tensors: Vec<(&String, &Tensor<'_>)> = self.tensors.iter().collect();
+        tensors.sort_by(|(a, x), (b, y)| y.data.dtype().cmp(&x.data.dtype()).then(a.cmp(b)));
+        tensors.into_iter().map(|(_, tensor)| tensor.data.bytes())
     }
 
     pub fn save(&self, path: &Path) -> Result<()> {
@@ -302,10 +335,10 @@ mod tests {
     fn files_round_trip_and_damage_is_found() {
         let path = std::env::temp_dir().join(format!("mirl-{}.safetensors", std::process::id()));
         let mut tensors = Tensors::default();
-        tensors.insert("a", vec![2, 1], &[1.5, -0.0]);
+        tensors.insert("a", vec![2, 1], &[1.5, -0.0][..]);
         tensors.insert_bytes("b", vec![1, 2, 3]);
-        tensors.insert_as(Float::F16, "c", vec![2], &[0.1, 65504.0]);
-        tensors.insert_as(Float::BF16, "d", vec![2], &[0.1, 1e38]);
+        tensors.insert_as(Float::F16, "c", vec![2], &[0.1, 65504.0][..]);
+        tensors.insert_as(Float::BF16, "d", vec![2], &[0.1, 1e38][..]);
         tensors.metadata.insert("key".into(), "värde".into());
         tensors.save(&path).unwrap();
         let whole = std::fs::read(&path).unwrap();

@@ -6,14 +6,16 @@ use crate::kernels::Mask;
 use crate::models::{Architecture, Network};
 use crate::nn::StateDict;
 use crate::prune::Masks;
+use crate::runtime::buffer::copy;
 use crate::{Error, Result};
 
 pub const VERSION: &str = "1";
 
-pub fn pack(network: &Network) -> Result<Tensors> {
+pub fn pack(network: &Network) -> Result<Tensors<'static>> {
     let mut file = Tensors::default();
     for (name, parameter) in network.parameters().iter() {
-        parameter.read(|values| file.insert(name, parameter.shape().to_vec(), values))?;
+        let values = parameter.read(copy)?;
+        file.insert(name, parameter.shape().to_vec(), values);
         if let Some(mask) = network.masks().get(name) {
             file.insert_bytes(format!("{MASK}{name}"), mask.to_bytes());
         }

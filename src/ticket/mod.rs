@@ -55,7 +55,7 @@ pub fn save(
 }
 
 /// The network's part of a file.
-pub fn pack(network: &Network, storage: Storage) -> Result<Tensors> {
+pub fn pack(network: &Network, storage: Storage) -> Result<Tensors<'static>> {
     let (mut file, format, version) = match storage {
         Storage::Dense => (dense::pack(network)?, DENSE, dense::VERSION),
         Storage::Packed { float, unused } => (

@@ -6,23 +6,27 @@ use crate::io::safetensors::{File, Float, Floats, Tensors};
 use crate::kernels::Mask;
 use crate::models::{Architecture, Network};
 use crate::prune::Masks;
+use crate::runtime::buffer::copy;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashSet;
 
 pub const VERSION: &str = "2";
 
-pub fn pack(network: &Network, float: Float, unused: bool) -> Result<Tensors> {
+pub fn pack(network: &Network, float: Float, unused: bool) -> Result<Tensors<'static>> {
     let mut file = Tensors::default();
     let all = network.parameters().iter();
     for (name, parameter) in all.filter(|(name, _)| unused || !network.is_unused(name)) {
         let mask = network.masks().get(name);
         parameter.read(|values| match mask {
-            None => insert(&mut file, float, name, parameter.shape().to_vec(), values),
+            None => {
+                let shape = parameter.shape().to_vec();
+                insert(&mut file, float, name, shape, copy(values))
+            }
             Some(mask) => {
                 let survivors = mask.survivors(values);
                 file.insert_bytes(format!("{MASK}{name}"), rice::encode(mask));
-                insert(&mut file, float, name, vec![survivors.len()], &survivors)
+                insert(&mut file, float, name, vec![survivors.len()], survivors)
             }
         })??;
     }
@@ -34,9 +38,9 @@ fn insert(
     float: Float,
     name: &str,
     shape: Vec<usize>,
-    values: &[f32],
+    values: Vec<f32>,
 ) -> Result<()> {
-    super::rounding::check(float, name, values)?;
+    super::rounding::check(float, name, &values)?;
     file.insert_as(float, name, shape, values);
     Ok(())
 }

@@ -34,7 +34,6 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
             return Err(Error::Diverged(message));
         }
     }
-    let mut file = ticket::pack(network, Storage::Dense)?;
     let (all, movement, average) = (network.parameters(), trainer.movement(), trainer.average());
     let [exp_avg, exp_avg_sq] = trainer.optimizer().moments(all)?.map(Some);
     let movement = movement.map(|movement| movement.scores(all)).transpose()?;
@@ -48,6 +47,7 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
         (MOVEMENT, movement),
         (AVERAGE, average),
     ];
+    let mut file = ticket::pack(network, Storage::Dense)?;
     for (prefix, state) in &states {
         for (name, values) in state.iter().flat_map(|state| state.iter()) {
             let (key, shape) = (format!("{prefix}{name}"), values.shape.clone());
@@ -56,9 +56,9 @@ pub fn save(network: &Network, trainer: &Trainer, progress: &str, path: &Path) -
                 Some(mask) if [EXP_AVG, EXP_AVG_SQ].contains(prefix) => {
                     let mut moments = copy(&values.data);
                     mask.apply(&mut moments);
-                    file.insert(key, shape, &moments);
+                    file.insert(key, shape, moments);
                 }
-                _ => file.insert(key, shape, &values.data),
+                _ => file.insert(key, shape, &values.data[..]),
             }
         }
     }
