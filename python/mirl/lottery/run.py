@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mirl.lottery.folder import RunFolder
     from mirl.lottery.recipe import Recipe
     from mirl.models import Network
-    from mirl.train import Trainer
 
 Batches = Iterator[tuple["NDArray[np.float32]", "NDArray[np.float32]"]]
 
@@ -94,7 +93,7 @@ class Run:
         self._check()
         self.description = self._describe()
         self.rounds = Rounds(model, recipe, self.competing, model.snapshot(), parent)
-        self.trainer = self._new_trainer()
+        self.trainer = self.recipe.trainer(self.model, self.recompute)
         self.place = Progress()
         self.clock = self.saved = time.monotonic()
 
@@ -190,9 +189,6 @@ class Run:
         if self.parent is not None:
             description["masks_of"] = self.parent.description()
         return description
-
-    def _new_trainer(self) -> Trainer:
-        return self.recipe.trainer(self.model, self.recompute)
 
     def start(self) -> None:
         """Go to the last checkpoint, or to the first step where there is none."""
@@ -357,7 +353,7 @@ class Run:
         """Make the network of `round_`, and go to its first step."""
         epoch, step = divmod(self.recipe.first_step(round_), self.steps)
         self.rounds.begin(round_, self.trainer, lambda: self._batches(round_, epoch))
-        self.trainer = self._new_trainer()
+        self.trainer = self.recipe.trainer(self.model, self.recompute)
         self.place = Progress(
             round=round_,
             epoch=epoch,
