@@ -3,9 +3,10 @@
 
 use super::expand::Expand;
 use crate::kernels::Real;
-use crate::ops::rows::{Grid, Rows, Stored, threads_of_image};
+use crate::ops::rows::{Grid, Rows, Stored, clear_borders, threads_of_image};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::lock::lock;
+use num_traits::Float;
 use rayon::prelude::*;
 use std::mem::{replace, take};
 use std::ops::Range;
@@ -170,8 +171,16 @@ impl<'a, R> Source<'a, R> {
 
 /// The last few padded rows of an image that were computed: row r at r modulo `held`.
 pub struct Ring<R> {
-    pub data: Vec<R>,
+    pub data: Buffer<R>,
     pub held: usize,
+}
+
+impl<R: Float> Ring<R> {
+    fn new<T: Real>(expand: &Expand<T>, held: usize) -> Self {
+        let mut data = Buffer::new(held * expand.padded_row());
+        clear_borders(expand.grid, expand.wide, &mut data);
+        Self { data, held }
+    }
 }
 
 /// An image's projected rows, which one task goes through in order: those that are computed on the way are
@@ -194,12 +203,11 @@ impl<'a, T: Real, R: Stored<T>> Projected<'a, T, R> {
             Source::Held(_) => 0,
             Source::Streamed => expand.grid.strip + 2,
         };
-        let data = vec![R::zero(); held * expand.padded_row()];
         Self {
             expand,
             x,
             source,
-            ring: Ring { data, held },
+            ring: Ring::new(expand, held),
             next: 0,
             zeros: expand.zeros(),
             tiles: Vec::new(),
@@ -236,8 +244,7 @@ pub fn walk<T: Real, R: Stored<T>>(
     };
     // A strip, the row above it, and the strip below, of which one row is needed.
     let held = 2 * grid.strip + 1;
-    let data = vec![R::zero(); held * expand.padded_row()];
-    let mut ring = Ring { data, held };
+    let mut ring = Ring::new(expand, held);
     let zeros = expand.zeros();
     let first = grid.rows_of(strip);
     if first.start > 0 {
