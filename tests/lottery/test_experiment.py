@@ -105,11 +105,14 @@ def test_changes_are_named_and_hashed(place):
     ("text", "message"),
     [
         ("[data", "recipe.toml"),
-        ("[data]\nroot = 'x'\n[tickets]\nrounds = 1", "unknown: tickets"),
+        (
+            "[data]\nroot = 'x'\n[tickets]\nrounds = 1",
+            "unknown: tickets; known: data, network, ticket",
+        ),
         ("recipe = 'x.toml'", "a sweep, not a recipe"),
         ("[ticket]\nrounds = 1", "must name its root"),
         ("data = 3", "data must be a table"),
-        ("[data]\nroot = 'x'\n[ticket]\nrouns = 1", "unknown in ticket: rouns"),
+        ("[data]\nroot = 'x'\n[ticket]\nrouns = 1", "unknown in ticket: rouns; known: rounds, "),
         ("[data]\nroot = 'x'\n[ticket]\nout = 'y'", "unknown in ticket: out"),
         ("[data]\nroot = 'x'\nstages = []\nsize = 3", "unknown in data: size"),
         ("[data]\nroot = 'x'\n[network]\ndepth = 1", r"unknown in network \(of PromptIR\): depth"),

@@ -24,7 +24,7 @@ from recipes import RECIPE, SWEEP
     ("text", "message"),
     [
         ("seeds = [0]", "recipe must name"),
-        ('recipe = "recipe.toml"\nruns = 3', "unknown: runs"),
+        ('recipe = "recipe.toml"\nruns = 3', "unknown: runs; known: recipe, seeds"),
         ('[data]\nroot = "x"', "a recipe, not a sweep"),
         (
             'recipe = "recipe.toml"\n[methods.a]\nafter = "mirl"',

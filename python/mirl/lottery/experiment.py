@@ -104,7 +104,8 @@ class Experiment:
             unknown = sorted(table.keys() - defaults.keys())
             if unknown:
                 whose = f" (of {network.__name__})" if name == "network" else ""
-                raise ValueError(f"unknown in {name}{whose}: {', '.join(unknown)}")
+                known = ", ".join(defaults)
+                raise ValueError(f"unknown in {name}{whose}: {', '.join(unknown)}; known: {known}")
             said = {
                 key: _plain(value)
                 for key, value in table.items()
@@ -161,8 +162,8 @@ class Experiment:
         mirl.errors.FormatError
             An unknown table or key, or a value that is not valid; no data.
         """
-        known = {each.name for each in fields(cls)}
-        unknown = sorted(tables.keys() - known)
+        known = [each.name for each in fields(cls)]
+        unknown = sorted(tables.keys() - set(known))
         if "recipe" in unknown:
             raise FormatError(f"{path}: a sweep, not a recipe: `mirl sweep`, or Sweep.load")
         if unknown:

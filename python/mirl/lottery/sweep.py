@@ -118,11 +118,12 @@ class Sweep:
             A file cannot be read.
         """
         tables = read_toml(path)
-        unknown = sorted(tables.keys() - {"recipe", "seeds", "methods", "grid"})
+        known = ("recipe", "seeds", "methods", "grid")
+        unknown = sorted(tables.keys() - set(known))
         if "data" in unknown:
             raise FormatError(f"{path}: a recipe, not a sweep: `mirl train`, or Experiment.load")
         if unknown:
-            raise FormatError(f"{path}: unknown: {', '.join(unknown)}")
+            raise FormatError(f"{path}: unknown: {', '.join(unknown)}; known: {', '.join(known)}")
         if not isinstance(tables.get("recipe"), str):
             raise FormatError(f"{path}: recipe must name the file of what the runs share")
         shared = Experiment.load(Path(path).parent / tables["recipe"])
