@@ -98,3 +98,7 @@ def test_bad_input_is_named(metric, pair):
 def test_ssim_needs_a_window():
     with pytest.raises(ValueError, match="7x7 pixels, got 6x9"):
         mirl.ssim(np.zeros((6, 9)), np.zeros((6, 9)))
+    # As `restore` returns them, height before width before channels.
+    photo = np.zeros((9, 9, 3))
+    with pytest.raises(ValueError, match=r"got 9x3; images are \(C, H, W\)"):
+        mirl.ssim(photo, photo)

@@ -55,7 +55,8 @@ def ssim(
     ----------
     a, b
         float32 or float64 images of one shape, (H, W), (C, H, W) or (N, C, H, W), in [0, 1], H and W
-        at least 7.
+        at least 7. Photos as `mirl.restore` returns them become such by
+        ``photo.transpose(2, 0, 1) / 255``.
 
     Returns
     -------

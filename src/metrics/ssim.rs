@@ -11,7 +11,7 @@ pub fn ssim(a: Planes, b: Planes) -> Result<f64> {
     a.check(&b)?;
     if a.height < WINDOW || a.width < WINDOW || a.planes == 0 {
         return Err(Error::value(format!(
-            "SSIM needs {WINDOW}x{WINDOW} pixels, got {}x{}",
+            "SSIM needs {WINDOW}x{WINDOW} pixels, got {}x{}; images are (C, H, W)",
             a.height, a.width
         )));
     }
