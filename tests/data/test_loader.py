@@ -416,6 +416,10 @@ def test_bad_arrays_are_named(images):
         mirl.Loader.from_images([good, good[..., 0]], patch_size=8)
     with pytest.raises(ValueError, match="image 1: 4x50 pixels"):
         mirl.Loader.from_images([good, good[:4]], patch_size=8)
+    with pytest.raises(
+        ValueError, match=r"must be several, got one of shape \(40, 50, 3\): \[image\]\?"
+    ):
+        mirl.Loader.from_images(np.zeros((40, 50, 3), np.uint8))
     with pytest.raises(ValueError, match="no image to train on"):
         mirl.Loader.from_images([])
 

@@ -430,6 +430,11 @@ def test_a_network_with_masks_is_no_start_unless_it_is_meant(small, batch, tmp_p
         mirl.find_ticket(small, [batch], out=tmp_path, **settings)
     mirl.find_ticket(mirl.load(tmp_path / "initial.safetensors"), [batch], out=tmp_path, **settings)
     mirl.find_ticket(small, [batch], masks_of=tmp_path, **settings)
+    # Nor one whose masks leave all that may be pruned: a file has none of what no forward uses.
+    dense = tmp_path / "dense.mirl.safetensors"
+    mirl.PromptIR(seed=1, **SMALL).save(dense)
+    assert mirl.load(dense).mask
+    mirl.find_ticket(mirl.load(dense), [batch], **settings)
 
 
 def test_a_run_gets_more_rounds(whole, tmp_path):

@@ -261,6 +261,8 @@ class Loader:
             on_error=on_error,
             prefetch=prefetch,
         )
+        if isinstance(images, np.ndarray) and images.ndim == 3:
+            raise ValueError(f"images must be several, got one of shape {images.shape}: [image]?")
         images = list(images)
         for index, image in enumerate(images):
             check_photo(image, f"image {index}")

@@ -319,8 +319,9 @@ def find_ticket(
                 checkpoint_seconds,
                 recompute,
             )
-            if model.mask and parent is None and not (folder and folder.checkpoint.exists()):
-                warnings.warn(MASKED.format(model.density(preset).prunable), stacklevel=2)
+            alive = model.density(preset).prunable
+            if alive < 1 and parent is None and not (folder and folder.checkpoint.exists()):
+                warnings.warn(MASKED.format(alive), stacklevel=2)
             run.start()
             records = run.finish()
         close(loggers)
