@@ -176,6 +176,7 @@ pub struct Ring<R> {
 }
 
 impl<R: Float> Ring<R> {
+    /// Rows that are to be written, but for their borders.
     fn new<T: Real>(expand: &Expand<T>, held: usize) -> Self {
         let mut data = Buffer::new(held * expand.padded_row());
         clear_borders(expand.grid, expand.wide, &mut data);
